@@ -1,0 +1,54 @@
+# weir's make targets. `make help` lists them.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+export CGO_ENABLED := 0
+WEIR := out/weir
+# KERNELS=5.10,6.12 narrows vmtest; FIGURES='--only one-warm' is passed to figures.
+KERNELS ?=
+FIGURES ?=
+
+help: ## print this list
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+
+vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/report
+	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --report out/report scenarios
+
+test: tools weir ## run all tests on this machine: unit, lint, generated code, scenarios on its kernel
+	ci/check
+	$(MAKE) --no-print-directory lint
+	@# One package at a time: some flood this machine's kernel, which all of them share.
+	go test -p 1 ./...
+	CGO_ENABLED=1 go test -p 1 -race -short ./agent/... ./sim/... ./vmtests/...
+	$(WEIR) sim run scenarios
+
+sim: weir ## run the scenarios on this machine's kernel (needs root)
+	$(WEIR) sim run scenarios
+
+bench: weir ## measure speed, as ratios within one run
+	go test -run '^$$' -bench . ./...
+
+figures: weir ## measure every bar and say whether it holds
+	go run ./ci/figures $(FIGURES)
+
+generate: ## compile the BPF programs and their Go bindings (clang-16)
+	ci/install generate
+	go generate ./...
+
+lint: ## vet, gofmt, staticcheck, the C formatter
+	ci/lint
+
+fmt: ## format Go and C
+	gofmt -w $$(git ls-files '*.go')
+	clang-format-16 -i bpf/*.c bpf/*.h
+
+clean: ## remove what was built
+	rm -rf out
+
+tools: ## install what the other targets need, or say what to install
+	ci/install test
+
+weir: ## build out/weir
+	@mkdir -p out
+	go build -o $(WEIR) .
+
+.PHONY: help vmtest test sim bench figures generate lint fmt clean tools weir

@@ -1,0 +1,327 @@
+// Package agent is weir's agent: it attaches the datapath, drains it, and reports flows.
+package agent
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/export/file"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/bpf"
+)
+
+// Options are what a program that embeds the agent may bring along. The zero value is fine.
+type Options struct {
+	// Datapath is used instead of loading one; it stays loaded when the agent stops. It must
+	// fit the configuration's table size and clock.
+	Datapath *bpf.Datapath
+	// Sink is used instead of the configured output.
+	Sink Sink
+	Log  *slog.Logger
+}
+
+// Agent is a running agent. Its methods are safe for concurrent use.
+type Agent struct {
+	cfg  Config
+	log  *slog.Logger
+	dp   *bpf.Datapath
+	own  bool // the agent loaded the datapath
+	sink Sink
+	file *file.Sink // when the agent opened it
+	lock *os.File   // of the pin folder
+
+	mu      sync.Mutex // guards all below, and the datapath
+	hooks   map[uint16]flow.Hook
+	placed  []placed
+	sweeper *sweeper
+	now     int64 // the virtual clock
+	stopped bool
+}
+
+type placed struct {
+	namespace string
+	at        *bpf.Attachment
+}
+
+// New loads or adopts the datapath and attaches it to all interfaces. Nothing stays behind when it
+// fails.
+func New(cfg Config, opts Options) (*Agent, error) {
+	if err := cfg.Check(); err != nil {
+		return nil, fmt.Errorf("configuration: %w", err)
+	}
+	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
+		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start}
+	if a.log == nil {
+		a.log = slog.New(slog.DiscardHandler)
+	}
+	if err := a.start(); err != nil {
+		return nil, errors.Join(err, a.abandon())
+	}
+	return a, nil
+}
+
+func (a *Agent) start() error {
+	if err := a.claim(); err != nil {
+		return err
+	}
+	if a.sink == nil {
+		f, err := file.Open(a.cfg.Output)
+		if err != nil {
+			return err
+		}
+		a.sink, a.file = f, f
+	}
+	if err := a.load(); err != nil {
+		return err
+	}
+	if a.cfg.Clock.Virtual {
+		if err := a.dp.SetNow(a.now); err != nil {
+			return err
+		}
+	}
+	boot := make([]byte, 8)
+	if _, err := rand.Read(boot); err != nil {
+		return fmt.Errorf("draw the boot id: %w", err)
+	}
+	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot)}
+	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
+	for _, n := range a.cfg.Interfaces {
+		if err := a.attach(n); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (a *Agent) load() error {
+	if a.dp != nil {
+		s, err := a.cfg.settings()
+		if err != nil {
+			return err
+		}
+		return a.dp.Configure(s)
+	}
+	opts, err := a.cfg.DatapathOptions()
+	if err != nil {
+		return err
+	}
+	a.dp, err = bpf.Load(opts)
+	a.own = err == nil
+	return err
+}
+
+// attach puts both directions of an interface in place.
+func (a *Agent) attach(n Interface) error {
+	return ifaces.Do(n.Namespace, func() error {
+		found, err := ifaces.Find(n.Namespace, n.Name)
+		if err != nil {
+			return err
+		}
+		for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
+			at, err := a.dp.Attach(bpf.Hook{
+				Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
+				Zone: n.Zone, L3: found.L3, Mode: n.Hook,
+			})
+			if err != nil {
+				return fmt.Errorf("%s %s: %w", n.Name, dir, err)
+			}
+			as := n.As
+			if as == "" {
+				as = n.Namespace
+			}
+			hook := flow.Hook{Namespace: as, Interface: n.Name, Direction: dir}
+			a.hooks[at.Number] = hook
+			a.placed = append(a.placed, placed{n.Namespace, at})
+			a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
+		}
+		return nil
+	})
+}
+
+// hook names a hook number. Numbers that an earlier agent gave away and this one does not
+// watch keep a name of their own.
+func (a *Agent) hook(number uint16) flow.Hook {
+	if h, ok := a.hooks[number]; ok {
+		return h
+	}
+	return flow.Hook{Interface: fmt.Sprintf("hook-%d", number)}
+}
+
+// Run serves the control socket and sweeps until the context ends, then reports everything
+// that is left and takes the datapath off.
+func (a *Agent) Run(ctx context.Context) error {
+	serve, err := a.serve()
+	if err != nil {
+		return errors.Join(err, a.stop())
+	}
+	defer serve()
+	tick := make(<-chan time.Time)
+	if !a.cfg.Clock.Virtual {
+		t := time.NewTicker(a.cfg.Interval)
+		defer t.Stop()
+		tick = t.C
+	}
+	for {
+		select {
+		case <-ctx.Done():
+			return a.stop()
+		case <-tick:
+			if err := a.Sweep(); err != nil {
+				a.log.Error("sweep", "error", err) // nothing was acknowledged; the next one reports it
+			}
+		}
+	}
+}
+
+func (a *Agent) serve() (stop func(), err error) {
+	if a.cfg.Control == "" {
+		return func() {}, nil
+	}
+	return control.Serve(a.cfg.Control, a)
+}
+
+// Sweep drains the tables once.
+func (a *Agent) Sweep() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.stopped {
+		return errors.New("the agent has stopped")
+	}
+	return a.sweeper.sweep(a.time(), false)
+}
+
+// SetClock moves the virtual clock, and sweeps at the new time.
+func (a *Agent) SetClock(ns int64) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if !a.cfg.Clock.Virtual {
+		return errors.New("set the clock: the configuration has no virtual clock")
+	}
+	if ns < a.now {
+		return fmt.Errorf("set the clock: %d ns lies before %d ns", ns, a.now)
+	}
+	if a.stopped {
+		return errors.New("set the clock: the agent has stopped")
+	}
+	if err := a.dp.SetNow(ns); err != nil {
+		return err
+	}
+	a.now = ns
+	return a.sweeper.sweep(ns, false)
+}
+
+// time reads the clock that the datapath reads, in ns.
+func (a *Agent) time() int64 {
+	if a.cfg.Clock.Virtual {
+		return a.now
+	}
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts) != nil {
+		return 0 // cannot happen: the clock and the address are valid
+	}
+	return ts.Nano()
+}
+
+// Connections lists the connection table.
+func (a *Agent) Connections() ([]conntrack.Entry, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	view := conntrack.View{Hooks: a.hook, Lifetimes: a.dp.Options().Lifetimes, Now: a.time()}
+	all := []conntrack.Entry{}
+	err := a.dp.Walk(func(e *bpf.Entry) error {
+		all = append(all, view.Of(e))
+		return nil
+	})
+	return all, err
+}
+
+// Counters lists what became of the packets at every hook, and what was reported.
+func (a *Agent) Counters() (control.Counters, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	out := control.Counters{Reported: a.sweeper.rec.total}
+	for _, p := range a.placed {
+		c, err := a.dp.Counters(p.at.Number)
+		if err != nil {
+			return out, err
+		}
+		out.Hooks = append(out.Hooks, control.HookCounters{Hook: a.hook(p.at.Number), Mode: p.at.Mode,
+			Counters: c})
+	}
+	strays, err := a.dp.Counters(0)
+	out.NoHook = strays.Seen
+	return out, err
+}
+
+// stop detaches first, so that the last sweep finds everything.
+func (a *Agent) stop() error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	err := a.detach()
+	if a.sweeper != nil && !a.stopped {
+		err = errors.Join(err, a.sweeper.sweep(a.time(), true))
+	}
+	a.stopped = true
+	return errors.Join(err, a.release())
+}
+
+func (a *Agent) detach() error {
+	var errs []error
+	for _, p := range a.placed {
+		err := ifaces.Do(p.namespace, func() error { return a.dp.Detach(p.at) })
+		if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it
+			err = nil
+			if p.at.Mode == bpf.TCX { // a link is let go from anywhere
+				err = a.dp.Detach(p.at)
+			}
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// abandon undoes a start that failed. What an earlier agent had pinned stays for the next one.
+func (a *Agent) abandon() error {
+	if a.own && a.dp != nil && a.dp.Adopted {
+		return errors.Join(a.dp.Close(), a.closeFiles())
+	}
+	var err error
+	if a.dp != nil {
+		err = a.detach()
+	}
+	return errors.Join(err, a.release())
+}
+
+// release gives back what the agent holds, once it is detached. Pinned state goes when an agent
+// ends in order.
+func (a *Agent) release() error {
+	var err error
+	if a.own {
+		err = errors.Join(a.dp.Unpin(), a.dp.Close())
+	}
+	return errors.Join(err, a.closeFiles())
+}
+
+func (a *Agent) closeFiles() error {
+	var errs []error
+	if a.lock != nil {
+		_ = os.Remove(a.cfg.Pin) // when it is empty
+		errs = append(errs, a.lock.Close())
+	}
+	if a.file != nil {
+		errs = append(errs, a.file.Close())
+	}
+	return errors.Join(errs...)
+}

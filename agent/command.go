@@ -1,0 +1,120 @@
+package agent
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/netip"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/control"
+)
+
+// Command is `weir agent`.
+func Command() *cobra.Command {
+	var path string
+	c := &cobra.Command{
+		Use:   "agent",
+		Short: "watch interfaces and report flows",
+		Long: `Watches the interfaces of a configuration file, reports flows as JSON lines, and serves
+its connection table on a unix socket. SIGTERM or SIGINT ends it in order: everything
+that was counted is reported first.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			cfg, err := ReadConfig(path)
+			if err != nil {
+				return err
+			}
+			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
+			defer stop()
+			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
+			a, err := New(cfg, Options{Log: log})
+			if err != nil {
+				return err
+			}
+			return a.Run(ctx)
+		},
+	}
+	c.Flags().StringVar(&path, "config", "weir.yaml", "configuration file")
+	return c
+}
+
+// ConntrackCommand is `weir ct`.
+func ConntrackCommand() *cobra.Command {
+	var socket, output string
+	list := &cobra.Command{
+		Use:   "list",
+		Short: "list the connections that the agent tracks",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if output != "table" && output != "json" {
+				return fmt.Errorf("--output %s: want table or json", output)
+			}
+			all, err := control.Dial(socket).Connections(cmd.Context())
+			if err != nil {
+				return err
+			}
+			if output == "table" {
+				return connectionTable(cmd.OutOrStdout(), all)
+			}
+			enc := json.NewEncoder(cmd.OutOrStdout())
+			enc.SetIndent("", "  ")
+			return enc.Encode(all)
+		},
+	}
+	list.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	c := &cobra.Command{
+		Use: "ct", Short: "read the agent's connection table", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
+	c.AddCommand(list)
+	return c
+}
+
+func connectionTable(w io.Writer, all []conntrack.Entry) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "PROTO\tSTATE\tSOURCE\tDESTINATION\tPACKETS\tBYTES\tREPLY PACKETS\tREPLY BYTES\tIDLE\tEXPIRES IN")
+	for i := range all {
+		e := &all[i]
+		left := max(0, e.Lifetime-e.Idle).Round(time.Second)
+		src := endpoint(e.Src, e.SrcPort)
+		if !e.Known {
+			src = "?" + src // who opened the connection is not known
+		}
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%v\t%v\n",
+			protocol(e), e.State, src, endpoint(e.Dst, e.DstPort),
+			e.Forward.Packets, e.Forward.Bytes, e.Reverse.Packets, e.Reverse.Bytes,
+			e.Idle.Round(time.Second), left)
+	}
+	return t.Flush()
+}
+
+func endpoint(a netip.Addr, port uint16) string {
+	if port == 0 {
+		return a.String()
+	}
+	return netip.AddrPortFrom(a, port).String()
+}
+
+func protocol(e *conntrack.Entry) string {
+	names := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
+	name := func(p uint8) string {
+		if n, ok := names[p]; ok {
+			return n
+		}
+		return strconv.Itoa(int(p))
+	}
+	if e.Cites != 0 {
+		return name(e.Protocol) + "/" + name(e.Cites)
+	}
+	return name(e.Protocol)
+}

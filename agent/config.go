@@ -1,0 +1,192 @@
+package agent
+
+import (
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/goccy/go-yaml"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/bpf"
+)
+
+// Config is the agent's configuration file. Durations are written like "90s" or "2h4m".
+type Config struct {
+	Interfaces []Interface `yaml:"interfaces"`
+	// Pin is a folder on a bpffs (mounted when it is not): tables and attachments live on there
+	// when the agent is killed, and the next one adopts them. Empty: they end with the agent.
+	Pin   string `yaml:"pin"`
+	Table Table  `yaml:"table"`
+	// Lifetimes are how long a connection may stay idle, by the name of its state.
+	Lifetimes map[string]time.Duration `yaml:"lifetimes"`
+	// Takeover is how long the hook that counts a direction may be silent before another one
+	// that sees it takes over.
+	Takeover time.Duration `yaml:"takeover"`
+	// Interval is the time between two sweeps of the tables.
+	Interval time.Duration `yaml:"interval"`
+	// Active is how often a connection that goes on is reported.
+	Active time.Duration `yaml:"active"`
+	// Output is the file that flow records are appended to; "-" is standard output.
+	Output string `yaml:"output"`
+	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
+	Control string `yaml:"control"`
+	Clock   Clock  `yaml:"clock"`
+}
+
+// Interface is an interface to watch, in both directions.
+type Interface struct {
+	Name string `yaml:"name"`
+	// Namespace is a network namespace by name (below /run/netns) or path; empty: the agent's.
+	Namespace string `yaml:"namespace"`
+	// As is the namespace's name in records; empty: Namespace.
+	As string `yaml:"as"`
+	// Zone keeps overlapping networks apart.
+	Zone uint16 `yaml:"zone"`
+	// Hook is tcx, tc, or empty for the best that the kernel has.
+	Hook string `yaml:"hook"`
+}
+
+// Table is the connection table.
+type Table struct {
+	// Size is the number of connections of each address family.
+	Size int `yaml:"size"`
+	// Full says what happens to a packet that would open a connection when the table is full:
+	// "overflow" (it is reported on its own) or "reject" (it is counted as lost).
+	Full string `yaml:"full"`
+}
+
+// Clock is where the agent's time comes from.
+type Clock struct {
+	// Virtual stops the clock at Start; only the control socket moves it, and only it makes the
+	// agent sweep. For tests.
+	Virtual bool  `yaml:"virtual"`
+	Start   int64 `yaml:"start"` // ns, above 0
+}
+
+// Bounds of the configuration.
+const (
+	maxTable = 16 << 20
+	minEvery = 100 * time.Millisecond
+)
+
+// DefaultConfig is what a file changes. The lifetimes' sources are in bpf/README.md section 5.
+func DefaultConfig() Config {
+	return Config{
+		Table:    Table{Size: 65536, Full: "overflow"},
+		Takeover: time.Second,
+		Interval: 5 * time.Second,
+		Active:   time.Minute,
+		Output:   "-",
+		Clock:    Clock{Start: 1},
+	}
+}
+
+func defaultLifetimes() [bpf.States]time.Duration {
+	l := [bpf.States]time.Duration{
+		conntrack.StateSynSent:     120 * time.Second,
+		conntrack.StateSynReceived: 60 * time.Second,
+		conntrack.StateEstablished: 7440 * time.Second,
+		conntrack.StateClosing:     120 * time.Second,
+		conntrack.StateLastAck:     30 * time.Second,
+		conntrack.StateClosed:      10 * time.Second,
+		conntrack.StateReset:       10 * time.Second,
+		conntrack.StateUnreplied:   30 * time.Second,
+		conntrack.StateReplied:     120 * time.Second,
+	}
+	return l
+}
+
+// ReadConfig reads a configuration file. Errors name the file, the place and the key.
+func ReadConfig(path string) (Config, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return Config{}, fmt.Errorf("read the configuration: %w", err)
+	}
+	return ParseConfig(path, data)
+}
+
+// ParseConfig reads a configuration; file is for error messages.
+func ParseConfig(file string, data []byte) (Config, error) {
+	c := DefaultConfig()
+	if len(strings.TrimSpace(string(data))) == 0 {
+		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
+	}
+	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
+		return Config{}, yamlError(file, data, err)
+	}
+	if err := c.Check(); err != nil {
+		return Config{}, fmt.Errorf("%s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Check tells what is wrong with the configuration.
+func (c *Config) Check() error {
+	if len(c.Interfaces) == 0 {
+		return fmt.Errorf("interfaces: at least one is needed, e.g. [{name: eth0}]")
+	}
+	for i, n := range c.Interfaces {
+		if n.Name == "" {
+			return fmt.Errorf("interfaces[%d].name: is missing", i)
+		}
+		if n.Hook != "" && n.Hook != bpf.TCX && n.Hook != bpf.TC {
+			return fmt.Errorf("interfaces[%d].hook: %q; want tcx or tc, or leave it out", i, n.Hook)
+		}
+	}
+	if c.Table.Size < 1 || c.Table.Size > maxTable {
+		return fmt.Errorf("table.size: %d; want 1 to %d", c.Table.Size, maxTable)
+	}
+	if c.Table.Full != "overflow" && c.Table.Full != "reject" {
+		return fmt.Errorf("table.full: %q; want overflow or reject", c.Table.Full)
+	}
+	if c.Interval < minEvery || c.Active < c.Interval || c.Takeover <= 0 {
+		return fmt.Errorf("interval: %v, active: %v, takeover: %v; want interval >= %v, "+
+			"active >= interval, takeover > 0", c.Interval, c.Active, c.Takeover, minEvery)
+	}
+	if c.Clock.Start < 1 {
+		return fmt.Errorf("clock.start: %d; want at least 1", c.Clock.Start)
+	}
+	_, err := c.lifetimes()
+	return err
+}
+
+func (c *Config) lifetimes() ([bpf.States]time.Duration, error) {
+	all := defaultLifetimes()
+next:
+	for name, d := range c.Lifetimes {
+		if d <= 0 {
+			return all, fmt.Errorf("lifetimes.%s: %v; want more than 0", name, d)
+		}
+		for _, s := range conntrack.States() {
+			if s != conntrack.StateNone && s.String() == name {
+				all[s] = d
+				continue next
+			}
+		}
+		return all, fmt.Errorf("lifetimes.%s: no such state; there are %s", name, stateNames())
+	}
+	return all, nil
+}
+
+func stateNames() string {
+	var names []string
+	for _, s := range conntrack.States()[1:] {
+		names = append(names, s.String())
+	}
+	return strings.Join(names, ", ")
+}
+
+func (c *Config) settings() (bpf.Settings, error) {
+	l, err := c.lifetimes()
+	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full == "overflow"}, err
+}
+
+// DatapathOptions is what a datapath for this configuration is loaded with.
+func (c *Config) DatapathOptions() (bpf.Options, error) {
+	s, err := c.settings()
+	return bpf.Options{
+		Pin: c.Pin, Table: c.Table.Size, Virtual: c.Clock.Virtual, Settings: s,
+	}, err
+}

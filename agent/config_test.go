@@ -1,0 +1,157 @@
+package agent
+
+import (
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/bpf"
+)
+
+const smallest = "interfaces: [{name: eth0}]\n"
+
+func TestParseConfigDefaults(t *testing.T) {
+	c, err := ParseConfig("weir.yaml", []byte(smallest))
+	require.NoError(t, err)
+	want := DefaultConfig()
+	want.Interfaces = []Interface{{Name: "eth0"}}
+	require.Equal(t, want, c)
+
+	o, err := c.DatapathOptions()
+	require.NoError(t, err)
+	require.Equal(t, 65536, o.Table)
+	require.True(t, o.Overflow)
+	require.Equal(t, time.Second, o.Takeover)
+	for _, s := range conntrack.States()[1:] {
+		require.Positive(t, o.Lifetimes[s], "default lifetime of %s", s)
+	}
+}
+
+func TestParseConfigReadsAll(t *testing.T) {
+	c, err := ParseConfig("weir.yaml", []byte(`
+interfaces:
+  - {name: eth0, namespace: blue, as: host, zone: 7, hook: tc}
+pin: /sys/fs/bpf/weir
+table: {size: 10, full: reject}
+lifetimes: {closed: 1s, established: 2h4m}
+takeover: 2s
+interval: 3s
+active: 4s
+output: flows.jsonl
+control: /run/weir/control.sock
+clock: {virtual: true, start: 5}
+`))
+	require.NoError(t, err)
+	require.Equal(t, Config{
+		Interfaces: []Interface{{Name: "eth0", Namespace: "blue", As: "host", Zone: 7, Hook: bpf.TC}},
+		Pin:        "/sys/fs/bpf/weir", Table: Table{Size: 10, Full: "reject"},
+		Lifetimes: map[string]time.Duration{"closed": time.Second, "established": 124 * time.Minute},
+		Takeover:  2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
+		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
+	}, c)
+	o, err := c.DatapathOptions()
+	require.NoError(t, err)
+	require.Equal(t, time.Second, o.Lifetimes[conntrack.StateClosed])
+	require.Equal(t, 10*time.Second, o.Lifetimes[conntrack.StateReset], "others keep their default")
+	require.False(t, o.Overflow)
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	tests := []struct {
+		name, text string
+		want       []string // parts of the message
+	}{
+		{"empty", "", []string{"the file is empty", "`interfaces`"}},
+		{"blank", " \n\t\n", []string{"the file is empty", "`interfaces`"}},
+		{"comments", "# nothing\n", []string{"interfaces: at least one is needed", "eth0"}},
+		{"no interface", "table: {size: 1}", []string{"interfaces: at least one is needed"}},
+		{"no name", "interfaces: [{zone: 1}]", []string{"interfaces[0].name", "missing"}},
+		{"unknown key", smallest + "tabel: {size: 1}", []string{":2:1: ", `"tabel"`}},
+		{"unknown key inside", "interfaces:\n  - name: eth0\n    zome: 1\n",
+			[]string{":3:5: ", `"zome"`}},
+		{"key given twice", smallest + smallest, []string{":2:1: ", `"interfaces"`}},
+		{"not YAML", "interfaces: [", []string{":1:13: "}},
+		{"not a mapping", "- eth0", []string{":1:1: "}},
+		{"wrong type", smallest + "table: {size: many}", []string{":2:15: ", "int"}},
+		{"zone too large", "interfaces: [{name: a, zone: 65536}]", []string{":1:30: ", "65536"}},
+		{"hook", "interfaces: [{name: a}, {name: b, hook: xdp}]",
+			[]string{"interfaces[1].hook", `"xdp"`, "tcx or tc"}},
+		{"table too small", smallest + "table: {size: 0}", []string{"table.size: 0", "1 to 16777216"}},
+		{"table too large", smallest + "table: {size: 16777217}",
+			[]string{"table.size", "1 to 16777216"}},
+		{"full", smallest + "table: {full: drop}",
+			[]string{"table.full", `"drop"`, "overflow or reject"}},
+		{"interval", smallest + "interval: 10ms", []string{"interval: 10ms", "interval >= 100ms"}},
+		{"active", smallest + "active: 1s", []string{"active: 1s", "active >= interval"}},
+		{"takeover", smallest + "takeover: 0s", []string{"takeover: 0s", "takeover > 0"}},
+		{"clock", smallest + "clock: {start: 0}", []string{"clock.start: 0", "at least 1"}},
+		{"lifetime of no state", smallest + "lifetimes: {opened: 1s}",
+			[]string{"lifetimes.opened", "syn-sent", "replied"}},
+		{"lifetime of none", smallest + "lifetimes: {none: 1s}",
+			[]string{"lifetimes.none", "no such state"}},
+		{"lifetime too short", smallest + "lifetimes: {closed: -1s}",
+			[]string{"lifetimes.closed: -1s", "more than 0"}},
+		{"duration without unit", smallest + "lifetimes: {closed: 10}",
+			[]string{":2:21: closed: ", "10s"}},
+		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
+		{"no duration", smallest + "active: soon", []string{":2:9: active: ", "soon", "10s"}},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			c, err := ParseConfig("etc/weir.yaml", []byte(test.text))
+			require.Error(t, err, "%+v", c)
+			require.True(t, strings.HasPrefix(err.Error(), "etc/weir.yaml:"), err.Error())
+			for _, part := range test.want {
+				require.ErrorContains(t, err, part)
+			}
+		})
+	}
+}
+
+func TestReadConfig(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	_, err := ReadConfig(file)
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, file)
+	require.NoError(t, os.WriteFile(file, []byte(smallest), 0o600))
+	_, err = ReadConfig(file)
+	require.NoError(t, err)
+}
+
+// TestLifetimesAreDocumented compares the defaults with the table that gives their sources.
+func TestLifetimesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../bpf/README.md")
+	require.NoError(t, err)
+	for i, d := range defaultLifetimes() {
+		if d == 0 {
+			continue
+		}
+		name := conntrack.State(i).String()
+		row := regexp.MustCompile(`(?m)^\| ` + name + ` .*\| (\d+ s) \|`).FindSubmatch(text)
+		require.NotNil(t, row, "no lifetime of %s in bpf/README.md", name)
+		documented, err := time.ParseDuration(strings.ReplaceAll(string(row[1]), " ", ""))
+		require.NoError(t, err)
+		require.Equal(t, documented, d, name)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(smallest))
+	f.Add([]byte("interfaces: [{name: a, zone: -1}]\nlifetimes: {closed: 1}\n"))
+	f.Add([]byte("a: &a [*a]\n---\n{"))
+	f.Add([]byte("<<: !!binary x\n? :\n"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig("weir.yaml", data)
+		if err != nil {
+			require.True(t, strings.HasPrefix(err.Error(), "weir.yaml"), err.Error())
+			return
+		}
+		require.NoError(t, c.Check())
+	})
+}

@@ -1,0 +1,79 @@
+package conntrack
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// unknownInitiator is INITIATOR_UNKNOWN in bpf/conn.h.
+const unknownInitiator = 2
+
+// View says how entries are read.
+type View struct {
+	Hooks     func(number uint16) flow.Hook
+	Lifetimes [bpf.States]time.Duration
+	Now       int64 // ns of the datapath's clock
+}
+
+// Source is the leg that Src sends on: the initiator's, else the lower endpoint's.
+func Source(e *bpf.Entry) int {
+	if e.Initiator != unknownInitiator {
+		return int(e.Initiator)
+	}
+	if c := e.Addr[0].Compare(e.Addr[1]); c > 0 || (c == 0 && e.Port[0] > e.Port[1]) {
+		return 1
+	}
+	return 0
+}
+
+// Of makes an Entry of what the datapath holds.
+func (v View) Of(e *bpf.Entry) Entry {
+	src := Source(e)
+	state := State(e.State)
+	lifetime := v.Lifetimes[e.State%bpf.States]
+	idle := time.Duration(v.Now - e.Last())
+	out := Entry{
+		Flow: e.Flow, Zone: e.Zone, Src: e.Addr[src], Dst: e.Addr[1-src],
+		SrcPort: e.Port[src], DstPort: e.Port[1-src], Protocol: e.Protocol, Cites: e.Cites,
+		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
+		Known: e.Initiator != unknownInitiator, State: state, ICMPError: ErrorText(e),
+		Expired: idle > lifetime, Idle: idle, Lifetime: lifetime,
+		Forward: v.leg(&e.Legs[src]), Reverse: v.leg(&e.Legs[1-src]),
+	}
+	return out
+}
+
+// ErrorText is "type/code" of the last ICMP error that cited the connection, or "".
+func ErrorText(e *bpf.Entry) string {
+	if !e.ICMPError {
+		return ""
+	}
+	return fmt.Sprintf("%d/%d", e.ErrorType, e.ErrorCode)
+}
+
+func (v View) leg(l *bpf.Leg) Leg {
+	if l.Owner == 0 {
+		return Leg{}
+	}
+	return Leg{
+		Packets: l.Packets, Bytes: l.Bytes, Flags: flow.TCPFlags(l.Flags),
+		First: l.First, Last: l.Last, Seen: Seen(l, v.Hooks),
+	}
+}
+
+// Seen lists the hooks that saw a leg, the owner first.
+func Seen(l *bpf.Leg, hooks func(uint16) flow.Hook) []flow.Hook {
+	if l.Owner == 0 {
+		return nil
+	}
+	seen := []flow.Hook{hooks(l.Owner)}
+	for _, n := range l.Hooks {
+		if n != 0 {
+			seen = append(seen, hooks(n))
+		}
+	}
+	return seen
+}

@@ -1,0 +1,207 @@
+package agent
+
+import (
+	"encoding/binary"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// ledger is a sink that adds up what is reported and checks each record against those before.
+type ledger struct {
+	records []flow.Record // the first ones, up to maxKept
+	written uint64
+	sum     bpf.Count
+	ended   map[legKey]int
+	before  map[legKey]uint64
+	wrong   []string
+	fail    func() error // asked before each Flush
+}
+
+const maxKept = 1000
+
+type legKey struct {
+	flow    uint64
+	src     string
+	srcPort uint16
+}
+
+func newLedger() *ledger {
+	return &ledger{ended: map[legKey]int{}, before: map[legKey]uint64{}}
+}
+
+func (l *ledger) Write(r *flow.Record) error {
+	k := legKey{r.Flow, r.Src.String(), r.SrcPort}
+	if r.PacketsBefore != l.before[k] {
+		l.complain(r, "packets_before %d, want %d", r.PacketsBefore, l.before[k])
+	}
+	if r.Reason != flow.EndActive {
+		if l.ended[k]++; l.ended[k] > 1 {
+			l.complain(r, "ends for the %dth time", l.ended[k])
+		}
+	}
+	if l.written++; r.Sequence != l.written {
+		l.complain(r, "sequence %d, want %d", r.Sequence, l.written)
+	}
+	l.before[k] += r.Packets
+	l.sum.Add(bpf.Count{Packets: r.Packets, Bytes: r.Bytes})
+	if len(l.records) < maxKept {
+		l.records = append(l.records, *r)
+	}
+	return nil
+}
+
+func (l *ledger) complain(r *flow.Record, format string, args ...any) {
+	if len(l.wrong) < 10 {
+		l.wrong = append(l.wrong, fmt.Sprintf("flow %d %s:%d %s: ", r.Flow, r.Src, r.SrcPort, r.Reason)+
+			fmt.Sprintf(format, args...))
+	}
+}
+
+func (l *ledger) Flush() error {
+	if l.fail == nil {
+		return nil
+	}
+	return l.fail()
+}
+
+// flood sends frames from two threads, each on a CPU of its own where there are two, as fast as
+// they can, changing the source port from one frame to the next.
+type flood struct {
+	stop   atomic.Bool
+	sent   [2]atomic.Uint64
+	closed chan error
+}
+
+func (p *pair) flood(t testing.TB, tuples int) *flood {
+	t.Helper()
+	f := &flood{closed: make(chan error, 2)}
+	for i := range f.sent {
+		fd := p.socket(t)
+		frame := p.udp(t, 1024, 53, 30*i)
+		go func() {
+			runtime.LockOSThread() // never unlocked: its affinity must not spread
+			var cpu unix.CPUSet
+			cpu.Set(i % runtime.NumCPU())
+			if err := unix.SchedSetaffinity(0, &cpu); err != nil {
+				f.closed <- err
+				return
+			}
+			f.closed <- f.run(fd, frame, tuples, &f.sent[i])
+		}()
+	}
+	return f
+}
+
+func (f *flood) run(fd int, frame []byte, tuples int, sent *atomic.Uint64) error {
+	const sport = 14 + 20 // offset of the UDP header; its checksum is not looked at
+	for n := 0; !f.stop.Load(); n = (n + 1) % tuples {
+		binary.BigEndian.PutUint16(frame[sport:], uint16(1024+n))
+		if err := transmit(fd, frame); err != nil {
+			return err
+		}
+		sent.Add(1)
+	}
+	return nil
+}
+
+func (f *flood) end(t testing.TB) uint64 {
+	t.Helper()
+	f.stop.Store(true)
+	require.NoError(t, <-f.closed)
+	require.NoError(t, <-f.closed)
+	return f.sent[0].Load() + f.sent[1].Load()
+}
+
+// TestConservationUnderLoad is the first law on a busy machine: two CPUs send while the tables are
+// drained without a pause, and every packet that the interface has received is in exactly one
+// record.
+func TestConservationUnderLoad(t *testing.T) {
+	tests := []struct {
+		name     string
+		tuples   int
+		table    int
+		full     string
+		lifetime time.Duration
+		hook     string
+	}{
+		{"few flows that go on", 4, 1024, "overflow", time.Hour, ""},
+		{"flows that end between two packets", 4096, 8192, "overflow", 10 * time.Millisecond, ""},
+		{"flows that end at any moment", 64, 128, "overflow", time.Microsecond, ""},
+		{"entries that change hands", 256, 64, "reject", time.Microsecond, ""},
+		{"table full, overflow", 512, 64, "overflow", 5 * time.Millisecond, ""},
+		{"table full, reject", 512, 64, "reject", 5 * time.Millisecond, ""},
+		{"by tc", 64, 128, "overflow", time.Millisecond, bpf.TC},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPair(t)
+			cfg := DefaultConfig()
+			cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far, Hook: test.hook}}
+			cfg.Table = Table{Size: test.table, Full: test.full}
+			cfg.Lifetimes = map[string]time.Duration{"unreplied": test.lifetime}
+			l := newLedger()
+			a, err := New(cfg, Options{Sink: l})
+			require.NoError(t, err)
+			running := true
+			defer func() {
+				if running {
+					_ = a.stop()
+				}
+			}()
+			a.sweeper.active = 0 // report what goes on with every sweep
+			packets, bytes := p.received(t)
+
+			f := p.flood(t, test.tuples)
+			sweeps := 0
+			for end := time.Now().Add(loadTime()); time.Now().Before(end); sweeps++ {
+				require.NoError(t, a.Sweep())
+			}
+			sent := f.end(t)
+			counters := settled(t, p, a, packets+sent)
+			require.NoError(t, a.stop())
+			running = false
+
+			nowPackets, nowBytes := p.received(t)
+			want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+			t.Logf("%d sweeps, %d records, %v sent, counters %+v", sweeps, l.written, sent, counters)
+			require.Equal(t, want, counters.Seen, "seen at the hook and received by the interface")
+			require.Empty(t, l.wrong)
+			lost := counters.Lost["table-full"]
+			require.Equal(t, want, bpf.Count{Packets: counters.Accounted.Packets + lost.Packets,
+				Bytes: counters.Accounted.Bytes + lost.Bytes}, "accounted and lost")
+			taken := counters.Lost["ring-full"]
+			require.Equal(t, counters.Accounted, bpf.Count{Packets: l.sum.Packets + taken.Packets,
+				Bytes: l.sum.Bytes + taken.Bytes}, "sum of all records + ring-full")
+		})
+	}
+}
+
+func loadTime() time.Duration {
+	if testing.Short() {
+		return 50 * time.Millisecond
+	}
+	return 200 * time.Millisecond
+}
+
+// settled waits until the hook has seen what is on the way, and returns its counters.
+func settled(t testing.TB, p *pair, a *Agent, sent uint64) bpf.Counters {
+	t.Helper()
+	var c bpf.Counters
+	eventually(t, "the last packets to pass the hook", func() bool {
+		all, err := a.Counters()
+		require.NoError(t, err)
+		c = all.Hooks[0].Counters
+		packets, _ := p.received(t)
+		return c.Seen.Packets >= min(sent, packets)
+	})
+	return c
+}

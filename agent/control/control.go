@@ -1,0 +1,224 @@
+// Package control is the agent's local control: HTTP with JSON over a unix socket that only the
+// agent's user may open.
+package control
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// DefaultSocket is where `weir ct` looks for the agent.
+const DefaultSocket = "/run/weir/control.sock"
+
+// HookCounters is what became of the packets at one hook.
+type HookCounters struct {
+	Hook flow.Hook `json:"hook"`
+	Mode string    `json:"mode"` // tcx or tc
+	bpf.Counters
+}
+
+// Counters is the agent's ledger.
+type Counters struct {
+	Hooks    []HookCounters `json:"hooks"`
+	Reported bpf.Count      `json:"reported"` // sum of all records since the agent started
+	NoHook   bpf.Count      `json:"no_hook"`  // packets from hooks that are not configured
+}
+
+// Agent is what the control socket serves.
+type Agent interface {
+	Connections() ([]conntrack.Entry, error)
+	Counters() (Counters, error)
+	Sweep() error
+	SetClock(ns int64) error
+}
+
+// Serve listens on a unix socket until stop is called. A socket that a dead agent has left is
+// replaced; one that answers is an error.
+func Serve(path string, a Agent) (stop func(), err error) {
+	l, err := listen(path)
+	if err != nil {
+		return nil, fmt.Errorf("control socket %s: %w", path, err)
+	}
+	srv := &http.Server{Handler: handler(a), ReadHeaderTimeout: 5 * time.Second}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		_ = srv.Serve(l) // ends with ErrServerClosed
+	}()
+	return func() {
+		_ = srv.Close()
+		<-done
+	}, nil
+}
+
+// ErrTaken is the error for a socket on which another agent answers.
+var ErrTaken = errors.New("another agent answers there")
+
+// Answers tells whether somebody answers on a socket.
+func Answers(path string) bool {
+	c, err := net.Dial("unix", path)
+	if err != nil {
+		return false
+	}
+	c.Close()
+	return true
+}
+
+func listen(path string) (net.Listener, error) {
+	if Answers(path) {
+		return nil, ErrTaken
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+		return nil, err
+	}
+	if err := removeSocket(path); err != nil {
+		return nil, err
+	}
+	l, err := net.Listen("unix", path)
+	if err != nil {
+		return nil, err
+	}
+	return l, os.Chmod(path, 0o600)
+}
+
+// removeSocket removes what a dead agent has left, and nothing else.
+func removeSocket(path string) error {
+	st, err := os.Lstat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if st.Mode().Type() != os.ModeSocket {
+		return errors.New("there is a file that is not a socket")
+	}
+	return os.Remove(path)
+}
+
+func handler(a Agent) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
+		all, err := a.Connections()
+		reply(w, all, err)
+	})
+	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
+		c, err := a.Counters()
+		reply(w, c, err)
+	})
+	mux.HandleFunc("POST /v1/sweep", func(w http.ResponseWriter, _ *http.Request) {
+		reply(w, struct{}{}, a.Sweep())
+	})
+	mux.HandleFunc("POST /v1/clock", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Now int64 `json:"now_ns"`
+		}
+		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1024))
+		dec.DisallowUnknownFields()
+		if err := dec.Decode(&in); err != nil {
+			http.Error(w, "want {\"now_ns\": N}: "+err.Error(), http.StatusBadRequest)
+			return
+		}
+		reply(w, struct{}{}, a.SetClock(in.Now))
+	})
+	return mux
+}
+
+func reply(w http.ResponseWriter, v any, err error) {
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json")
+	_ = json.NewEncoder(w).Encode(v) // the client has gone; nothing to do
+}
+
+// Client speaks to an agent.
+type Client struct{ http http.Client }
+
+// Dial returns a client; it connects with each call.
+func Dial(socket string) *Client {
+	var d net.Dialer
+	return &Client{http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return d.DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// Connections lists the agent's connection table.
+func (c *Client) Connections(ctx context.Context) ([]conntrack.Entry, error) {
+	var all []conntrack.Entry
+	return all, c.call(ctx, "GET", "/v1/connections", nil, &all)
+}
+
+// Counters reads the agent's ledger.
+func (c *Client) Counters(ctx context.Context) (Counters, error) {
+	var out Counters
+	return out, c.call(ctx, "GET", "/v1/counters", nil, &out)
+}
+
+// Sweep makes the agent drain its tables now.
+func (c *Client) Sweep(ctx context.Context) error {
+	return c.call(ctx, "POST", "/v1/sweep", nil, nil)
+}
+
+// SetClock moves the agent's virtual clock to ns.
+func (c *Client) SetClock(ctx context.Context, ns int64) error {
+	return c.call(ctx, "POST", "/v1/clock", map[string]int64{"now_ns": ns}, nil)
+}
+
+func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://weir"+path, bytes.NewReader(body))
+	if err != nil {
+		return err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return fmt.Errorf("ask the agent: %w", plain(err))
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return fmt.Errorf("the agent answers: %s", bytes.TrimSpace(text))
+	}
+	if out == nil {
+		return nil
+	}
+	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+		return fmt.Errorf("read the agent's answer: %w", err)
+	}
+	return nil
+}
+
+// plain leaves out the URL of a failed request, which is the same for every agent.
+func plain(err error) error {
+	var u *url.Error
+	if errors.As(err, &u) {
+		err = u.Err
+	}
+	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
+		return fmt.Errorf("no agent listens: %w", err)
+	}
+	return err
+}

@@ -1,0 +1,156 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// fake is an agent that answers what it was told to.
+type fake struct {
+	connections []conntrack.Entry
+	counters    Counters
+	err         error
+	sweeps      int
+	now         int64
+}
+
+func (f *fake) Connections() ([]conntrack.Entry, error) { return f.connections, f.err }
+func (f *fake) Counters() (Counters, error)             { return f.counters, f.err }
+func (f *fake) Sweep() error                            { f.sweeps++; return f.err }
+func (f *fake) SetClock(ns int64) error                 { f.now = ns; return f.err }
+
+func serve(t *testing.T, a Agent) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sub", "control.sock")
+	stop, err := Serve(path, a)
+	require.NoError(t, err)
+	t.Cleanup(stop)
+	return path
+}
+
+func TestRoundTrip(t *testing.T) {
+	hook := flow.Hook{Namespace: "ns", Interface: "eth0", Direction: flow.Ingress}
+	count := bpf.Count{Packets: 1, Bytes: 2}
+	a := &fake{
+		connections: []conntrack.Entry{{Flow: 1, Src: netip.MustParseAddr("10.0.0.1"),
+			Dst: netip.MustParseAddr("10.0.0.2"), State: conntrack.StateClosed, Known: true,
+			Idle:    time.Second,
+			Forward: conntrack.Leg{Packets: 1, Flags: flow.SYN, Seen: []flow.Hook{hook}}}},
+		counters: Counters{Reported: count, NoHook: count, Hooks: []HookCounters{{Hook: hook, Mode: "tcx",
+			Counters: bpf.Counters{Seen: count, Lost: map[string]bpf.Count{"not-ip": count}}}}},
+	}
+	path := serve(t, a)
+	c, ctx := Dial(path), context.Background()
+
+	connections, err := c.Connections(ctx)
+	require.NoError(t, err)
+	require.Equal(t, a.connections, connections)
+	counters, err := c.Counters(ctx)
+	require.NoError(t, err)
+	require.Equal(t, a.counters, counters)
+	require.NoError(t, c.Sweep(ctx))
+	require.Equal(t, 1, a.sweeps)
+	require.NoError(t, c.SetClock(ctx, 77))
+	require.Equal(t, int64(77), a.now)
+
+	st, err := os.Stat(path)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o600), st.Mode().Perm(), "nobody else may open it")
+}
+
+func TestErrorsPassThrough(t *testing.T) {
+	c, ctx := Dial(serve(t, &fake{err: errors.New("the table is on fire")})), context.Background()
+	_, connections := c.Connections(ctx)
+	_, counters := c.Counters(ctx)
+	for _, err := range []error{connections, counters, c.Sweep(ctx), c.SetClock(ctx, 1)} {
+		require.EqualError(t, err, "the agent answers: the table is on fire")
+	}
+}
+
+func TestBadRequests(t *testing.T) {
+	a := &fake{now: 5}
+	c := Dial(serve(t, a))
+	tests := []struct {
+		name, method, path, body string
+		status                   int
+		want                     string
+	}{
+		{"no JSON", "POST", "/v1/clock", "{", http.StatusBadRequest, `want {"now_ns": N}`},
+		{"no number", "POST", "/v1/clock", `{"now_ns": "x"}`, http.StatusBadRequest,
+			`want {"now_ns": N}`},
+		{"too long", "POST", "/v1/clock", strings.Repeat(" ", 2000), http.StatusBadRequest, "too large"},
+		{"empty", "POST", "/v1/clock", "", http.StatusBadRequest, `want {"now_ns": N}`},
+		{"other key", "POST", "/v1/clock", `{"now": 3}`, http.StatusBadRequest, `"now"`},
+		{"method", "GET", "/v1/sweep", "", http.StatusMethodNotAllowed, "Not Allowed"},
+		{"path", "GET", "/v2/sweep", "", http.StatusNotFound, "not found"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			req, err := http.NewRequest(test.method, "http://weir"+test.path, strings.NewReader(test.body))
+			require.NoError(t, err)
+			resp, err := c.http.Do(req)
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			require.Equal(t, test.status, resp.StatusCode, string(text))
+			require.Contains(t, string(text), test.want)
+		})
+	}
+	require.Equal(t, int64(5), a.now, "nothing was changed")
+}
+
+func TestNobodyAnswers(t *testing.T) {
+	_, err := Dial(filepath.Join(t.TempDir(), "none")).Connections(context.Background())
+	require.ErrorIs(t, err, os.ErrNotExist)
+	require.ErrorContains(t, err, "ask the agent")
+}
+
+func TestSocketIsTaken(t *testing.T) {
+	path := serve(t, &fake{})
+	require.True(t, Answers(path))
+	_, err := Serve(path, &fake{})
+	require.ErrorIs(t, err, ErrTaken)
+	require.ErrorContains(t, err, path)
+	_, err = Dial(path).Counters(context.Background())
+	require.NoError(t, err, "the first one still answers")
+}
+
+func TestStaleSocketIsReplaced(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "control.sock")
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	require.NoError(t, err)
+	l.SetUnlinkOnClose(false) // as when the agent is killed
+	require.NoError(t, l.Close())
+	require.False(t, Answers(path))
+
+	stop, err := Serve(path, &fake{})
+	require.NoError(t, err)
+	_, err = Dial(path).Counters(context.Background())
+	require.NoError(t, err)
+	stop()
+	require.NoFileExists(t, path)
+}
+
+func TestOtherFilesAreLeftAlone(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "precious")
+	require.NoError(t, os.WriteFile(path, []byte("data"), 0o600))
+	_, err := Serve(path, &fake{})
+	require.ErrorContains(t, err, "not a socket")
+	require.FileExists(t, path)
+}

@@ -1,0 +1,120 @@
+// Package ifaces finds network interfaces in network namespaces.
+package ifaces
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Folder is where named network namespaces are mounted (iproute2's convention, ip-netns(8)).
+const Folder = "/run/netns"
+
+// Interface is an interface as it was found.
+type Interface struct {
+	Name      string
+	Index     int
+	Namespace string // as it was asked for
+	Inode     uint64 // of the namespace
+	L3        bool   // its frames begin with the IP header
+}
+
+// Path returns the file of a namespace, given by name or by path.
+func Path(namespace string) string {
+	if strings.ContainsRune(namespace, '/') {
+		return namespace
+	}
+	return filepath.Join(Folder, namespace)
+}
+
+// Do calls fn on a locked thread inside a network namespace, given by name or path; "" is the
+// caller's own. The thread goes back to its namespace, or dies with the call when it cannot.
+func Do(namespace string, fn func() error) error {
+	if namespace == "" {
+		runtime.LockOSThread()
+		defer runtime.UnlockOSThread()
+		return fn()
+	}
+	done := make(chan error, 1)
+	go func() {
+		runtime.LockOSThread()
+		back, err := enter(Path(namespace))
+		if err != nil {
+			runtime.UnlockOSThread() // still where it was
+			done <- fmt.Errorf("enter network namespace %s: %w", namespace, err)
+			return
+		}
+		err = fn()
+		if back() == nil {
+			runtime.UnlockOSThread()
+		}
+		done <- err
+	}()
+	return <-done
+}
+
+// enter moves the calling thread and returns how to move it back.
+func enter(path string) (back func() error, err error) {
+	own, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	target, err := os.Open(path)
+	if err != nil {
+		return nil, closing(own, err)
+	}
+	defer target.Close()
+	if err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
+		return nil, closing(own, err)
+	}
+	return func() error {
+		defer own.Close()
+		return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET)
+	}, nil
+}
+
+func closing(f *os.File, err error) error {
+	f.Close()
+	return err
+}
+
+// Find looks an interface up by name. It must be called inside the namespace (see Do).
+func Find(namespace, name string) (Interface, error) {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return Interface{}, fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	l, err := h.LinkByName(name)
+	if err != nil {
+		return Interface{}, fmt.Errorf("find interface %s: %w (there are: %s)", name, err, names(h))
+	}
+	var st syscall.Stat_t
+	if err := syscall.Stat("/proc/thread-self/ns/net", &st); err != nil {
+		return Interface{}, fmt.Errorf("find the network namespace's inode: %w", err)
+	}
+	attrs := l.Attrs()
+	encap := attrs.EncapType
+	return Interface{
+		Name: name, Index: attrs.Index, Namespace: namespace, Inode: st.Ino,
+		L3: encap != "ether" && encap != "loopback",
+	}, nil
+}
+
+func names(h *netlink.Handle) string {
+	links, err := h.LinkList()
+	if err != nil {
+		return "unknown"
+	}
+	var all []string
+	for _, l := range links {
+		all = append(all, l.Attrs().Name)
+	}
+	return strings.Join(all, " ")
+}

@@ -1,0 +1,223 @@
+package agent
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"github.com/goccy/go-yaml"
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// process is an agent in a process of its own: this test binary, started again.
+type process struct {
+	cmd *exec.Cmd
+	log bytes.Buffer
+}
+
+func startProcess(t testing.TB, cfg Config) *process {
+	t.Helper()
+	data, err := yaml.Marshal(cfg)
+	require.NoError(t, err)
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	require.NoError(t, os.WriteFile(file, data, 0o600))
+	self, err := os.Executable()
+	require.NoError(t, err)
+	p := &process{cmd: exec.Command(self)}
+	p.cmd.Env = append(os.Environ(), asAgent+"="+file)
+	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() {
+		if p.cmd.ProcessState == nil {
+			p.kill(t)
+		}
+	})
+	client := control.Dial(cfg.Control)
+	eventually(t, "the agent process to answer", func() bool {
+		_, err := client.Counters(t.Context())
+		return err == nil
+	})
+	return p
+}
+
+func (p *process) kill(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Kill())
+	_ = p.cmd.Wait() // tells that it was killed
+}
+
+// end ends it in order.
+func (p *process) end(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait(), p.log.String())
+}
+
+// delivered adds up a flow file as a receiver does: a record that repeats what an earlier one has
+// told (of the same flow and direction, with the same packets_before) replaces it.
+func delivered(t testing.TB, file string) bpf.Count {
+	t.Helper()
+	f, err := os.Open(file)
+	require.NoError(t, err)
+	defer f.Close()
+	type place struct {
+		legKey
+		before uint64
+	}
+	last := map[place]bpf.Count{}
+	lines := bufio.NewScanner(f)
+	for lines.Scan() {
+		var r flow.Record
+		if json.Unmarshal(lines.Bytes(), &r) != nil {
+			continue // cut off when its writer was killed
+		}
+		k := place{legKey{r.Flow, r.Src.String(), r.SrcPort}, r.PacketsBefore}
+		if r.Packets >= last[k].Packets {
+			last[k] = bpf.Count{Packets: r.Packets, Bytes: r.Bytes}
+		}
+	}
+	require.NoError(t, lines.Err())
+	var sum bpf.Count
+	for _, c := range last {
+		sum.Add(c)
+	}
+	return sum
+}
+
+func (p *pair) pinned(t testing.TB) Config {
+	t.Helper()
+	cfg := p.watching(t)
+	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
+	cfg.Pin = pinFolder(t)
+	return cfg
+}
+
+// TestKillAndAdopt kills agents while two CPUs send, and lets the last one end in order: every
+// packet that the interface has received is in the flow file.
+func TestKillAndAdopt(t *testing.T) {
+	modes(t, func(t *testing.T, mode string) {
+		p := newPair(t)
+		cfg := p.pinned(t)
+		cfg.Interfaces[0].Hook = mode
+		agent := startProcess(t, cfg)
+		packets, bytes := p.received(t)
+		f := p.flood(t, 64)
+		for range 3 {
+			agent.kill(t)
+			require.Len(t, p.attached(t), 2, "attachments outlive the agent")
+			agent = startProcess(t, cfg)
+			require.Len(t, p.attached(t), 2, "they are adopted and not doubled")
+		}
+		f.end(t)
+		client := control.Dial(cfg.Control)
+		nowPackets, nowBytes := p.received(t)
+		want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+		eventually(t, "the last packets to pass the hook", func() bool {
+			c, err := client.Counters(t.Context())
+			require.NoError(t, err)
+			return c.Hooks[0].Seen == want && c.Hooks[0].Accounted == want
+		})
+		agent.end(t)
+		require.Equal(t, want, delivered(t, cfg.Output))
+		require.Empty(t, p.attached(t))
+		require.NoDirExists(t, cfg.Pin)
+	})
+}
+
+// TestAdoptAnotherInterface kills an agent and puts a new interface with the same number in the
+// place of the old one: what was pinned is attached to nothing.
+func TestAdoptAnotherInterface(t *testing.T) {
+	modes(t, func(t *testing.T, mode string) {
+		p := newPair(t)
+		cfg := p.pinned(t)
+		cfg.Interfaces[0].Hook = mode
+		agent := startProcess(t, cfg)
+		p.send(t, p.udp(t, 1, 2, 0))
+		agent.kill(t)
+		p.rebuild(t)
+		agent = startProcess(t, cfg)
+		p.send(t, p.udp(t, 1, 2, 0))
+		client := control.Dial(cfg.Control)
+		eventually(t, "the new interface's packet to be seen", func() bool {
+			c, err := client.Counters(t.Context())
+			require.NoError(t, err)
+			return c.Hooks[0].Seen.Packets == 2
+		})
+		agent.end(t)
+		require.Equal(t, uint64(2), delivered(t, cfg.Output).Packets)
+	})
+}
+
+// rebuild puts a new pair in the place of the old one.
+func (p *pair) rebuild(t testing.TB) {
+	t.Helper()
+	inside(t, p.far, func() error {
+		l, err := netlink.LinkByName(farName)
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+	p.build(t)
+}
+
+// TestFailedStartKeepsWhatWasPinned kills an agent and starts one with a mistake in its
+// configuration: the flows of the first are there for the third.
+func TestFailedStartKeepsWhatWasPinned(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	agent := startProcess(t, cfg)
+	p.send(t, p.udp(t, 1, 2, 0))
+	agent.kill(t)
+	bad := cfg
+	bad.Interfaces = append([]Interface{{Name: "typo", Namespace: p.far}}, cfg.Interfaces...)
+	_, err := New(bad, Options{})
+	require.ErrorContains(t, err, "typo")
+	require.Equal(t, ours(bpf.TCX), p.attached(t))
+	p.send(t, p.udp(t, 1, 2, 0))
+	startProcess(t, cfg).end(t)
+	require.Equal(t, uint64(2), delivered(t, cfg.Output).Packets)
+	require.Empty(t, p.attached(t))
+}
+
+// TestStopUnderLoad stops an agent while packets come in: what was accounted until the hook was
+// off is in the records.
+func TestStopUnderLoad(t *testing.T) {
+	modes(t, func(t *testing.T, mode string) {
+		p := newPair(t)
+		cfg := p.watching(t)
+		cfg.Interfaces[0].Hook = mode
+		opts, err := cfg.DatapathOptions()
+		require.NoError(t, err)
+		opts.Table = 1024
+		dp, err := bpf.Load(opts)
+		require.NoError(t, err)
+		defer func() { require.NoError(t, dp.Close()) }()
+		f := p.flood(t, 256)
+		defer f.end(t)
+		for range 20 {
+			require.NoError(t, dp.Reset())
+			l := newLedger()
+			a, err := New(cfg, Options{Datapath: dp, Sink: l})
+			require.NoError(t, err)
+			number := a.placed[0].at.Number
+			sent := f.sent[0].Load()
+			eventually(t, "packets to be sent", func() bool { return f.sent[0].Load() > sent+100 })
+			require.NoError(t, a.stop())
+			c, err := dp.Counters(number)
+			require.NoError(t, err)
+			require.Equal(t, c.Accounted, l.sum)
+			require.Empty(t, l.wrong)
+		}
+	})
+}

@@ -1,0 +1,187 @@
+package agent
+
+import (
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/ifaces"
+)
+
+// What the tests with the real datapath stand on: two network namespaces with a veth pair between
+// them that carries nothing but what the tests send.
+
+// patience is how long a test waits for what must come; on a good day it takes milliseconds.
+const patience = 10 * time.Second
+
+func needRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: network namespaces and eBPF programs need root")
+	}
+}
+
+// eventually polls until a condition holds.
+func eventually(t testing.TB, what string, holds func() bool) {
+	t.Helper()
+	for end := time.Now().Add(patience); !holds(); runtime.Gosched() {
+		if time.Now().After(end) {
+			require.FailNow(t, "waited in vain: "+what)
+		}
+	}
+}
+
+// newNamespace makes a network namespace that lives until the test ends, and returns its path.
+func newNamespace(t testing.TB) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "ns")
+	require.NoError(t, os.WriteFile(path, nil, 0o600))
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
+		}
+		done <- err
+	}()
+	require.NoError(t, <-done)
+	t.Cleanup(func() { dropNamespace(path) })
+	return path
+}
+
+func dropNamespace(path string) {
+	_ = unix.Unmount(path, unix.MNT_DETACH) // a test may have done so
+	_ = os.Remove(path)
+}
+
+// pair is a veth pair: "near" in one namespace, "far" in another. Only the far end is watched.
+type pair struct {
+	near, far       string // the namespaces' paths
+	nearIP, farIP   net.IP
+	nearMAC, farMAC net.HardwareAddr
+}
+
+const (
+	nearName, farName = "near0", "far0"
+	farIndex          = 77
+)
+
+func newPair(t testing.TB) *pair {
+	t.Helper()
+	needRoot(t)
+	p := &pair{near: newNamespace(t), far: newNamespace(t),
+		nearIP: net.IPv4(10, 0, 0, 1), farIP: net.IPv4(10, 0, 0, 2),
+		nearMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, farMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}}
+	p.build(t)
+	return p
+}
+
+// build makes the interfaces; a test that has deleted them builds them again.
+func (p *pair) build(t testing.TB) {
+	t.Helper()
+	near, err := os.Open(p.near)
+	require.NoError(t, err)
+	defer near.Close()
+	inside(t, p.far, func() error {
+		attrs := netlink.NewLinkAttrs()
+		attrs.Name, attrs.Index, attrs.HardwareAddr = farName, farIndex, p.farMAC
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: nearName,
+			PeerHardwareAddr: p.nearMAC, PeerNamespace: netlink.NsFd(near.Fd())})
+		if err != nil {
+			return err
+		}
+		return setUp(farName, p.farIP, p.nearIP, p.nearMAC)
+	})
+	inside(t, p.near, func() error { return setUp(nearName, p.nearIP, p.farIP, p.farMAC) })
+}
+
+// setUp makes an interface carry IPv4 to its only neighbour and say nothing of its own accord.
+func setUp(name string, ip, peer net.IP, mac net.HardwareAddr) error {
+	quiet := fmt.Sprintf("/proc/sys/net/ipv6/conf/%s/disable_ipv6", name)
+	if err := os.WriteFile(quiet, []byte("1"), 0); err != nil && !os.IsNotExist(err) {
+		return err
+	}
+	l, err := netlink.LinkByName(name)
+	if err != nil {
+		return err
+	}
+	mask := net.CIDRMask(24, 32)
+	if err := netlink.AddrAdd(l, &netlink.Addr{IPNet: &net.IPNet{IP: ip, Mask: mask}}); err != nil {
+		return err
+	}
+	if err := netlink.LinkSetUp(l); err != nil {
+		return err
+	}
+	return netlink.NeighSet(&netlink.Neigh{LinkIndex: l.Attrs().Index, IP: peer,
+		HardwareAddr: mac, State: netlink.NUD_PERMANENT})
+}
+
+// inside runs a function in a namespace. It must not end the test: it is on another goroutine.
+func inside(t testing.TB, namespace string, fn func() error) {
+	t.Helper()
+	require.NoError(t, ifaces.Do(namespace, fn))
+}
+
+// received is what the far end's driver has counted.
+func (p *pair) received(t testing.TB) (packets, bytes uint64) {
+	t.Helper()
+	inside(t, p.far, func() error {
+		l, err := netlink.LinkByName(farName)
+		if err == nil {
+			packets, bytes = l.Attrs().Statistics.RxPackets, l.Attrs().Statistics.RxBytes
+		}
+		return err
+	})
+	return packets, bytes
+}
+
+// socket opens a packet socket on the near end: frames go out as they are, whatever the ports.
+func (p *pair) socket(t testing.TB) int {
+	t.Helper()
+	fd := -1
+	inside(t, p.near, func() error {
+		l, err := netlink.LinkByName(nearName)
+		if err != nil {
+			return err
+		}
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return err
+		}
+		return unix.Bind(fd, &unix.SockaddrLinklayer{Ifindex: l.Attrs().Index})
+	})
+	t.Cleanup(func() { unix.Close(fd) })
+	return fd
+}
+
+// send sends frames in order and waits until the far end has received them.
+func (p *pair) send(t testing.TB, frames ...[]byte) {
+	t.Helper()
+	before, _ := p.received(t)
+	fd := p.socket(t)
+	for _, f := range frames {
+		require.NoError(t, transmit(fd, f))
+	}
+	eventually(t, "the frames to arrive", func() bool {
+		now, _ := p.received(t)
+		return now >= before+uint64(len(frames))
+	})
+}
+
+func transmit(fd int, frame []byte) error {
+	for {
+		_, err := unix.Write(fd, frame)
+		if err != unix.EINTR && err != unix.ENOBUFS {
+			return err
+		}
+	}
+}

@@ -1,0 +1,67 @@
+package agent
+
+import (
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+)
+
+// recorder makes flow records of connections and hands them to the sink.
+type recorder struct {
+	sink  Sink
+	hooks func(uint16) flow.Hook
+	boot  string
+	next  uint64
+	total bpf.Count // of all records
+}
+
+// Sink takes flow records. Flush returns when they are safe.
+type Sink interface {
+	Write(*flow.Record) error
+	Flush() error
+}
+
+// connection reports what both legs of a connection have counted beyond the mark.
+func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReason) error {
+	for leg := range 2 {
+		delta := bpf.Count{
+			Packets: e.Legs[leg].Packets - mark[leg].Packets,
+			Bytes:   e.Legs[leg].Bytes - mark[leg].Bytes,
+		}
+		// A leg that was reported in full still ends, with a record of nothing.
+		ends := why != flow.EndActive && mark[leg].Packets > 0
+		if delta.Packets == 0 && !ends {
+			continue
+		}
+		if err := r.leg(e, leg, delta, mark[leg].Packets, why); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *recorder) leg(e *bpf.Entry, leg int, delta bpf.Count, before uint64, why flow.EndReason) error {
+	r.next++
+	r.total.Add(delta)
+	l := &e.Legs[leg]
+	return r.sink.Write(&flow.Record{
+		Boot: r.boot, Sequence: r.next, Flow: e.Flow, Zone: e.Zone,
+		Src: e.Addr[leg], Dst: e.Addr[1-leg], SrcPort: e.Port[leg], DstPort: e.Port[1-leg],
+		Protocol: e.Protocol, Cites: e.Cites,
+		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
+		Packets: delta.Packets, Bytes: delta.Bytes, PacketsBefore: before,
+		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
+		State: conntrack.State(e.State).String(), Reason: why,
+		ICMPError: conntrack.ErrorText(e), Seen: conntrack.Seen(l, r.hooks),
+	})
+}
+
+func role(e *bpf.Entry, leg int) flow.Role {
+	switch int(e.Initiator) {
+	case leg:
+		return flow.RoleInitiator
+	case 1 - leg:
+		return flow.RoleResponder
+	}
+	return flow.RoleUnknown
+}

@@ -1,0 +1,226 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/link"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// How an attachment is made.
+const (
+	TCX = "tcx" // a link, 6.6
+	TC  = "tc"  // a filter on the clsact qdisc
+)
+
+// Where weir's tc filters stand. The handle tells ours from others'.
+const (
+	tcPriority = 0xbeef
+	tcHandle   = 0x77656972 // "weir"
+)
+
+// Hook says where packets are seen.
+type Hook struct {
+	Interface int // ifindex in the network namespace of the calling thread
+	Egress    bool
+	Namespace uint64 // inode of that namespace, to know the hook again
+	Zone      uint16
+	L3        bool // frames of the device begin with the IP header
+	// Mode is TCX or TC, or "" for the best that the kernel has.
+	Mode string
+}
+
+// Attachment is a hook that is in place.
+type Attachment struct {
+	Hook
+	Number uint16 // the hook's number in the datapath, from 1
+	Mode   string // TCX or TC
+	link   link.Link
+}
+
+// Attach puts the packet path on a hook. It must be called in the hook's network namespace, on
+// a locked thread. An attachment that an earlier agent left there is taken over, with its
+// number and counters.
+func (d *Datapath) Attach(h Hook) (*Attachment, error) {
+	number, known, err := d.assign(h)
+	if err != nil {
+		return nil, err
+	}
+	stub, err := d.stub(number)
+	if err != nil {
+		return nil, err
+	}
+	a := &Attachment{Hook: h, Number: number}
+	if err := d.attach(a, stub, known); err != nil {
+		return nil, errors.Join(fmt.Errorf("attach to interface %d: %w", h.Interface, err),
+			d.release(number))
+	}
+	return a, nil
+}
+
+func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
+	if a.Hook.Mode != TC {
+		err := d.attachTCX(a, stub, known)
+		if err == nil || a.Hook.Mode == TCX || !errors.Is(err, ebpf.ErrNotSupported) {
+			return err
+		}
+	}
+	a.Mode = TC
+	return attachTC(a, stub)
+}
+
+// attachTCX goes to the head of the chain: weir sees what comes, before others change it.
+func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) error {
+	a.Mode = TCX
+	pin := d.linkPin(a.Number)
+	if known && pin != "" {
+		l, err := link.LoadPinnedLink(pin, nil)
+		if err == nil && isOn(l, a.Interface) {
+			a.link = l
+			return nil // its stub jumps to the new packet path already
+		}
+		if err == nil {
+			l.Close()
+		}
+	}
+	kind := ebpf.AttachTCXIngress
+	if a.Egress {
+		kind = ebpf.AttachTCXEgress
+	}
+	l, err := link.AttachTCX(link.TCXOptions{
+		Interface: a.Interface, Program: stub, Attach: kind, Anchor: link.Head(),
+	})
+	if err != nil {
+		return err
+	}
+	a.link = l
+	if pin == "" {
+		return nil
+	}
+	if err := os.Remove(pin); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return l.Pin(pin)
+}
+
+// isOn tells whether a link still holds on to the interface. One whose interface was deleted stays
+// pinned, also when another interface has got the same index since.
+func isOn(l link.Link, ifindex int) bool {
+	info, err := l.Info()
+	return err == nil && info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex)
+}
+
+func (d *Datapath) linkPin(number uint16) string {
+	if d.opts.Pin == "" {
+		return ""
+	}
+	return filepath.Join(d.pinPath(), "link-"+strconv.Itoa(int(number)))
+}
+
+func attachTC(a *Attachment, stub *ebpf.Program) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
+		LinkIndex: a.Interface, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+	}}
+	if err := h.QdiscAdd(clsact); err != nil && !errors.Is(err, unix.EEXIST) {
+		return fmt.Errorf("add the clsact qdisc: %w", err)
+	}
+	if err := h.FilterReplace(filter(a, stub.FD())); err != nil {
+		return fmt.Errorf("add the filter: %w", err)
+	}
+	return nil
+}
+
+func filter(a *Attachment, fd int) *netlink.BpfFilter {
+	parent := uint32(netlink.HANDLE_MIN_INGRESS)
+	if a.Egress {
+		parent = netlink.HANDLE_MIN_EGRESS
+	}
+	return &netlink.BpfFilter{
+		FilterAttrs: netlink.FilterAttrs{
+			LinkIndex: a.Interface, Parent: parent, Handle: tcHandle, Priority: tcPriority,
+			Protocol: unix.ETH_P_ALL,
+		},
+		Fd: fd, Name: "weir", DirectAction: true,
+	}
+}
+
+// Detach takes the packet path off a hook. It must be called in the hook's network namespace, on
+// a locked thread. The clsact qdisc stays: others may use it. A hook whose interface is gone
+// is already off. The counters stay readable until the number is given away.
+func (d *Datapath) Detach(a *Attachment) error {
+	var errs []error
+	if a.link != nil {
+		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
+	}
+	if a.Mode == TC {
+		errs = append(errs, detachTC(a))
+	}
+	if p := d.stubs[a.Number]; p != nil {
+		errs = append(errs, p.Close())
+		delete(d.stubs, a.Number)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("detach from interface %d: %w", a.Interface, err)
+	}
+	return nil
+}
+
+func removePin(path string) error {
+	if path == "" {
+		return nil
+	}
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
+}
+
+func detachTC(a *Attachment) error {
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	err = h.FilterDel(filter(a, 0))
+	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
+		return nil // the interface, or its qdisc, is gone and our filter with it
+	}
+	return err
+}
+
+// stub returns the program that says which hook a packet comes from.
+func (d *Datapath) stub(number uint16) (*ebpf.Program, error) {
+	if p := d.stubs[number]; p != nil {
+		return p, nil
+	}
+	const cb4 = 64 // offset of cb[4] in struct __sk_buff (linux/bpf.h)
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "weir_hook_" + strconv.Itoa(int(number)), Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{
+			asm.Mov.Imm(asm.R2, int32(number)),
+			asm.StoreMem(asm.R1, cb4, asm.R2, asm.Word),
+			asm.LoadMapPtr(asm.R2, d.objs.Jump.FD()),
+			asm.Mov.Imm(asm.R3, 0),
+			asm.FnTailCall.Call(),
+			asm.Mov.Imm(asm.R0, -1), // TCX_NEXT, TC_ACT_UNSPEC
+			asm.Return(),
+		},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the stub of hook %d: %w", number, err)
+	}
+	d.stubs[number] = p
+	return p, nil
+}

@@ -1,0 +1,212 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The connection table's keys and values, shared with user space through BTF. */
+#pragma once
+
+#include <linux/types.h>
+
+typedef __u8 u8;
+typedef __u16 u16;
+typedef __u32 u32;
+typedef __u64 u64;
+typedef __s32 s32;
+typedef __s64 s64;
+
+/* README section 5. The Go side is agent/conntrack.State. */
+enum conn_state {
+	STATE_NONE,
+	STATE_SYN_SENT,
+	STATE_SYN_RECEIVED,
+	STATE_ESTABLISHED,
+	STATE_CLOSING,
+	STATE_LAST_ACK,
+	STATE_CLOSED,
+	STATE_RESET,
+	STATE_UNREPLIED,
+	STATE_REPLIED,
+	STATE_SLOTS = 16, /* a power of two, so that an index can be masked */
+};
+
+/* Garbage collection, README section 6. */
+enum conn_life {
+	LIFE_LIVE,
+	LIFE_RETIRED, /* step 1 done: no new packet counts here */
+	LIFE_DEAD,    /* step 4: about to be deleted */
+};
+
+enum conn_initiator {
+	INITIATOR_LEG0,
+	INITIATOR_LEG1,
+	INITIATOR_UNKNOWN,
+};
+
+/* What a TCP leg has shown, struct conn.seen. */
+enum leg_seen {
+	SEEN_SYN = 1,
+	SEEN_FIN = 2,
+	SEEN_FIN_ACKED = 4, /* the other side acknowledged this leg's FIN */
+};
+
+/* flowEndReason of IPFIX, as far as the packet path knows. */
+enum end_reason {
+	END_IDLE = 1,
+	END_DETECTED = 3,
+	END_NO_ROOM = 5,
+};
+
+/* Keys hold the lower endpoint first. Ports are in network order, except for ICMP, where
+ * port[0] is a query's identifier and port[1] is type << 8 | code in host order.
+ */
+struct key4 {
+	u32 addr[2];
+	u16 port[2];
+	u16 zone;
+	u8 proto;
+	u8 cites; /* protocol of the connection that an ICMP error is about, else 0 */
+};
+
+struct key6 {
+	u64 addr[2][2];
+	u16 port[2];
+	u16 zone;
+	u8 proto;
+	u8 cites;
+};
+
+struct leg {
+	u64 packets;  /* added to atomically */
+	u64 bytes;    /* added to atomically */
+	u64 first;    /* ns; under the lock */
+	u64 last;     /* ns; plain stores, close enough when they race */
+	u8 flags[8];  /* one byte per TCP flag, lowest bit first; only ever set while live */
+	u32 isn;      /* host order, valid with SEEN_SYN; under the lock */
+	u32 fin_end;  /* sequence number after the FIN, valid with SEEN_FIN; under the lock */
+	u16 owner;    /* hook that counts; 0: none yet; under the lock */
+	u16 hooks[3]; /* other hooks that saw the leg; under the lock */
+};
+
+struct count {
+	u64 packets;
+	u64 bytes;
+};
+
+/* The fields of a connection. A macro, because kernels before 6.2 find the lock only where it
+ * is a direct member of the map's value.
+ */
+#define CONN_FIELDS                                                                            \
+	u64 id; /* flow id; first and last word, so that a torn read shows */                  \
+	struct leg leg[2];                                                                     \
+	struct count reported[2]; /* what user space acknowledged; written by collect */       \
+	u64 reported_at;	  /* ns, time of the last acknowledgement or of the start */   \
+	struct bpf_spin_lock lock;                                                             \
+	u8 state;                                                                              \
+	u8 life;                                                                               \
+	u8 initiator;                                                                          \
+	u8 began_syn_ack; /* the first packet was SYN and ACK */                               \
+	u8 seen[2];	  /* enum leg_seen, per leg */                                         \
+	u8 icmp_type;	  /* of the last ICMP error that cited this connection */              \
+	u8 icmp_code;                                                                          \
+	u8 icmp_error; /* there was one */                                                     \
+	u8 end;	       /* in events and work items: enum end_reason */                         \
+	u8 pad[2];                                                                             \
+	u64 id_check;
+
+struct conn {
+	CONN_FIELDS
+};
+
+/* Each entry repeats its key: a CPU can hold an entry that was deleted and given away. Both
+ * begin as struct conn does, and are used through it.
+ */
+struct conn4 {
+	CONN_FIELDS
+	struct key4 key;
+};
+
+struct conn6 {
+	CONN_FIELDS
+	struct key6 key;
+};
+
+enum event_kind {
+	EVENT_REPLACED = 1, /* the last of a connection that was replaced in place */
+	EVENT_PACKET = 2,   /* a packet that found no place in the table */
+};
+
+/* What goes through the ring buffer. IPv4 keys use the first 16 bytes of key. */
+struct event {
+	u8 kind;
+	u8 family; /* 4 or 6 */
+	u8 pad[6];
+	struct key6 key;
+	struct conn conn;
+};
+
+enum work_op {
+	WORK_ACK = 1,	 /* in: id, conn.reported; marks them as reported */
+	WORK_RETIRE = 2, /* in: id, force; marks an expired entry as retired */
+	WORK_READ = 3,	 /* in: id; out: conn, the final counters of a retired entry */
+	WORK_DELETE = 4, /* in: id; deletes a retired entry */
+};
+
+enum work_result {
+	WORK_GONE = 1, /* no entry, another connection, or not in the state asked for */
+	WORK_DONE = 2,
+};
+
+struct work {
+	u8 op;
+	u8 result;
+	u8 family;
+	u8 force; /* WORK_RETIRE: also when not expired */
+	u8 pad[4];
+	struct key6 key;
+	u64 id;
+	u64 conn[sizeof(struct conn) /
+		 8]; /* a value with a lock cannot be mapped into memory */
+};
+
+#define WORK_ITEMS 2048
+
+/* README section 2. The Go side is bpf.Reason. */
+enum lost {
+	LOST_ETHERNET_HEADER,
+	LOST_VLAN_DEPTH,
+	LOST_NOT_IP,
+	LOST_IPV4_HEADER,
+	LOST_IPV4_LENGTH,
+	LOST_IPV6_HEADER,
+	LOST_IPV6_LENGTH,
+	LOST_IPV6_EXTENSION,
+	LOST_FRAGMENT,
+	LOST_TCP_HEADER,
+	LOST_UDP_HEADER,
+	LOST_ICMP_HEADER,
+	LOST_ICMP_CITED,
+	LOST_TABLE_FULL,
+	LOST_RING_FULL,
+	LOST_NO_HOOK,
+	LOST_REASONS,
+};
+
+struct hook_stats {
+	struct count seen;
+	struct count accounted;
+	struct count observed;
+	struct count lost[LOST_REASONS];
+};
+
+enum hook_flags {
+	HOOK_ON = 1,
+	HOOK_L3 = 2, /* frames begin with the IP header */
+};
+
+struct hook {
+	u16 zone;
+	u8 flags;
+	u8 egress;
+	u32 ifindex;
+	u64 netns; /* inode of the network namespace, so that an adopting agent knows its hooks
+		    */
+};
+
+#define MAX_HOOKS 1024

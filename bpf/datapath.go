@@ -1,0 +1,241 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/features"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/cilium/ebpf/rlimit"
+)
+
+// States is the number of connection states that have a lifetime (enum conn_state).
+const States = 16
+
+// layout names the pin folder below Options.Pin. It grows with every change of a pinned
+// map's layout, so that an agent never adopts what it cannot read.
+const layout = "v1"
+
+// Settings can change while traffic flows.
+type Settings struct {
+	Lifetimes [States]time.Duration // by enum conn_state
+	Takeover  time.Duration         // README section 4
+	Overflow  bool                  // table-full policy: overflow to the ring buffer, else reject
+}
+
+// Options say how a datapath is loaded.
+type Options struct {
+	// Pin is a folder on a bpffs. Maps, links and programs are pinned below it and adopted by
+	// the next agent. Empty: nothing outlives the process.
+	Pin string
+	// Table is the size of each of the two connection tables, in entries; 0 means 65536.
+	Table int
+	// Ring is the size of the ring buffer in bytes, a power of two; 0 means 4 MiB.
+	Ring int
+	// Virtual makes the datapath read its time from SetNow instead of the kernel's clock.
+	Virtual bool
+	Settings
+}
+
+// Datapath is the loaded datapath. Its methods may not be called concurrently.
+type Datapath struct {
+	opts   Options
+	objs   weirObjects
+	stubs  map[uint16]*ebpf.Program
+	hooks  map[uint16]weirHook // numbers in use
+	events *ringbuf.Reader
+	works  *ebpf.Memory
+	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
+	Adopted bool
+	Probes  Probes
+}
+
+// Probes holds what was found out about the kernel.
+type Probes struct {
+	CoarseClock bool // bpf_ktime_get_coarse_ns, 5.11
+}
+
+func probe() Probes {
+	err := features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs)
+	return Probes{CoarseClock: err == nil}
+}
+
+// Load loads the programs and creates the maps, or adopts the maps that are pinned.
+// It needs CAP_BPF and CAP_NET_ADMIN, before 5.11 also the right to lift RLIMIT_MEMLOCK.
+func Load(opts Options) (*Datapath, error) {
+	if opts.Table == 0 {
+		opts.Table = 65536
+	}
+	if opts.Ring == 0 {
+		opts.Ring = 4 << 20
+	}
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
+	}
+	d := &Datapath{opts: opts, stubs: map[uint16]*ebpf.Program{},
+		hooks: map[uint16]weirHook{}, Probes: probe()}
+	spec, err := d.spec()
+	if err != nil {
+		return nil, err
+	}
+	load := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()}}
+	if err := spec.LoadAndAssign(&d.objs, load); err != nil {
+		return nil, loadError(err, d.pinPath())
+	}
+	if err := d.start(); err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	return d, nil
+}
+
+func loadError(err error, pin string) error {
+	var ve *ebpf.VerifierError
+	if errors.As(err, &ve) {
+		return fmt.Errorf("the kernel's verifier refuses the datapath: %+v", ve)
+	}
+	if errors.Is(err, ebpf.ErrMapIncompatible) {
+		return fmt.Errorf("adopt the maps in %s: %w (made with other sizes; "+
+			"start once with the old ones to drain them, or remove the folder)", pin, err)
+	}
+	return fmt.Errorf("load the datapath: %w", err)
+}
+
+// pinned lists the maps that hold state or are held by attachments.
+var pinned = []string{"conns4", "conns6", "hooks", "stats", "events", "flow_ids", "jump"}
+
+func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
+	spec, err := loadWeir()
+	if err != nil {
+		return nil, fmt.Errorf("read the embedded object: %w", err)
+	}
+	spec.Maps["conns4"].MaxEntries = uint32(d.opts.Table)
+	spec.Maps["conns6"].MaxEntries = uint32(d.opts.Table)
+	spec.Maps["events"].MaxEntries = uint32(d.opts.Ring)
+	cpus, err := ebpf.PossibleCPU()
+	if err != nil {
+		return nil, fmt.Errorf("count the possible CPUs: %w", err)
+	}
+	source := weirClockSourceExact
+	if d.Probes.CoarseClock {
+		source = weirClockSourceCoarse
+	}
+	if d.opts.Virtual {
+		source = weirClockSourceVirtual
+	}
+	if err := errors.Join(
+		spec.Variables["clock_source"].Set(source),
+		spec.Variables["possible_cpus"].Set(uint32(cpus)),
+	); err != nil {
+		return nil, fmt.Errorf("set the object's constants: %w", err)
+	}
+	if d.opts.Pin == "" {
+		return spec, nil
+	}
+	_, err = os.Stat(filepath.Join(d.pinPath(), pinned[0]))
+	d.Adopted = err == nil
+	if err := os.MkdirAll(d.pinPath(), 0o700); err != nil {
+		return nil, fmt.Errorf("make the pin folder: %w", err)
+	}
+	for _, name := range pinned {
+		spec.Maps[name].Pinning = ebpf.PinByName
+	}
+	return spec, nil
+}
+
+// The values of enum clock_source in maps.h.
+const (
+	weirClockSourceExact uint8 = iota
+	weirClockSourceCoarse
+	weirClockSourceVirtual
+)
+
+func (d *Datapath) pinPath() string {
+	if d.opts.Pin == "" {
+		return ""
+	}
+	return filepath.Join(d.opts.Pin, layout)
+}
+
+func (d *Datapath) start() error {
+	if err := d.Configure(d.opts.Settings); err != nil {
+		return err
+	}
+	if d.opts.Pin != "" {
+		if err := d.adoptHooks(); err != nil {
+			return err
+		}
+	}
+	var err error
+	if d.events, err = ringbuf.NewReader(d.objs.Events); err != nil {
+		return fmt.Errorf("open the ring buffer: %w", err)
+	}
+	if d.works, err = d.objs.Works.Memory(); err != nil {
+		return fmt.Errorf("map the work items: %w", err)
+	}
+	if err := d.objs.Jump.Put(uint32(0), d.objs.WeirPacket); err != nil {
+		return fmt.Errorf("put the packet path in place: %w", err)
+	}
+	return nil
+}
+
+// Configure changes the settings; the next packet sees them.
+func (d *Datapath) Configure(s Settings) error {
+	var lifetimes [States]uint64
+	for i, l := range s.Lifetimes {
+		lifetimes[i] = uint64(l)
+	}
+	overflow := uint8(0)
+	if s.Overflow {
+		overflow = 1
+	}
+	if err := errors.Join(
+		d.objs.LifetimeNs.Set(lifetimes),
+		d.objs.TakeoverNs.Set(uint64(s.Takeover)),
+		d.objs.OverflowToRing.Set(overflow),
+	); err != nil {
+		return fmt.Errorf("set the datapath's settings: %w", err)
+	}
+	d.opts.Settings = s
+	return nil
+}
+
+// SetNow sets the virtual clock, in nanoseconds. Without Options.Virtual nothing reads it.
+func (d *Datapath) SetNow(ns int64) error {
+	if err := d.objs.VirtualNow.Set(uint64(ns)); err != nil {
+		return fmt.Errorf("set the virtual clock: %w", err)
+	}
+	return nil
+}
+
+// Options returns what the datapath was loaded with, its settings as they are now.
+func (d *Datapath) Options() Options { return d.opts }
+
+// Close lets go of the datapath. What is pinned goes on.
+func (d *Datapath) Close() error {
+	var errs []error
+	if d.events != nil {
+		errs = append(errs, d.events.Close())
+	}
+	for _, p := range d.stubs {
+		errs = append(errs, p.Close())
+	}
+	return errors.Join(append(errs, d.objs.Close())...)
+}
+
+// Unpin removes everything that Load and Attach pinned. Attachments that nothing else holds
+// end with it.
+func (d *Datapath) Unpin() error {
+	if d.opts.Pin == "" {
+		return nil
+	}
+	if err := os.RemoveAll(d.pinPath()); err != nil {
+		return fmt.Errorf("remove the pin folder: %w", err)
+	}
+	_ = os.Remove(d.opts.Pin) // when it is empty; another version's pins may be there
+	return nil
+}

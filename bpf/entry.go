@@ -1,0 +1,113 @@
+package bpf
+
+import (
+	"math/bits"
+	"net/netip"
+	"unsafe"
+)
+
+// Protocols whose tuples are read in a way of their own (IANA protocol numbers).
+const (
+	protocolICMP   = 1
+	protocolICMPv6 = 58
+)
+
+// Tuple is the key of a connection: its two endpoints, in an order that means nothing.
+type Tuple struct {
+	Addr     [2]netip.Addr
+	Port     [2]uint16 // 0 when the protocol has none
+	Zone     uint16
+	Protocol uint8
+	Cites    uint8 // protocol of the connection that an ICMP error is about, else 0
+	// ICMP: identifier of a query, type (of the request) and code. For an ICMP error, of the
+	// ICMP packet that it cites.
+	ICMPID             uint16
+	ICMPType, ICMPCode uint8
+}
+
+// Leg is one direction of a connection: leg 0 goes from endpoint 0 to endpoint 1.
+type Leg struct {
+	Count
+	First, Last int64  // ns of the datapath's clock; First is 0 while nothing was seen
+	Flags       uint8  // TCP flags in the header's bit order
+	Owner       uint16 // hook that counts the leg; 0: nothing was seen
+	Hooks       [3]uint16
+}
+
+// Entry is one connection as it stands in the table.
+type Entry struct {
+	Tuple
+	Family     uint8 // 4 or 6
+	Flow       uint64
+	Legs       [2]Leg
+	Reported   [2]Count // what Acknowledge has marked
+	ReportedAt int64    // ns
+	State      uint8    // enum conn_state
+	Initiator  uint8    // endpoint 0 or 1; 2: unknown
+	ICMPError  bool
+	ErrorType  uint8 // of the last ICMP error that cited the connection
+	ErrorCode  uint8
+
+	key weirKey6
+}
+
+// Last returns when the last packet of either direction was seen, in ns.
+func (e *Entry) Last() int64 { return max(e.Legs[0].Last, e.Legs[1].Last) }
+
+// Unreported returns what the leg has counted beyond what was acknowledged.
+func (e *Entry) Unreported(leg int) Count {
+	return Count{
+		Packets: e.Legs[leg].Packets - e.Reported[leg].Packets,
+		Bytes:   e.Legs[leg].Bytes - e.Reported[leg].Bytes,
+	}
+}
+
+func (e *Entry) set4(k *weirKey4, c *weirConn) {
+	*e = Entry{Family: 4}
+	*(*weirKey4)(unsafe.Pointer(&e.key)) = *k
+	for i := range 2 {
+		e.Addr[i] = netip.AddrFrom4(*(*[4]byte)(unsafe.Pointer(&k.Addr[i])))
+	}
+	e.setTuple(k.Port, k.Zone, k.Proto, k.Cites)
+	e.setConn(c)
+}
+
+func (e *Entry) set6(k *weirKey6, c *weirConn) {
+	*e = Entry{Family: 6, key: *k}
+	for i := range 2 {
+		e.Addr[i] = netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&k.Addr[i])))
+	}
+	e.setTuple(k.Port, k.Zone, k.Proto, k.Cites)
+	e.setConn(c)
+}
+
+func (e *Entry) setTuple(port [2]uint16, zone uint16, proto, cites uint8) {
+	e.Zone, e.Protocol, e.Cites = zone, proto, cites
+	of := proto
+	if cites != 0 {
+		of = cites
+	}
+	if (of == protocolICMP && e.Family == 4) || (of == protocolICMPv6 && e.Family == 6) {
+		e.ICMPID, e.ICMPType, e.ICMPCode = port[0], uint8(port[1]>>8), uint8(port[1])
+		return
+	}
+	e.Port = [2]uint16{bits.ReverseBytes16(port[0]), bits.ReverseBytes16(port[1])}
+}
+
+func (e *Entry) setConn(c *weirConn) {
+	e.Flow, e.State, e.Initiator = c.Id, c.State, c.Initiator
+	e.ReportedAt = int64(c.ReportedAt)
+	e.ICMPError, e.ErrorType, e.ErrorCode = c.IcmpError != 0, c.IcmpType, c.IcmpCode
+	for i := range c.Leg {
+		l := &c.Leg[i]
+		leg := Leg{Count: Count{l.Packets, l.Bytes}, First: int64(l.First), Last: int64(l.Last),
+			Owner: l.Owner, Hooks: l.Hooks}
+		for bit, seen := range l.Flags {
+			if seen != 0 {
+				leg.Flags |= 1 << bit
+			}
+		}
+		e.Legs[i] = leg
+		e.Reported[i] = count(c.Reported[i])
+	}
+}

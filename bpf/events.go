@@ -1,0 +1,73 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf/ringbuf"
+)
+
+// EventKind tells what an event carries (enum event_kind).
+type EventKind uint8
+
+// The kinds.
+const (
+	EventReplaced EventKind = 1 // the last of a connection that was replaced in place
+	EventPacket   EventKind = 2 // a packet that found no place in the table
+)
+
+// Event is what the packet path hands to user space through the ring buffer.
+type Event struct {
+	Kind  EventKind
+	Entry Entry
+	End   uint8 // why the connection ended (IPFIX flowEndReason)
+}
+
+// Events calls fn for every event that is waiting, and returns when there is none.
+func (d *Datapath) Events(fn func(*Event) error) error {
+	var record ringbuf.Record
+	var event Event
+	d.events.SetDeadline(time.Unix(1, 0)) // in the past: never wait
+	for {
+		err := d.events.ReadInto(&record)
+		if errors.Is(err, os.ErrDeadlineExceeded) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("read the ring buffer: %w", err)
+		}
+		if err := event.decode(record.RawSample); err != nil {
+			return err
+		}
+		if err := fn(&event); err != nil {
+			return err
+		}
+	}
+}
+
+// EventBytes returns how much is waiting in the ring buffer, and its size, in bytes.
+func (d *Datapath) EventBytes() (waiting, size int) {
+	return d.events.AvailableBytes(), d.events.BufferSize()
+}
+
+// decode reads an event as the packet path wrote it. It refuses what is too short.
+func (e *Event) decode(raw []byte) error {
+	var w weirEvent
+	if len(raw) < int(unsafe.Sizeof(w)) {
+		return fmt.Errorf("event of %d bytes, want %d", len(raw), unsafe.Sizeof(w))
+	}
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), unsafe.Sizeof(w)), raw)
+	e.Kind, e.End = EventKind(w.Kind), w.Conn.End
+	switch w.Family {
+	case 4:
+		e.Entry.set4((*weirKey4)(unsafe.Pointer(&w.Key)), &w.Conn)
+	case 6:
+		e.Entry.set6(&w.Key, &w.Conn)
+	default:
+		return fmt.Errorf("event with family %d, want 4 or 6", w.Family)
+	}
+	return nil
+}

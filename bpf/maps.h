@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* Maps and settings. README section 9 says who writes and who deletes. */
+#pragma once
+
+#include <linux/bpf.h>
+#include <bpf/bpf_helpers.h>
+#include "parse.h"
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct key4);
+	__type(value, struct conn4);
+	__uint(max_entries, 65536); /* set by the loader */
+} conns4 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__type(key, struct key6);
+	__type(value, struct conn6);
+	__uint(max_entries, 65536); /* set by the loader */
+} conns6 SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct hook);
+	__uint(max_entries, MAX_HOOKS);
+} hooks SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct hook_stats);
+	__uint(max_entries, MAX_HOOKS);
+} stats SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_RINGBUF);
+	__uint(max_entries, 1 << 22); /* bytes; set by the loader */
+} events SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct work);
+	__uint(max_entries, WORK_ITEMS);
+} works SEC(".maps");
+
+/* Flow ids are drawn per CPU: id = count * possible CPUs + cpu + 1, unique without atomics
+ * that return a value (5.12).
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, u64);
+	__uint(max_entries, 1);
+} flow_ids SEC(".maps");
+
+/* The packet at hand, and where its new entry or its event is built: 5.10 has no stack access
+ * by a variable index, and loses count of what it reserved in the ring buffer when it is held
+ * for long. A per-CPU value may not show the lock in its type.
+ */
+struct scratch {
+	struct packet packet;
+	union {
+		u64 conn[sizeof(struct conn6) / 8];
+		u64 event[sizeof(struct event) / 8];
+	};
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__type(key, u32);
+	__type(value, struct scratch);
+	__uint(max_entries, 1);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
+	__type(key, u32);
+	__type(value, u32);
+	__uint(max_entries, 1);
+} jump SEC(".maps");
+
+enum clock_source {
+	CLOCK_EXACT,  /* bpf_ktime_get_ns */
+	CLOCK_COARSE, /* bpf_ktime_get_coarse_ns, 5.11 */
+	CLOCK_VIRTUAL,
+};
+
+/* Fixed when the program is loaded: the verifier drops the branches not taken. */
+volatile const u8 clock_source = CLOCK_EXACT;
+volatile const u32 possible_cpus = 1;
+
+/* Settings that may change while traffic flows; user space writes, the packet path reads. */
+volatile u64 virtual_now = 1;
+volatile u64 takeover_ns = 1000000000;
+volatile u64 lifetime_ns[STATE_SLOTS] = {};
+volatile u8 overflow_to_ring = 0;
+
+/* The next item of `works` that collect takes, and how many there are. User space sets both
+ * before a run; the kernel may run the program more often than asked (EINTR).
+ */
+u32 work_next = 0;
+volatile u32 work_count = 0;
+
+static __always_inline u64 now_ns(void)
+{
+	if (clock_source == CLOCK_VIRTUAL)
+		return virtual_now;
+	if (clock_source == CLOCK_COARSE)
+		return bpf_ktime_get_coarse_ns();
+	return bpf_ktime_get_ns();
+}

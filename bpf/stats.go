@@ -1,0 +1,119 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// Count is a number of packets and their bytes on the wire.
+type Count struct {
+	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
+}
+
+// Add adds o to c.
+func (c *Count) Add(o Count) {
+	c.Packets += o.Packets
+	c.Bytes += o.Bytes
+}
+
+// reasons are the names of enum lost in conn.h, in its order; README section 2 explains them.
+var reasons = [weirLostLOST_REASONS]string{
+	"ethernet-header", "vlan-depth", "not-ip", "ipv4-header", "ipv4-length", "ipv6-header",
+	"ipv6-length", "ipv6-extension", "fragment", "tcp-header", "udp-header", "icmp-header",
+	"icmp-cited", "table-full", "ring-full", "no-hook",
+}
+
+// Reasons lists the reasons for which packets are not accounted.
+func Reasons() []string { return reasons[:] }
+
+// Counters say what became of the packets at one hook.
+type Counters struct {
+	Seen      Count            `json:"seen"`
+	Accounted Count            `json:"accounted"`
+	Observed  Count            `json:"observed"`
+	Lost      map[string]Count `json:"lost,omitempty"` // by reason, those above zero
+}
+
+func (c *Counters) add(s *weirHookStats) {
+	c.Seen.Add(count(s.Seen))
+	c.Accounted.Add(count(s.Accounted))
+	c.Observed.Add(count(s.Observed))
+	for i, l := range s.Lost {
+		if l.Packets == 0 {
+			continue
+		}
+		if c.Lost == nil {
+			c.Lost = map[string]Count{}
+		}
+		sum := c.Lost[reasons[i]]
+		sum.Add(count(l))
+		c.Lost[reasons[i]] = sum
+	}
+}
+
+func count(c weirCount) Count { return Count{Packets: c.Packets, Bytes: c.Bytes} }
+
+// Counters reads the counters of a hook, summed over all CPUs. Hook 0 counts packets that came
+// from a hook that is not configured.
+func (d *Datapath) Counters(hook uint16) (Counters, error) {
+	var perCPU []weirHookStats
+	var c Counters
+	if err := d.objs.Stats.Lookup(uint32(hook), &perCPU); err != nil {
+		return c, fmt.Errorf("read the counters of hook %d: %w", hook, err)
+	}
+	for i := range perCPU {
+		c.add(&perCPU[i])
+	}
+	return c, nil
+}
+
+// clearCounters sets the counters of a hook number to zero for its next owner.
+func (d *Datapath) clearCounters(hook uint16) error {
+	zero := make([]weirHookStats, ebpf.MustPossibleCPU())
+	if err := d.objs.Stats.Put(uint32(hook), zero); err != nil {
+		return fmt.Errorf("clear the counters of hook %d: %w", hook, err)
+	}
+	return nil
+}
+
+// Reset empties the tables, the ring buffer and all counters, for a fresh start with a
+// datapath that is already loaded. Nothing may be attached.
+func (d *Datapath) Reset() error {
+	if len(d.stubs) > 0 {
+		return errors.New("reset the datapath: hooks are attached")
+	}
+	if err := errors.Join(empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6)); err != nil {
+		return fmt.Errorf("empty the connection tables: %w", err)
+	}
+	for hook := range d.hooks {
+		if err := d.release(hook); err != nil {
+			return err
+		}
+	}
+	if err := d.clearCounters(0); err != nil {
+		return err
+	}
+	return d.Events(func(*Event) error { return nil })
+}
+
+// empty collects all keys first: deleting while walking restarts the walk at every step.
+func empty[K any](m *ebpf.Map) error {
+	var keys []K
+	var k, v = *new(K), make([]byte, m.ValueSize())
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		keys = append(keys, k)
+	}
+	if err := it.Err(); err != nil {
+		return err
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil {
+			return err
+		}
+	}
+	return nil
+}

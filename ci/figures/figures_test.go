@@ -1,0 +1,186 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/spec"
+)
+
+func TestChoose(t *testing.T) {
+	for name, c := range map[string]struct {
+		args, want []string
+	}{
+		"usual": {nil, []string{"bad-input", "one-warm", "faults", "matrix-warm",
+			"host-flakes", "matrix-flakes"}},
+		"cold": {[]string{"--cold"}, []string{"bad-input", "one-warm", "faults", "matrix-warm",
+			"host-flakes", "matrix-flakes", "cold"}},
+		"without the long ones": {[]string{"--host-runs=0", "--matrix-runs=0"},
+			[]string{"bad-input", "one-warm", "faults", "matrix-warm"}},
+		"one":          {[]string{"--only", "bad-input"}, []string{"bad-input"}},
+		"two":          {[]string{"--only", "faults, bad-input"}, []string{"bad-input", "faults"}},
+		"cold by name": {[]string{"--only", "cold"}, []string{"cold"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			_, chosen, err := parse(c.args, &bytes.Buffer{})
+			require.NoError(t, err)
+			var got []string
+			for _, b := range chosen {
+				got = append(got, b.name)
+			}
+			require.Equal(t, c.want, got)
+		})
+	}
+}
+
+func TestBadUsage(t *testing.T) {
+	for _, args := range [][]string{
+		{"--only", "warmth"}, {"--host-runs", "-1"}, {"--one-runs", "0"}, {"--what"}, {"word"},
+		{"--weir", "/nonexistent/weir"},
+	} {
+		var stderr bytes.Buffer
+		require.Equal(t, result.ExitUsage, run(t.Context(), args, &stderr, &stderr), args)
+		require.NotEmpty(t, stderr.String())
+	}
+	var out bytes.Buffer
+	require.Equal(t, result.ExitGood, run(t.Context(), []string{"--list", "--cold"}, &out, &out))
+	require.Equal(t, len(bars), strings.Count(out.String(), "\n"))
+}
+
+func TestExitCode(t *testing.T) {
+	good, bad := figure{verdict: holds}, figure{verdict: short}
+	none := notMeasured("no %s", "root")
+	for name, c := range map[string]struct {
+		figures []figure
+		want    int
+	}{
+		"none":               {nil, result.ExitGood},
+		"holds":              {[]figure{good, good}, result.ExitGood},
+		"falls short":        {[]figure{good, bad, good}, result.ExitRed},
+		"not measured":       {[]figure{good, none, good}, result.ExitHarness},
+		"both, short first":  {[]figure{bad, none}, result.ExitRed},
+		"both, short second": {[]figure{none, bad}, result.ExitRed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			i := -1
+			var out bytes.Buffer
+			code := printAll(&out, make([]bar, len(c.figures)), func(bar) figure {
+				i++
+				return c.figures[i]
+			})
+			require.Equal(t, c.want, code)
+			require.Equal(t, len(c.figures), strings.Count(out.String(), "\n"))
+		})
+	}
+}
+
+func TestFigures(t *testing.T) {
+	require.Equal(t, holds, atMost(3*time.Second, 3*time.Second, "").verdict)
+	require.Equal(t, short, atMost(3*time.Second+1, 3*time.Second, "").verdict)
+	require.Equal(t, holds, none(0, 50, "red", "").verdict)
+	require.Equal(t, "1 of 50 red", none(1, 50, "red", "").text)
+	require.Equal(t, short, none(1, 50, "red", "").verdict)
+	require.Equal(t, time.Duration(2), median([]time.Duration{9, 1, 2}))
+	require.Equal(t, time.Duration(1), median([]time.Duration{9, 1}))
+	f := atMost(1500*time.Millisecond, oneLimit, "%s", strings.Repeat("ü", 500))
+	line := f.line(bar{name: "one-warm", bar: "<= 3 s"})
+	require.Contains(t, line, "one-warm       1.5 s          <= 3 s     holds         ü")
+	require.Less(t, len([]rune(line)), 250)
+}
+
+func TestJudgeFaults(t *testing.T) {
+	for name, c := range map[string]struct {
+		out  outcome
+		want verdict
+		text string
+	}{
+		"right":     {outcome{stdout: "5.10  fault/hang  ok\n58 passed, 0 failed\n"}, holds, "0 of 58 wrong"},
+		"one wrong": {outcome{stdout: "WRONG: x\n57 passed, 1 failed\n", code: 3}, short, "1 of 58 wrong"},
+		"no checks": {outcome{stdout: "0 passed, 0 failed\n", code: 3}, short, "0 of 0 wrong"},
+		"no QEMU":   {outcome{stderr: "weir: find QEMU", code: 3}, unknown, "-"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := judgeFaults(c.out, "5.10")
+			require.Equal(t, c.want, f.verdict)
+			require.Equal(t, c.text, f.text)
+		})
+	}
+}
+
+func TestListed(t *testing.T) {
+	require.Equal(t, "", listed(nil))
+	require.Equal(t, ": 3 x b, 1 x a, 1 x c", listed(map[string]int{"a": 1, "b": 3, "c": 1}))
+	many := map[string]int{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
+	require.Equal(t, ": 1 x a, 1 x b, 1 x c, 1 x d, 1 x e, 2 more", listed(many))
+}
+
+// TestInputs checks that every bad file has one mistake: the sound one has none.
+func TestInputs(t *testing.T) {
+	_, err := spec.Parse("sound.yaml", []byte(sound))
+	require.NoError(t, err)
+	for _, in := range inputs {
+		_, err := spec.Parse(in.name+".yaml", in.text())
+		require.Error(t, err, in.name)
+	}
+	require.Len(t, noise(), 10<<20)
+}
+
+func TestCheckInput(t *testing.T) {
+	in := inputs[0]
+	good := "weir: /tmp/typo.yaml:7:1: trafic: unknown key; did you mean \"traffic\"?\n"
+	require.NoError(t, in.check(outcome{code: 2, stderr: good}, "/tmp/typo.yaml"))
+	for name, c := range map[string]struct {
+		out  outcome
+		says string
+	}{
+		"other code":   {outcome{code: 1, stderr: good}, "exit code 1"},
+		"two lines":    {outcome{code: 2, stderr: good + good}, "2 lines"},
+		"silence":      {outcome{code: 2}, "does not say what"},
+		"output":       {outcome{code: 2, stderr: good, stdout: "Usage:"}, "standard output"},
+		"escape":       {outcome{code: 2, stderr: "typo.yaml:7:1: traffic \x1b[2J"}, "plain text"},
+		"no file":      {outcome{code: 2, stderr: "7:1: traffic"}, "name the file"},
+		"no place":     {outcome{code: 2, stderr: "typo.yaml: traffic"}, "the place"},
+		"no mistake":   {outcome{code: 2, stderr: "typo.yaml:7:1: no"}, "does not say \"traffic\""},
+		"long":         {outcome{code: 2, stderr: good + strings.Repeat("x", 999)}, "lines"},
+		"long message": {outcome{code: 2, stderr: "typo.yaml" + strings.Repeat("x", 999)}, "bytes"},
+		"slow":         {outcome{code: 2, stderr: good, took: time.Minute}, "takes"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.ErrorContains(t, in.check(c.out, "/tmp/typo.yaml"), c.says)
+		})
+	}
+}
+
+// fake writes a program that stands for weir.
+func fake(t *testing.T, script string) *meter {
+	file := filepath.Join(t.TempDir(), "weir")
+	require.NoError(t, os.WriteFile(file, []byte("#!/bin/sh\n"+script), 0o755))
+	return &meter{binary: file, progress: &bytes.Buffer{},
+		options: options{kernels: "all", scenarios: "scenarios", oneRuns: 2}}
+}
+
+func TestOneWarm(t *testing.T) {
+	require.Equal(t, holds, fake(t, "exit 0").oneWarm(t.Context()).verdict)
+	require.Equal(t, short, fake(t, "exit 1").oneWarm(t.Context()).verdict)
+	f := fake(t, "echo no QEMU >&2; exit 3").oneWarm(t.Context())
+	require.Equal(t, short, f.verdict)
+	require.Contains(t, f.note, "no QEMU")
+}
+
+func TestFlakes(t *testing.T) {
+	m := fake(t, `n=$(cat "$0.n" 2>/dev/null || echo 0); echo $((n + 1)) > "$0.n"
+[ $n != 2 ] || { echo boom >&2; exit 1; }`)
+	f := m.flakes(t.Context(), 5, "sim", "run")
+	require.Equal(t, "1 of 5 red", f.text)
+	require.Equal(t, short, f.verdict)
+	require.Contains(t, f.note, "1 x exit code 1: boom")
+	require.Equal(t, holds, fake(t, "exit 0").flakes(t.Context(), 3).verdict)
+	require.Equal(t, unknown, fake(t, "exit 0").flakes(t.Context(), 0).verdict)
+}

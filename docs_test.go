@@ -1,0 +1,327 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"reflect"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/vmtests/kernel"
+	"github.com/weirnet/weir/vmtests/report"
+)
+
+// docs are the pages that this test holds against the program.
+func docs(t *testing.T) map[string]string {
+	files, err := filepath.Glob("docs/*.md")
+	require.NoError(t, err)
+	pages := map[string]string{}
+	for _, f := range append(files, "README.md", "CONTRIBUTING.md") {
+		text, err := os.ReadFile(f)
+		require.NoError(t, err)
+		pages[f] = string(text)
+	}
+	require.GreaterOrEqual(t, len(pages), 4)
+	return pages
+}
+
+var (
+	fence = regexp.MustCompile("(?ms)^```(\\w*) ?(\\w*)\n(.*?)^```")
+	span  = regexp.MustCompile("`([^`\n]+)`")
+)
+
+// code gives the commands of a page: lines of its shell blocks, and code spans.
+func code(page string) []string {
+	var all []string
+	for _, b := range fence.FindAllStringSubmatch(page, -1) {
+		if b[1] == "sh" || b[1] == "" {
+			all = append(all, strings.Split(b[3], "\n")...)
+		}
+	}
+	for _, s := range span.FindAllStringSubmatch(fence.ReplaceAllString(page, ""), -1) {
+		all = append(all, s[1])
+	}
+	return all
+}
+
+// TestDocsCommands checks that every command, flag and make target of the pages exists.
+func TestDocsCommands(t *testing.T) {
+	c := newChecker(t)
+	checked := 0
+	for file, page := range docs(t) {
+		for _, line := range code(page) {
+			n, err := c.line(line)
+			if err != "" {
+				t.Errorf("%s: %s: %s", file, line, err)
+			}
+			checked += n
+		}
+	}
+	require.Greater(t, checked, 30)
+}
+
+// TestDocsChecker checks that the checker finds what is wrong.
+func TestDocsChecker(t *testing.T) {
+	c := newChecker(t)
+	for line, want := range map[string]string{
+		"weir vm run --kernel 5.10,newest --run '^tcp/' scenarios": "",
+		"sudo out/weir ct list -o json --socket /run/x":            "",
+		"$ make vmtest KERNELS=5.10":                               "",
+		"make figures FIGURES='--only one-warm'":                   "",
+		"go run ./ci/figures --only one-warm":                      "",
+		"--update":                                                 "",
+		"CI":                                                       "",
+		"weir vm walk":                                             "no command walk",
+		"weir vm run --kernels 5.10":                               "no flag --kernels",
+		"weir ct list -x":                                          "no flag -x",
+		"weir sim run a && weir simm":                              "no command simm",
+		"make vmtests":                                             "no target vmtests",
+		"make vmtest KERNEL=6.1":                                   "no variable KERNEL",
+		"make figures FIGURES='--olny one-warm'":                   "no flag --olny",
+		"go run ./ci/figures --olny one-warm":                      "no flag --olny",
+		"--updaet":                                                 "no flag --updaet",
+	} {
+		_, err := c.line(line)
+		require.Equal(t, want, err, line)
+	}
+}
+
+// checker knows the commands.
+type checker struct {
+	root      *cobra.Command
+	makefile  string
+	figures   string
+	anyFlags  map[string]bool
+	separator *regexp.Regexp
+}
+
+func newChecker(t *testing.T) *checker {
+	makefile, err := os.ReadFile("Makefile")
+	require.NoError(t, err)
+	figures, err := os.ReadFile("ci/figures/main.go")
+	require.NoError(t, err)
+	c := &checker{root: command(), makefile: string(makefile), figures: string(figures),
+		anyFlags: map[string]bool{}, separator: regexp.MustCompile(`&&|\|\||;|\s\|\s`)}
+	c.root.InitDefaultHelpCmd()
+	c.root.InitDefaultCompletionCmd()
+	c.collect(c.root)
+	return c
+}
+
+func (c *checker) collect(cmd *cobra.Command) {
+	cmd.InitDefaultHelpFlag()
+	cmd.LocalFlags().VisitAll(func(f *pflag.Flag) { c.anyFlags["--"+f.Name] = true })
+	for _, sub := range cmd.Commands() {
+		c.collect(sub)
+	}
+}
+
+// line checks the commands of a line; it tells how many it knew, and what is wrong.
+func (c *checker) line(line string) (known int, wrong string) {
+	for _, part := range c.separator.Split(line, -1) {
+		words := shellWords(strings.TrimPrefix(strings.TrimSpace(part), "$ "))
+		for len(words) > 0 && (words[0] == "sudo" || assignment.MatchString(words[0])) {
+			words = words[1:]
+		}
+		if len(words) == 0 {
+			continue
+		}
+		known++
+		switch {
+		case words[0] == "weir" || words[0] == "out/weir":
+			wrong = c.weir(words[1:])
+		case words[0] == "make":
+			wrong = c.make(words[1:])
+		case len(words) > 2 && strings.Join(words[:3], " ") == "go run ./ci/figures":
+			wrong = c.figuresFlags(words[3:])
+		case len(words) == 1 && strings.HasPrefix(words[0], "--"):
+			if !c.anyFlags[words[0]] && c.figuresFlags(words) != "" {
+				wrong = "no flag " + words[0]
+			}
+		default:
+			known--
+		}
+		if wrong != "" {
+			return known, wrong
+		}
+	}
+	return known, ""
+}
+
+// weir walks down the tree of commands.
+func (c *checker) weir(words []string) string {
+	cmd := c.root
+	for len(words) > 0 {
+		word := words[0]
+		words = words[1:]
+		if strings.HasPrefix(word, "-") && word != "-" {
+			name, _, given := strings.Cut(word, "=")
+			var f *pflag.Flag
+			_ = cmd.InheritedFlags() // merges what the commands above have
+			if long, ok := strings.CutPrefix(name, "--"); ok {
+				f = cmd.Flag(long)
+			} else {
+				f = cmd.Flags().ShorthandLookup(name[1:2])
+			}
+			if f == nil {
+				return "no flag " + name
+			}
+			if f.NoOptDefVal == "" && !given && len(words) > 0 {
+				words = words[1:] // its value
+			}
+			continue
+		}
+		if !cmd.HasSubCommands() {
+			continue // an argument
+		}
+		i := slices.IndexFunc(cmd.Commands(), func(s *cobra.Command) bool { return s.Name() == word })
+		if i < 0 {
+			return "no command " + word
+		}
+		cmd = cmd.Commands()[i]
+	}
+	return ""
+}
+
+var assignment = regexp.MustCompile(`^([A-Z_]+)=(.*)`)
+
+// make checks targets and variables.
+func (c *checker) make(words []string) string {
+	for _, w := range words {
+		if m := assignment.FindStringSubmatch(w); m != nil {
+			if !strings.Contains(c.makefile, "\n"+m[1]+" ?=") {
+				return "no variable " + m[1]
+			}
+			if m[1] == "FIGURES" {
+				return c.figuresFlags(shellWords(m[2]))
+			}
+			continue
+		}
+		if !regexp.MustCompile(`(?m)^` + regexp.QuoteMeta(w) + `:`).MatchString(c.makefile) {
+			return "no target " + w
+		}
+	}
+	return ""
+}
+
+func (c *checker) figuresFlags(words []string) string {
+	for _, w := range words {
+		name, _, _ := strings.Cut(w, "=")
+		long, ok := strings.CutPrefix(name, "--")
+		if ok && !strings.Contains(c.figures, `, "`+long+`", `) {
+			return "no flag " + name
+		}
+	}
+	return ""
+}
+
+// shellWords splits a line at blanks, minds quotes, and drops a comment.
+func shellWords(line string) []string {
+	var words []string
+	for _, m := range regexp.MustCompile(`(?:[^\s'"]|'[^']*'|"[^"]*")+`).FindAllString(line, -1) {
+		if strings.HasPrefix(m, "#") {
+			break
+		}
+		words = append(words, strings.NewReplacer("'", "", `"`, "").Replace(m))
+	}
+	return words
+}
+
+// TestDocsLinks checks that the files that pages link to exist.
+func TestDocsLinks(t *testing.T) {
+	link := regexp.MustCompile(`\]\(([^)#:]+)(#[^)]*)?\)`)
+	for file, page := range docs(t) {
+		for _, m := range link.FindAllStringSubmatch(page, -1) {
+			require.FileExists(t, filepath.Join(filepath.Dir(file), m[1]), "a link of %s", file)
+		}
+	}
+}
+
+// TestDocsExamples checks that examples are what they claim to be.
+func TestDocsExamples(t *testing.T) {
+	readme := docs(t)["README.md"]
+	for _, file := range []string{
+		"scenarios/tcp/request-response.yaml", "golden/tcp/request-response.yaml",
+	} {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, readme, "`"+file+"`:\n\n```yaml\n"+string(text)+"```\n")
+	}
+	seen := map[string]bool{}
+	for file, page := range docs(t) {
+		for _, b := range fence.FindAllStringSubmatch(page, -1) {
+			var err error
+			switch seen[b[2]] = true; b[2] {
+			case "agent":
+				_, err = agent.ParseConfig(file, []byte(b[3]))
+			case "golden":
+				_, err = golden.Decode(file, []byte(b[3]))
+			}
+			require.NoError(t, err, b[3])
+			if b[1] == "json" {
+				records, err := golden.ParseRecords(file, []byte(b[3]))
+				require.NoError(t, err)
+				require.Len(t, records, 1)
+			}
+		}
+	}
+	require.True(t, seen["agent"] && seen["golden"])
+}
+
+// TestDocsFields checks the tables of JSON fields: all of them, in their order.
+func TestDocsFields(t *testing.T) {
+	page := docs(t)["docs/formats.md"]
+	for name, kind := range map[string]reflect.Type{
+		"flow.Record":     reflect.TypeFor[flow.Record](),
+		"flow.Hook":       reflect.TypeFor[flow.Hook](),
+		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),
+		"conntrack.Leg":   reflect.TypeFor[conntrack.Leg](),
+	} {
+		_, table, ok := strings.Cut(page, "<!-- fields: "+name+" -->\n")
+		require.True(t, ok, name)
+		table, _, _ = strings.Cut(table, "\n\n")
+		var got []string
+		for _, row := range regexp.MustCompile("(?m)^\\| `(\\w+)` \\|.*\\| (.*)\\|$").
+			FindAllStringSubmatch(table, -1) {
+			if strings.TrimSpace(row[2]) != "" {
+				row[1] += ",omitempty"
+			}
+			got = append(got, row[1])
+		}
+		require.Equal(t, fields(kind), got, name)
+	}
+	for r := flow.EndIdle; r <= flow.EndResource; r++ {
+		require.Contains(t, page, "| `"+r.String()+"` |")
+	}
+}
+
+// fields gives the JSON tags of a struct.
+func fields(kind reflect.Type) (tags []string) {
+	for i := range kind.NumField() {
+		tags = append(tags, kind.Field(i).Tag.Get("json"))
+	}
+	return tags
+}
+
+// TestDocsTables checks that no kernel line and no verdict is left out.
+func TestDocsTables(t *testing.T) {
+	pages := docs(t)
+	for _, line := range kernel.Matrix {
+		require.Contains(t, pages["README.md"], "\n| `"+line+"` |")
+	}
+	verdicts := regexp.MustCompile(`"enum": \[([^\]]*"pass"[^\]]*)\]`).FindSubmatch(report.Schema())
+	require.NotNil(t, verdicts)
+	for _, v := range strings.Split(string(verdicts[1]), ",") {
+		require.Contains(t, pages["docs/vm.md"], "\n| `"+strings.Trim(v, " \n\t\"")+"` |")
+	}
+}

@@ -1,0 +1,101 @@
+package capture_test
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/sim/capture"
+	"github.com/weirnet/weir/sim/spec"
+	"github.com/weirnet/weir/sim/topology"
+	"github.com/weirnet/weir/sim/traffic"
+)
+
+// play builds a scenario's network, carries out its steps and returns what passed.
+func play(t *testing.T, sc *spec.Scenario) []capture.Packet {
+	dir := t.TempDir()
+	net, err := topology.Build(sc, topology.Options{NetnsDir: dir + "/netns", RunDir: dir + "/run"})
+	var unsupported *topology.Unsupported
+	if errors.As(err, &unsupported) {
+		t.Skip(err)
+	}
+	require.NoError(t, err)
+	defer func() { require.NoError(t, net.Close()) }()
+	e, err := traffic.New(sc, net)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, e.Close()) }()
+	c, err := capture.Open(net, &sc.Topology, sc.Agent.On)
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()) }()
+
+	for i := range sc.Steps {
+		switch s := &sc.Steps[i]; {
+		case s.Link != nil:
+			require.NoError(t, net.Change(*s.Link))
+		case s.Agent == "" && s.Advance == 0:
+			require.NoError(t, e.Run(t.Context(), s))
+		}
+	}
+	require.NoError(t, e.Settle(t.Context()))
+	packets, err := c.Drain()
+	require.NoError(t, err)
+	return packets
+}
+
+// TestScenariosRepeat plays every scenario twice: the witness sees the same frames at the same
+// hooks in the same order. Kernels choose numbers of their own: the identification of IPv4
+// packets is not compared, and of real sockets only each hook's first packet's size.
+func TestScenariosRepeat(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root: network namespaces")
+	}
+	root := filepath.Join("..", "..", "scenarios")
+	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".yaml") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		t.Run(spec.Name(path), func(t *testing.T) {
+			sc, err := spec.Parse(path, text)
+			require.NoError(t, err)
+			first := play(t, sc)
+			require.NotEmpty(t, first)
+			second := play(t, sc)
+			require.Equal(t, outline(sc, first), outline(sc, second))
+		})
+		return nil
+	})
+	if errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the scenarios are not there")
+	}
+	require.NoError(t, err)
+}
+
+// outline is what must not change between runs.
+func outline(sc *spec.Scenario, packets []capture.Packet) any {
+	for i := range sc.Steps {
+		if sc.Steps[i].Socket != nil {
+			first := map[flow.Hook]int{}
+			for _, p := range packets {
+				if _, ok := first[p.Hook]; !ok {
+					first[p.Hook] = len(p.Frame)
+				}
+			}
+			return first
+		}
+	}
+	for _, p := range packets {
+		if len(p.Frame) >= 34 && p.Frame[12] == 8 && p.Frame[13] == 0 {
+			clear(p.Frame[18:20]) // identification
+			clear(p.Frame[24:26]) // header checksum
+		}
+	}
+	return packets
+}

@@ -1,0 +1,298 @@
+// Package model is the reference datapath: bpf/README.md in plain Go.
+//
+// It turns packets into connections, flows and counters by the same written rules as the BPF
+// programs, and shares no logic with them or with the agent, so that a mistake in one shows as a
+// difference from the other. It has no clock, no goroutine and makes no system call: time is an
+// argument. What it leaves out is what only a running kernel has: several CPUs at once, and a
+// ring buffer that fills up by chance (Config.RingFull fills it by decree).
+//
+// A Model is not safe for concurrent use.
+package model
+
+import (
+	"maps"
+	"time"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/flow"
+)
+
+// The policies for a full connection table.
+const (
+	Reject   = "reject"   // the packet is lost as table-full
+	Overflow = "overflow" // the packet is reported by itself, as part of a flow without state
+)
+
+const (
+	defaultTable    = 65536
+	defaultTakeover = time.Second
+	maxListed       = 3 // hooks listed beside the owner
+)
+
+// Config is what the agent's configuration gives the datapath. The zero value is the default.
+type Config struct {
+	// Lifetimes replaces the default lifetime of the states it names.
+	Lifetimes map[conntrack.State]time.Duration
+	// Takeover is how long a leg's owner must have been silent before another hook takes the
+	// leg over; 0 means one second.
+	Takeover time.Duration
+	// Table is the number of entries for each family; 0 means 65536.
+	Table int
+	// TableFull is Reject or Overflow; "" means Reject.
+	TableFull string
+	// Zones gives hooks a zone other than 0.
+	Zones map[flow.Hook]uint16
+	// Hooks are the configured hooks; a packet at another one is lost as no-hook. Nil means
+	// that every hook is configured.
+	Hooks []flow.Hook
+	// RingFull models a ring buffer that has no room for anything.
+	RingFull bool
+}
+
+// Lifetimes returns the default lifetimes of all states: the table in bpf/README.md section 5.
+func Lifetimes() map[conntrack.State]time.Duration {
+	return map[conntrack.State]time.Duration{
+		conntrack.StateSynSent:     120 * time.Second,
+		conntrack.StateSynReceived: 60 * time.Second,
+		conntrack.StateEstablished: 7440 * time.Second,
+		conntrack.StateClosing:     120 * time.Second,
+		conntrack.StateLastAck:     30 * time.Second,
+		conntrack.StateClosed:      10 * time.Second,
+		conntrack.StateReset:       10 * time.Second,
+		conntrack.StateUnreplied:   30 * time.Second,
+		conntrack.StateReplied:     120 * time.Second,
+	}
+}
+
+// Model is the state of the datapath.
+type Model struct {
+	cfg       Config
+	lifetimes map[conntrack.State]time.Duration
+	hooks     map[flow.Hook]bool // nil: all are configured
+	table     map[key]*connection
+	used      [2]int // entries in the table, IPv4 and IPv6
+	lastID    uint64
+	ended     []Flow // flows whose last record was written, in the order of their ends
+	overflow  overflow
+	counters  map[flow.Hook]*Counters
+}
+
+// New returns a datapath that has seen nothing yet.
+func New(cfg Config) *Model {
+	if cfg.Takeover == 0 {
+		cfg.Takeover = defaultTakeover
+	}
+	if cfg.Table == 0 {
+		cfg.Table = defaultTable
+	}
+	m := &Model{
+		cfg:       cfg,
+		lifetimes: Lifetimes(),
+		table:     map[key]*connection{},
+		overflow:  overflow{at: map[overflowKey]int{}},
+		counters:  map[flow.Hook]*Counters{},
+	}
+	maps.Copy(m.lifetimes, cfg.Lifetimes)
+	if cfg.Hooks != nil {
+		m.hooks = map[flow.Hook]bool{}
+		for _, h := range cfg.Hooks {
+			m.hooks[h] = true
+		}
+	}
+	return m
+}
+
+// Arrival is one packet at one hook.
+type Arrival struct {
+	Hook flow.Hook
+	Now  int64 // nanoseconds of the datapath's clock
+	// Frame begins with the Ethernet header and has no frame check sequence.
+	Frame []byte
+	// Tag tells that a VLAN tag is carried beside the frame, as offloading devices do.
+	Tag bool
+	// Segments is 0 for an ordinary packet. For one that the kernel carries as GSO it is the
+	// number of packets that it stands for.
+	Segments int
+}
+
+// Fate is what became of a packet.
+type Fate string
+
+// The three fates.
+const (
+	Accounted Fate = "accounted"
+	Observed  Fate = "observed"
+	Lost      Fate = "lost"
+)
+
+// Outcome is the one outcome that every packet has; Reason is set if it was lost.
+type Outcome struct {
+	Fate   Fate
+	Reason Reason
+}
+
+// Packet takes an ordinary Ethernet frame that is seen at hook at time now.
+func (m *Model) Packet(hook flow.Hook, now int64, frame []byte) Outcome {
+	return m.Receive(Arrival{Hook: hook, Now: now, Frame: frame})
+}
+
+// Receive takes one packet, counts it and returns its outcome.
+func (m *Model) Receive(a Arrival) Outcome {
+	p, reason := parse(a)
+	if m.hooks != nil && !m.hooks[a.Hook] {
+		reason = ReasonNoHook
+	}
+	size := a.size(p.headers)
+	c := m.at(a.Hook)
+	c.Seen.add(size)
+	out := Outcome{Lost, reason}
+	if reason == "" {
+		out = m.deliver(arrived{a.Hook, a.Now, size}, &p)
+	}
+	switch out.Fate {
+	case Accounted:
+		c.Accounted.add(size)
+	case Observed:
+		c.Observed.add(size)
+	default:
+		c.lose(out.Reason, size)
+	}
+	return out
+}
+
+// size is what the packet counts: every segment with its own copy of the headers.
+func (a Arrival) size(headers int) Count {
+	n, tag := max(1, a.Segments), 0
+	if a.Tag {
+		tag = 4
+	}
+	bytes := len(a.Frame) + tag + (n-1)*(headers+tag)
+	return Count{Packets: uint64(n), Bytes: uint64(bytes)}
+}
+
+// arrived is where, when and how much: what the connection table needs to know of an Arrival.
+type arrived struct {
+	hook flow.Hook
+	now  int64
+	size Count
+}
+
+// deliver brings a packet that was understood to its connection.
+func (m *Model) deliver(a arrived, p *packet) Outcome {
+	zone := m.cfg.Zones[a.hook]
+	if p.isError {
+		// Whatever becomes of the error itself, the cited connection remembers it.
+		m.remember(zone, p, a.now)
+	}
+	k, leg := canonical(zone, p)
+	c := m.table[k]
+	switch {
+	case c == nil:
+		return m.open(a, p, k, leg)
+	case c.expired(m.lifetimes, a.now):
+		m.replace(a, c, c.expiry())
+		m.begin(a, p, k, leg)
+		return Outcome{Fate: Accounted}
+	}
+	l := &c.legs[leg]
+	switch {
+	case l.elsewhere(a, m.cfg.Takeover):
+		l.list(a.hook)
+		return Outcome{Fate: Observed}
+	case p.protocol == protoTCP && c.restarts(leg, p):
+		m.replace(a, c, flow.EndDetected)
+		m.begin(a, p, k, leg)
+		return Outcome{Fate: Accounted}
+	}
+	l.claim(a.hook)
+	l.count(a, p)
+	c.advance(leg, p)
+	return Outcome{Fate: Accounted}
+}
+
+// remember notes an ICMP error at the connection that it cites, if that one is alive.
+func (m *Model) remember(zone uint16, p *packet, now int64) {
+	k, _ := canonical(zone, p.cited)
+	if c := m.table[k]; c != nil && !c.expired(m.lifetimes, now) {
+		c.icmpError = typeCode{p.errType, p.errCode, true}
+	}
+}
+
+// open makes a new entry for the packet, if there is room for one.
+func (m *Model) open(a arrived, p *packet, k key, leg int) Outcome {
+	if m.used[k.family()] < m.cfg.Table {
+		m.used[k.family()]++
+		m.begin(a, p, k, leg)
+		return Outcome{Fate: Accounted}
+	}
+	if m.cfg.TableFull != Overflow || m.cfg.RingFull {
+		return Outcome{Lost, ReasonTableFull}
+	}
+	m.overflow.add(a, p, k, leg)
+	return Outcome{Fate: Accounted}
+}
+
+// begin puts a new connection into the place that k has in the table. The place is counted by
+// the caller: a replaced connection's place is used again.
+func (m *Model) begin(a arrived, p *packet, k key, leg int) {
+	m.lastID++
+	c := &connection{id: m.lastID, key: k}
+	c.legs[leg].claim(a.hook)
+	c.legs[leg].count(a, p)
+	c.first(leg, p)
+	m.table[k] = c
+}
+
+// replace ends a connection whose place a packet takes. Its last record goes through the ring
+// buffer; what it had not reported before is lost if that is full.
+func (m *Model) replace(a arrived, c *connection, reason flow.EndReason) {
+	if !m.cfg.RingFull {
+		m.end(c, reason)
+		return
+	}
+	for i := range c.legs {
+		l := &c.legs[i]
+		m.at(a.hook).lose(ReasonRingFull, l.total.minus(l.reported))
+		l.total = l.reported
+	}
+	m.end(c, flow.EndActive) // nobody was told that it ended
+}
+
+// end adds the connection's flows to those that are over.
+func (m *Model) end(c *connection, reason flow.EndReason) {
+	m.ended = append(m.ended, c.flows(reason)...)
+}
+
+// Report hands what was not reported yet to user space, as the agent's regular drain does. It
+// shows only where last records are lost (Config.RingFull): flows are given in total.
+func (m *Model) Report() {
+	for _, c := range m.table {
+		for i := range c.legs {
+			c.legs[i].reported = c.legs[i].total
+		}
+	}
+}
+
+// Sweep is one pass of garbage collection: every expired connection ends and leaves the table.
+func (m *Model) Sweep(now int64) {
+	for _, c := range m.sorted() {
+		if c.expired(m.lifetimes, now) {
+			m.retire(c, c.expiry())
+		}
+	}
+}
+
+// Stop stops the agent: a last sweep, after which all that is left ends by force.
+func (m *Model) Stop(now int64) {
+	m.Sweep(now)
+	for _, c := range m.sorted() {
+		m.retire(c, flow.EndForced)
+	}
+}
+
+// retire ends a connection and frees its place.
+func (m *Model) retire(c *connection, reason flow.EndReason) {
+	m.end(c, reason)
+	delete(m.table, c.key)
+	m.used[c.key.family()]--
+}

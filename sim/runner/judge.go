@@ -1,0 +1,114 @@
+package runner
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/model"
+	"github.com/weirnet/weir/sim/result"
+)
+
+// judge compares what the agent has reported with the invariants, the witness, the model and
+// the golden file, in this order: what comes first explains what comes later.
+func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
+	records, err := golden.ParseRecords("flows.jsonl", p.flows)
+	if err != nil {
+		return err
+	}
+	got, diffs := p.reported(records)
+	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
+	diffs = append(diffs, golden.Compare(p.modelled(), got, "model")...)
+	diffs = append(diffs, p.expected()...)
+	sound := len(diffs) == 0
+	for _, c := range p.witness {
+		out.Packets += c.Packets
+	}
+	if err := got.Free(p.sc.Expect.Free...); err != nil {
+		return err
+	}
+	if want != nil {
+		diffs = append(diffs, golden.Compare(want, got, "golden")...)
+	}
+	out.Differences = diffs
+	out.Verdict, out.Reason = verdict(diffs, want != nil)
+	if sound && out.Verdict != result.Pass {
+		out.Golden = string(golden.Encode(got))
+	}
+	return nil
+}
+
+func verdict(diffs []result.Difference, judged bool) (result.Verdict, string) {
+	if len(diffs) > 0 {
+		against := map[string]int{}
+		var order []string
+		for _, d := range diffs {
+			if against[d.Against] == 0 {
+				order = append(order, d.Against)
+			}
+			against[d.Against]++
+		}
+		var parts []string
+		for _, a := range order {
+			parts = append(parts, fmt.Sprintf("%d from the %s", against[a], a))
+		}
+		return result.Fail, "differences: " + strings.Join(parts, ", ")
+	}
+	if !judged {
+		return result.Fail, "there is no golden file; write it with --update"
+	}
+	return result.Pass, ""
+}
+
+// reported is what the agent has told, in canonical form.
+func (p *play) reported(records []flow.Record) (*golden.Golden, []result.Difference) {
+	names := golden.TopologyNames(p.sc.Topology)
+	flows, diffs := golden.Records(records, names)
+	return &golden.Golden{
+		Flows: flows, Connections: golden.Connections(p.connections, names),
+		Labels: names.Labels(), Counters: golden.Counters(p.counters),
+	}, diffs
+}
+
+// modelled is what the model makes of the packets that the witness saw.
+func (p *play) modelled() *golden.Golden {
+	names := golden.TopologyNames(p.sc.Topology)
+	return &golden.Golden{
+		Flows: golden.ModelFlows(p.model.Flows(), names), Connections: p.modelConnections,
+		Labels: names.Labels(), Counters: golden.Counters(p.model.Counters()),
+	}
+}
+
+// expected checks the counters that the scenario names, summed over all hooks.
+func (p *play) expected() []result.Difference {
+	var diffs []result.Difference
+	for name, want := range p.sc.Expect.Counters {
+		if got := p.counter(name); got != want {
+			diffs = append(diffs, result.Difference{
+				Section: "counters", Against: "invariant", Kind: "differs", Record: name,
+				Fields: []result.Field{{Name: "packets", Want: strconv.FormatUint(want, 10),
+					Got: strconv.FormatUint(got, 10)}},
+			})
+		}
+	}
+	return diffs
+}
+
+func (p *play) counter(name string) uint64 {
+	var sum uint64
+	for _, c := range p.counters {
+		switch reason, lost := strings.CutPrefix(name, "lost."); {
+		case lost:
+			sum += c.Lost[model.Reason(reason)].Packets
+		case name == "seen":
+			sum += c.Seen.Packets
+		case name == "accounted":
+			sum += c.Accounted.Packets
+		case name == "observed":
+			sum += c.Observed.Packets
+		}
+	}
+	return sum
+}

@@ -1,0 +1,252 @@
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/sim/capture"
+	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/model"
+	"github.com/weirnet/weir/sim/spec"
+	"github.com/weirnet/weir/sim/topology"
+	"github.com/weirnet/weir/sim/traffic"
+)
+
+// start is the virtual time at which a scenario begins, in ns. Zero would read as "never".
+const start = 1_000_000_000
+
+// play is one scenario on stage.
+type play struct {
+	runner  *Runner
+	sc      *spec.Scenario
+	dir     string // the agent's files
+	net     *topology.Network
+	engine  *traffic.Engine
+	capture *capture.Capture
+	model   *model.Model
+	agent   *actor
+	now     int64 // the scenario's clock, ns
+	clock   int64 // what the datapath's clock was last set to: it stands still without an agent
+
+	// What has been collected.
+	witness     map[flow.Hook]model.Count
+	counters    map[flow.Hook]model.Counters
+	connections []conntrack.Entry
+	flows       []byte // JSON lines
+	// modelConnections is the model's table at the same moment.
+	modelConnections []golden.Connection
+	logs             []byte
+}
+
+func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario) (*play, error) {
+	p := &play{runner: r, sc: sc, now: start, clock: start,
+		witness: map[flow.Hook]model.Count{}, counters: map[flow.Hook]model.Counters{}}
+	if err := p.build(ctx); err != nil {
+		return nil, errors.Join(err, p.close())
+	}
+	return p, nil
+}
+
+// build sets the stage. The witness listens before the agent does.
+func (p *play) build(ctx context.Context) (err error) {
+	if p.dir, err = os.MkdirTemp("", fmt.Sprintf("%s%d-", prefix, os.Getpid())); err != nil {
+		return err
+	}
+	if p.net, err = topology.Build(p.sc, topology.Options{}); err != nil {
+		return fmt.Errorf("build the topology: %w", err)
+	}
+	if p.engine, err = traffic.New(p.sc, p.net); err != nil {
+		return err
+	}
+	if p.capture, err = capture.Open(p.net, &p.sc.Topology, p.sc.Agent.On); err != nil {
+		return err
+	}
+	p.model = model.New(model.Config{
+		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
+	})
+	return p.startAgent(ctx)
+}
+
+func (p *play) run(ctx context.Context) error {
+	for i := range p.sc.Steps {
+		step := &p.sc.Steps[i]
+		if err := p.step(ctx, step); err != nil {
+			return fmt.Errorf("step at line %d: %w", step.Line, err)
+		}
+		if err := p.watch(); err != nil {
+			return fmt.Errorf("step at line %d: %w", step.Line, err)
+		}
+	}
+	if p.agent != nil {
+		if err := p.stopAgent(ctx); err != nil {
+			return err
+		}
+	}
+	var err error
+	if p.flows, err = os.ReadFile(p.flowFile()); err != nil {
+		return fmt.Errorf("read the agent's flows: %w", err)
+	}
+	return nil
+}
+
+func (p *play) step(ctx context.Context, s *spec.Step) error {
+	switch {
+	case s.Advance > 0:
+		return p.advance(ctx, int64(s.Advance))
+	case s.Agent != "":
+		return p.direct(ctx, s.Agent)
+	case s.Link != nil:
+		return p.changeLink(ctx, s.Link)
+	}
+	return p.engine.Run(ctx, s)
+}
+
+// watch brings what the witness saw to the model.
+func (p *play) watch() error {
+	seen, err := p.capture.Drain()
+	if err != nil {
+		return err
+	}
+	for _, f := range seen {
+		if !p.attached() {
+			continue
+		}
+		p.model.Packet(f.Hook, p.clock, f.Frame)
+		p.witness[f.Hook] = p.witness[f.Hook].Plus(
+			model.Count{Packets: 1, Bytes: uint64(len(f.Frame))})
+	}
+	return nil
+}
+
+// attached tells whether the datapath sees packets: also when the agent was killed, for its
+// attachments outlive it.
+func (p *play) attached() bool { return p.agent != nil }
+
+func (p *play) advance(ctx context.Context, by int64) error {
+	p.now += by
+	if p.agent == nil || p.agent.dead {
+		return nil
+	}
+	p.clock = p.now
+	p.model.Sweep(p.now)
+	return p.agent.client.SetClock(ctx, p.now)
+}
+
+// direct changes what the agent does.
+func (p *play) direct(ctx context.Context, what string) error {
+	switch what {
+	case "stop":
+		if p.agent == nil || p.agent.dead {
+			return errors.New("stop the agent: it does not run")
+		}
+		return p.stopAgent(ctx)
+	case "kill":
+		if p.agent == nil || p.agent.dead {
+			return errors.New("kill the agent: it does not run")
+		}
+		return p.agent.kill()
+	case "start":
+		if p.agent != nil && !p.agent.dead {
+			return errors.New("start the agent: it runs already")
+		}
+		return p.startAgent(ctx)
+	}
+	return fmt.Errorf("unknown order to the agent %q", what)
+}
+
+// changeLink changes an interface and lets what that causes come to its end.
+func (p *play) changeLink(ctx context.Context, c *spec.LinkChange) error {
+	if err := p.net.Change(*c); err != nil {
+		return err
+	}
+	return p.engine.Settle(ctx)
+}
+
+// stopAgent reads what only a living agent can tell, and lets it end in order.
+func (p *play) stopAgent(ctx context.Context) error {
+	if p.agent.dead {
+		return errors.New("the scenario ends with a killed agent: start it again to see its report")
+	}
+	connections, err := p.agent.client.Connections(ctx)
+	if err != nil {
+		return err
+	}
+	ledger, err := p.agent.client.Counters(ctx)
+	if err != nil {
+		return err
+	}
+	p.connections = connections
+	p.modelConnections = golden.Connections(p.model.Connections(p.now),
+		golden.TopologyNames(p.sc.Topology))
+	p.add(&ledger)
+	p.model.Stop(p.now)
+	err = p.agent.stop()
+	p.logs = append(p.logs, p.agent.log()...)
+	p.agent = nil
+	return err
+}
+
+// add adds the ledger of one agent's life to those before.
+func (p *play) add(ledger *control.Counters) {
+	for _, h := range ledger.Hooks {
+		c := p.counters[h.Hook]
+		c.Seen = c.Seen.Plus(model.Count(h.Seen))
+		c.Accounted = c.Accounted.Plus(model.Count(h.Accounted))
+		c.Observed = c.Observed.Plus(model.Count(h.Observed))
+		for reason, n := range h.Lost {
+			if c.Lost == nil {
+				c.Lost = map[model.Reason]model.Count{}
+			}
+			r := model.Reason(reason)
+			c.Lost[r] = c.Lost[r].Plus(model.Count(n))
+		}
+		p.counters[h.Hook] = c
+	}
+}
+
+func (p *play) log() string {
+	if p.agent != nil {
+		return string(p.logs) + string(p.agent.log())
+	}
+	return string(p.logs)
+}
+
+// close strikes the stage, whatever stands of it.
+func (p *play) close() error {
+	var errs []error
+	if p.agent != nil {
+		errs = append(errs, p.agent.kill())
+	}
+	if p.capture != nil {
+		errs = append(errs, p.capture.Close())
+	}
+	if p.engine != nil {
+		errs = append(errs, p.engine.Close())
+	}
+	if p.runner.opts.Keep && p.net != nil {
+		p.net.Leave()
+		return errors.Join(errs...)
+	}
+	if p.net != nil {
+		errs = append(errs, p.net.Close())
+	}
+	return errors.Join(append(errs, os.RemoveAll(p.dir))...)
+}
+
+// kept says where to look after a run with Options.Keep.
+func (p *play) kept() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "kept until the next run: files in %s", p.dir)
+	for _, h := range p.sc.Topology.Hosts {
+		fmt.Fprintf(&b, "\nkept until the next run: host %s in network namespace %s",
+			h.Name, filepath.Base(p.net.Path(h.Name)))
+	}
+	return b.String() + "\n"
+}

@@ -1,0 +1,121 @@
+// Package runner runs one scenario: it builds the topology, starts the agent, sends the
+// traffic, collects what the agent reports and judges it.
+package runner
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/spec"
+	"github.com/weirnet/weir/sim/topology"
+)
+
+// Job is a scenario to run. It carries the files' contents so that it can be sent to a guest.
+type Job struct {
+	Name       string `json:"name"`                  // path below scenarios/, without .yaml
+	File       string `json:"file"`                  // for error messages
+	Spec       []byte `json:"spec"`                  // the scenario, YAML
+	GoldenFile string `json:"golden_file,omitempty"` // for error messages
+	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
+}
+
+// Options say how scenarios are run.
+type Options struct {
+	// Keep leaves the topology and the agent's files in place afterwards.
+	Keep bool
+	// Agent is the command that runs the agent as a process, for scenarios that kill it; the
+	// arguments of `weir agent` are appended. Empty: this very program.
+	Agent []string
+}
+
+// deadline is how long one scenario may take. Nothing in a scenario waits for time to pass, so
+// only what got stuck reaches it.
+const deadline = 60 * time.Second
+
+// Runner runs scenarios one after the other. It loads the datapath once.
+type Runner struct {
+	opts Options
+	dp   *bpf.Datapath
+}
+
+// New removes what killed runs have left behind and loads the datapath. It needs root.
+func New(opts Options) (*Runner, error) {
+	if _, err := topology.Sweep(topology.Options{}); err != nil {
+		return nil, fmt.Errorf("remove what an earlier run has left: %w", err)
+	}
+	if err := sweepFiles(); err != nil {
+		return nil, fmt.Errorf("remove what an earlier run has left: %w", err)
+	}
+	cfg := agent.DefaultConfig()
+	cfg.Clock.Virtual = true
+	load, err := cfg.DatapathOptions()
+	if err != nil {
+		return nil, err
+	}
+	dp, err := bpf.Load(load)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{opts: opts, dp: dp}, nil
+}
+
+// Close unloads the datapath.
+func (r *Runner) Close() error { return r.dp.Close() }
+
+// Run runs one scenario. It does not return an error: whatever happens is the verdict.
+func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
+	start := time.Now()
+	out := result.Scenario{Name: job.Name}
+	ctx, cancel := context.WithTimeout(ctx, deadline)
+	defer cancel()
+	if err := r.run(ctx, job, &out); err != nil {
+		out.Verdict, out.Reason = verdictOf(err), err.Error()
+	}
+	out.Millis = time.Since(start).Milliseconds()
+	return out
+}
+
+// verdictOf tells what this machine cannot do from what went wrong.
+func verdictOf(err error) result.Verdict {
+	var missing *topology.Unsupported
+	if errors.As(err, &missing) || errors.Is(err, ebpf.ErrNotSupported) {
+		return result.Skip
+	}
+	return result.Error
+}
+
+func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
+	sc, err := spec.Parse(job.File, job.Spec)
+	if err != nil {
+		return err
+	}
+	sc.Name = job.Name
+	out.Summary = sc.Summary
+	var want *golden.Golden
+	if len(job.Golden) > 0 {
+		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
+			return err
+		}
+	}
+	play, err := newPlay(ctx, r, sc)
+	if err != nil {
+		return err
+	}
+	err = play.run(ctx)
+	out.AgentLog = play.log()
+	if r.opts.Keep {
+		out.AgentLog += play.kept()
+	}
+	if err = errors.Join(err, play.close()); err != nil {
+		return err
+	}
+	return play.judge(want, out)
+}

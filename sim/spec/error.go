@@ -1,0 +1,150 @@
+package spec
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Error is one mistake in a scenario file, with its place.
+type Error struct {
+	File   string
+	Line   int    // from 1; 0 when the mistake is the file as a whole
+	Column int    // from 1, in characters
+	Key    string // the offending key, or "" when there is none
+	Msg    string // what is wrong
+	Hint   string // what would be right, or ""
+}
+
+// Error is "file:line:column: key: what is wrong; what would be right".
+func (e *Error) Error() string {
+	var b strings.Builder
+	b.WriteString(e.File)
+	if e.Line > 0 {
+		fmt.Fprintf(&b, ":%d:%d", e.Line, e.Column)
+	}
+	if e.Key != "" {
+		b.WriteString(": " + e.Key)
+	}
+	b.WriteString(": " + e.Msg)
+	if e.Hint != "" {
+		b.WriteString("; " + e.Hint)
+	}
+	return b.String()
+}
+
+// Errors is several mistakes of one file, in file order. Each is an *Error.
+type Errors []*Error
+
+// Error has one line for each mistake.
+func (es Errors) Error() string {
+	lines := make([]string, len(es))
+	for i, e := range es {
+		lines[i] = e.Error()
+	}
+	return strings.Join(lines, "\n")
+}
+
+// Unwrap lets errors.As and errors.Is see each mistake.
+func (es Errors) Unwrap() []error {
+	out := make([]error, len(es))
+	for i, e := range es {
+		out[i] = e
+	}
+	return out
+}
+
+// maxErrors bounds a report: whoever gets more has the wrong file, not ten typing mistakes.
+const maxErrors = 10
+
+// list collects mistakes while a file is read.
+type list struct {
+	lines []string // the text, for scripts
+	file  string
+	errs  Errors
+}
+
+// add notes a mistake.
+func (l *list) add(n *node, msg, hint string) {
+	l.errs = append(l.errs,
+		&Error{File: l.file, Line: n.line, Column: n.column, Key: n.key, Msg: msg, Hint: hint})
+}
+
+// addOnce notes a mistake unless the same words are noted already: a misspelt host that ten
+// steps name is one mistake.
+func (l *list) addOnce(n *node, msg, hint string) {
+	if !slices.ContainsFunc(l.errs, func(e *Error) bool { return e.Msg == msg }) {
+		l.add(n, msg, hint)
+	}
+}
+
+// err is nil, one *Error, or Errors.
+func (l *list) err() error {
+	slices.SortStableFunc(l.errs, func(a, b *Error) int {
+		if a.Line != b.Line {
+			return a.Line - b.Line
+		}
+		return a.Column - b.Column
+	})
+	switch {
+	case len(l.errs) == 0:
+		return nil
+	case len(l.errs) == 1:
+		return l.errs[0]
+	}
+	return l.errs[:min(len(l.errs), maxErrors)]
+}
+
+// suggest is a hint: the nearest of the known words when one is near, else all of them.
+func suggest(word string, known []string) string {
+	if near := nearest(word, known); near != "" {
+		return fmt.Sprintf("did you mean %q?", near)
+	}
+	if len(known) == 0 {
+		return ""
+	}
+	return "known: " + strings.Join(known, ", ")
+}
+
+// nearest is the known word with the smallest edit distance to word, or "" when none is near:
+// a third of the word may differ, and at least one character.
+func nearest(word string, known []string) string {
+	if len(word) > 64 { // noise; the distance is quadratic
+		return ""
+	}
+	best, bestDistance := "", max(1, len(word)/3)+1
+	for _, k := range known {
+		d := distance(strings.ToLower(word), strings.ToLower(k))
+		if d < bestDistance {
+			best, bestDistance = k, d
+		}
+	}
+	return best
+}
+
+// distance is the optimal string alignment distance: insertions, deletions, substitutions and
+// swaps of neighbours each cost one.
+func distance(a, b string) int {
+	rows := make([][]int, len(a)+1)
+	for i := range rows {
+		rows[i] = make([]int, len(b)+1)
+		rows[i][0] = i
+	}
+	for j := range rows[0] {
+		rows[0][j] = j
+	}
+	for i := 1; i <= len(a); i++ {
+		for j := 1; j <= len(b); j++ {
+			cost := 1
+			if a[i-1] == b[j-1] {
+				cost = 0
+			}
+			d := min(rows[i-1][j]+1, rows[i][j-1]+1, rows[i-1][j-1]+cost)
+			if i > 1 && j > 1 && a[i-1] == b[j-2] && a[i-2] == b[j-1] {
+				d = min(d, rows[i-2][j-2]+1)
+			}
+			rows[i][j] = d
+		}
+	}
+	return rows[len(a)][len(b)]
+}

@@ -1,0 +1,107 @@
+package spec
+
+import "time"
+
+// Bounds on the rest of the file.
+const (
+	maxSummary = 300 // characters
+	maxTags    = 16
+	maxTable   = 1 << 22 // entries
+	maxPorts   = 256     // interfaces the agent watches
+)
+
+// rawScenario is the file before its names are looked up.
+type rawScenario struct {
+	summary  string
+	tags     []string
+	topology rawTopology
+	agent    rawAgent
+	steps    []*rawStep
+	expect   Expect
+}
+
+// rawAgent is the agent's part of the file.
+type rawAgent struct {
+	on    []placed[Port]
+	agent Agent
+}
+
+var scenarioObject = object[rawScenario]{
+	what: "a scenario",
+	doc:  "A weir scenario: a network, an agent that watches it, and the traffic it sees.",
+	fields: []field[rawScenario]{
+		put("summary", "What the scenario shows, in one sentence.", str("a sentence", maxSummary),
+			func(s *rawScenario, v string) { s.summary = v }).must(),
+		put("tags", "Words to select scenarios by.", listOf("tags", tagValue, 0, maxTags),
+			func(s *rawScenario, v []string) { s.tags = v }),
+		put("topology", "The network: hosts by name, and the links between them.",
+			keepPlace(topologyObject.value()),
+			func(s *rawScenario, v placed[rawTopology]) {
+				s.topology, s.topology.at = v.v, v.at
+			}).must(),
+		put("agent", "The agent: where it watches, and its settings.", agentObject.value(),
+			func(s *rawScenario, v rawAgent) { s.agent = v }).must(),
+		put("traffic", "What happens, step by step.", listOf("steps", stepValue, 1, MaxSteps),
+			func(s *rawScenario, v []*rawStep) { s.steps = v }).must(),
+		put("expect", "Expectations beside the golden file.", expectObject.value(),
+			func(s *rawScenario, v Expect) { s.expect = v }),
+	},
+}
+
+var tagValue = match("a tag", "ipv6", `^[a-z0-9][a-z0-9-]{0,31}$`,
+	func(s string) (string, error) { return s, nil })
+
+// lifetimeNames are the states of connections whose lifetime can be set (bpf/README.md,
+// section 5).
+var lifetimeNames = []string{"syn-sent", "syn-received", "established", "closing", "last-ack",
+	"closed", "reset", "unreplied", "replied"}
+
+var agentObject = object[rawAgent]{
+	what: "the agent",
+	fields: []field[rawAgent]{
+		put("on", "Interfaces whose two directions are watched.",
+			listOf("interfaces", keepPlace(portValue), 1, maxPorts),
+			func(a *rawAgent, v []placed[Port]) { a.on = v }).must(),
+		put("table", "Size of each connection table in entries.", number[int](1, maxTable),
+			func(a *rawAgent, v int) { a.agent.Table = v }),
+		put("table_full", "What happens to packets that find no room; reject by default.",
+			choice("reject", "overflow"),
+			func(a *rawAgent, v string) { a.agent.TableFull = v }),
+		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc"),
+			func(a *rawAgent, v string) { a.agent.Hook = v }),
+		put("lifetimes", "How long connections live without a packet, by state.",
+			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
+			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),
+	},
+}
+
+// lossReasons are the reasons for which a packet is lost (bpf/README.md, section 2).
+var lossReasons = []string{"ethernet-header", "vlan-depth", "not-ip", "ipv4-header",
+	"ipv4-length", "ipv6-header", "ipv6-length", "ipv6-extension", "fragment", "tcp-header",
+	"udp-header", "icmp-header", "icmp-cited", "table-full", "ring-full", "no-hook"}
+
+// counterNames are the counters that a scenario can expect.
+func counterNames() []string {
+	names := []string{"seen", "accounted", "observed"}
+	for _, r := range lossReasons {
+		names = append(names, "lost."+r)
+	}
+	return names
+}
+
+// freeFields are the values of flows and connections that a scenario can leave open: the names
+// that sim/golden knows.
+var freeFields = []string{"packets", "bytes", "flags", "end", "state", "left", "src_port",
+	"dst_port", "client_port", "server_port"}
+
+var expectObject = object[Expect]{
+	what: "the expectations",
+	fields: []field[Expect]{
+		put("counters", "Counters that must hold at the end, in packets over all hooks.",
+			keyed("the counters", counterNames(), number[uint64](0, 1<<53)),
+			func(e *Expect, v map[string]uint64) { e.Counters = v }),
+		put("free", "Fields whose values real sockets decide; golden files have * there.",
+			listOf("fields", choice(freeFields...), 0, len(freeFields)),
+			func(e *Expect, v []string) { e.Free = v }),
+	},
+}

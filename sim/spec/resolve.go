@@ -1,0 +1,368 @@
+package spec
+
+import (
+	"fmt"
+	"hash/fnv"
+	"net/netip"
+	"slices"
+)
+
+// resolver looks up what steps and agent name.
+type resolver struct {
+	*list
+	scenario *Scenario
+	raw      *rawScenario
+	network  *network
+	packets  int // sent by the steps so far
+	running  bool
+}
+
+func (r *resolver) resolve() {
+	s := r.scenario
+	r.agent()
+	r.stacks()
+	r.network = newNetwork(&s.Topology)
+	r.running = true
+	for _, raw := range r.raw.steps {
+		r.step(raw)
+		s.Steps = append(s.Steps, raw.step)
+	}
+	r.neighbours()
+}
+
+func (r *resolver) agent() {
+	seen := map[Port]bool{}
+	for _, p := range r.raw.agent.on {
+		if r.port(p) && seen[p.v] {
+			r.add(p.at, fmt.Sprintf("%q is given twice", p.v), "")
+		}
+		seen[p.v] = true
+		r.scenario.Agent.On = append(r.scenario.Agent.On, p.v)
+	}
+}
+
+// port complains about a port that the topology does not have.
+func (r *resolver) port(p placed[Port]) bool {
+	h := r.host(p.at, p.v.Host)
+	if h == nil {
+		return false
+	}
+	return r.interfaceOf(p.at, h, p.v.Interface) != nil
+}
+
+func (r *resolver) host(at *node, name string) *Host {
+	if h := r.scenario.Topology.Host(name); h != nil {
+		return h
+	}
+	var names []string
+	for _, h := range r.scenario.Topology.Hosts {
+		names = append(names, h.Name)
+	}
+	r.addOnce(at, fmt.Sprintf("there is no host %q", name), suggest(name, names))
+	return nil
+}
+
+func (r *resolver) interfaceOf(at *node, h *Host, name string) *Interface {
+	if i := h.Interface(name); i != nil {
+		return i
+	}
+	var names []string
+	for _, i := range h.Interfaces {
+		names = append(names, i.Name)
+	}
+	r.addOnce(at, fmt.Sprintf("host %q has no interface %q", h.Name, name), suggest(name, names))
+	return nil
+}
+
+// stacks switches the kernel's stack on where real sockets need it.
+func (r *resolver) stacks() {
+	for _, raw := range r.raw.steps {
+		if raw.step.Socket != nil {
+			r.needStack(raw.pair.from)
+			r.needStack(raw.pair.to)
+		}
+	}
+}
+
+func (r *resolver) needStack(e rawEnd) {
+	for i, raw := range r.raw.topology.hosts {
+		if raw.name != e.host {
+			continue
+		}
+		if raw.stack.v == "none" {
+			r.add(e.at, fmt.Sprintf("real sockets need the stack of host %q", e.host),
+				"its stack is none: leave that out")
+		}
+		r.scenario.Topology.Hosts[i].Stack = true
+	}
+}
+
+func (r *resolver) step(raw *rawStep) {
+	s := &raw.step
+	switch {
+	case s.Agent != "":
+		r.agentStep(raw)
+	case s.Link != nil:
+		r.linkStep(raw)
+	case raw.pair != nil:
+		r.pairStep(raw)
+	}
+}
+
+// agentStep follows the agent's state, so that a scenario cannot stop what does not run.
+func (r *resolver) agentStep(raw *rawStep) {
+	action := raw.step.Agent
+	if start := action == "start"; start == r.running {
+		state := map[bool]string{true: "runs", false: "does not run"}[r.running]
+		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, state), "")
+	}
+	r.running = action == "start"
+	if action == "kill" {
+		r.scenario.Agent.Process = true
+	}
+}
+
+func (r *resolver) linkStep(raw *rawStep) {
+	r.port(raw.port)
+}
+
+// pairStep resolves the two endpoints of a step and what depends on them.
+func (r *resolver) pairStep(raw *rawStep) {
+	from, to, ok := r.endpoints(raw)
+	if !ok {
+		return
+	}
+	if !r.ports(raw, &from, &to) {
+		return
+	}
+	if !r.reachable(raw, from, to) {
+		return
+	}
+	s := &raw.step
+	switch {
+	case s.TCP != nil:
+		s.TCP.Client, s.TCP.Server = from, to
+		r.isns(raw)
+		r.count(raw, segments(s.TCP))
+	case s.UDP != nil:
+		s.UDP.Client, s.UDP.Server = from, to
+		r.count(raw, datagrams(s.UDP))
+	case s.Packet != nil:
+		s.Packet.From, s.Packet.To = from, to
+		r.count(raw, s.Packet.Count)
+	case s.Ping != nil:
+		s.Ping.From, s.Ping.To = from, to
+		r.count(raw, s.Ping.Count)
+	case s.Burst != nil:
+		s.Burst.From, s.Burst.To = from, to
+		r.count(raw, s.Burst.Flows*s.Burst.Packets)
+	case s.Socket != nil:
+		s.Socket.From, s.Socket.To = from, to
+	}
+}
+
+// count keeps the scenario within what a run can carry.
+func (r *resolver) count(raw *rawStep, n int) {
+	before := r.packets
+	r.packets += n
+	if r.packets > MaxPackets && before <= MaxPackets {
+		r.add(raw.at, fmt.Sprintf("the steps up to here send %d packets", r.packets),
+			fmt.Sprintf("a scenario sends at most %d", MaxPackets))
+	}
+}
+
+func segments(t *TCP) (n int) {
+	for _, s := range t.Script {
+		n += s.Repeat
+	}
+	return n
+}
+
+func datagrams(u *UDP) (n int) {
+	for _, d := range u.Script {
+		n += d.Repeat
+	}
+	return n
+}
+
+// isns derives the initial sequence numbers from the endpoints: arbitrary looking, different
+// for the two sides, and the same in every run.
+func (r *resolver) isns(raw *rawStep) {
+	t := raw.step.TCP
+	if !raw.isns[0] {
+		t.ClientISN = isn(t.Client, t.Server)
+	}
+	if !raw.isns[1] {
+		t.ServerISN = isn(t.Server, t.Client)
+	}
+}
+
+func isn(from, to Endpoint) uint32 {
+	h := fnv.New32a()
+	fmt.Fprintf(h, "%s %d %s %d", from.Addr, from.Port, to.Addr, to.Port)
+	return h.Sum32()
+}
+
+// ports checks that the endpoints have the ports that the step needs.
+func (r *resolver) ports(raw *rawStep, from, to *Endpoint) bool {
+	s := raw.step
+	switch {
+	case s.TCP != nil || s.UDP != nil:
+		return r.needPort(raw.pair.from) && r.needPort(raw.pair.to)
+	case s.Socket != nil:
+		return r.needPort(raw.pair.to)
+	case s.Ping != nil:
+		return r.noPort(raw.pair.from, "ICMP has none") && r.noPort(raw.pair.to, "ICMP has none")
+	case s.Burst != nil:
+		const why = "a burst draws them"
+		return r.noPort(raw.pair.from, why) && r.noPort(raw.pair.to, why)
+	}
+	return true
+}
+
+func (r *resolver) needPort(e rawEnd) bool {
+	if !e.hasPort {
+		example := e.at.text + ":40000"
+		if e.addr.IsValid() && e.addr.Is6() {
+			example = "[" + e.addr.String() + "]:40000"
+		}
+		r.add(e.at, fmt.Sprintf("the endpoint %q has no port", e.at.text), "write "+example)
+	}
+	return e.hasPort
+}
+
+func (r *resolver) noPort(e rawEnd, why string) bool {
+	if e.hasPort {
+		r.add(e.at, fmt.Sprintf("the endpoint %q has a port", e.at.text), why)
+	}
+	return !e.hasPort
+}
+
+// endpoints looks both endpoints up and chooses their addresses.
+func (r *resolver) endpoints(raw *rawStep) (from, to Endpoint, ok bool) {
+	a, okA := r.candidates(raw.pair.from)
+	b, okB := r.candidates(raw.pair.to)
+	if !okA || !okB {
+		return from, to, false
+	}
+	from = Endpoint{Port: raw.pair.from.port}
+	to = Endpoint{Port: raw.pair.to.port}
+	from.Host, to.Host = r.owner(raw.pair.from), r.owner(raw.pair.to)
+	if from.Host == "" {
+		r.add(raw.pair.from.at, fmt.Sprintf("no host has the address %s, so none can send from it",
+			raw.pair.from.addr), "name the host; a packet step can give another source in its ipv4 layer")
+		return from, to, false
+	}
+	if from.Host == to.Host {
+		r.add(raw.pair.to.at, fmt.Sprintf("both endpoints are on host %q", to.Host), "")
+		return from, to, false
+	}
+	pa, pb, ok := choose(a, b, raw.family)
+	if !ok {
+		r.add(raw.pair.to.at, r.noFamily(raw, a, b), "give both an address of one family")
+		return from, to, false
+	}
+	from.Addr, to.Addr = r.source(raw.pair.from, pa, pb), pb
+	return from, to, true
+}
+
+// source is the address that a host sends from when the file names the host alone: that of the
+// interface on the way, as the kernel does it.
+func (r *resolver) source(e rawEnd, chosen, to netip.Addr) netip.Addr {
+	if e.host == "" || e.name != "" {
+		return chosen
+	}
+	out, _ := r.network.walk(r.scenario.Topology.Host(e.host), to)
+	if out == nil {
+		return chosen
+	}
+	own := ofFamily(out.Addresses, to.Is6())
+	isChosen := func(p netip.Prefix) bool { return p.Addr() == chosen }
+	if len(own) == 0 || slices.ContainsFunc(own, isChosen) {
+		return chosen
+	}
+	return own[0].Addr()
+}
+
+func (r *resolver) noFamily(raw *rawStep, a, b []netip.Prefix) string {
+	family := "one family"
+	if raw.family != "" {
+		family = raw.family
+	}
+	return fmt.Sprintf("%q and %q have no addresses of %s", raw.pair.from.at.text,
+		raw.pair.to.at.text, family)
+}
+
+// candidates lists the addresses that an endpoint can mean.
+func (r *resolver) candidates(e rawEnd) ([]netip.Prefix, bool) {
+	if e.host == "" {
+		return []netip.Prefix{netip.PrefixFrom(e.addr, e.addr.BitLen())}, true
+	}
+	h := r.host(e.at, e.host)
+	if h == nil {
+		return nil, false
+	}
+	var out []netip.Prefix
+	for _, i := range h.Interfaces {
+		if e.name == "" || e.name == i.Name {
+			out = append(out, i.Addresses...)
+		}
+	}
+	if e.name != "" && r.interfaceOf(e.at, h, e.name) == nil {
+		return nil, false
+	}
+	if len(out) == 0 {
+		r.add(e.at, fmt.Sprintf("%q has no address", e.at.text), "")
+	}
+	return out, len(out) > 0
+}
+
+// owner is the host of an endpoint, or "".
+func (r *resolver) owner(e rawEnd) string {
+	if e.host != "" {
+		return e.host
+	}
+	h, _ := r.scenario.Topology.Owner(e.addr)
+	if h == nil {
+		return ""
+	}
+	return h.Name
+}
+
+// choose picks the addresses of two endpoints: of one family, IPv4 first, and of one network
+// where both have an address in it; else the first of each.
+func choose(a, b []netip.Prefix, family string) (x, y netip.Addr, ok bool) {
+	for _, v6 := range []bool{false, true} {
+		if family == "ipv4" && v6 || family == "ipv6" && !v6 {
+			continue
+		}
+		if x, y, ok = chooseOf(ofFamily(a, v6), ofFamily(b, v6)); ok {
+			return x, y, true
+		}
+	}
+	return x, y, false
+}
+
+func chooseOf(a, b []netip.Prefix) (x, y netip.Addr, ok bool) {
+	for _, p := range a {
+		for _, q := range b {
+			if p.Contains(q.Addr()) || q.Contains(p.Addr()) {
+				return p.Addr(), q.Addr(), true
+			}
+		}
+	}
+	if len(a) == 0 || len(b) == 0 {
+		return x, y, false
+	}
+	return a[0].Addr(), b[0].Addr(), true
+}
+
+func ofFamily(list []netip.Prefix, v6 bool) []netip.Prefix {
+	var out []netip.Prefix
+	for _, p := range list {
+		if p.Addr().Is6() == v6 {
+			out = append(out, p)
+		}
+	}
+	return out
+}

@@ -1,0 +1,222 @@
+// Package spec reads scenario files: YAML in, a checked Scenario out, errors with their place.
+package spec
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/weirnet/weir/agent/flow"
+)
+
+// Scenario is one scenario file, checked and with everything derivable filled in.
+type Scenario struct {
+	Name     string // path below scenarios/, without .yaml
+	Summary  string
+	Tags     []string
+	Topology Topology
+	Agent    Agent
+	Steps    []Step // "traffic" in the file
+	Expect   Expect
+}
+
+// Topology is the network: hosts (each its own network namespace) and what joins them.
+type Topology struct {
+	Hosts   []Host // in file order; their order fixes MACs and ifindexes
+	Bridges []Bridge
+	Links   []Link // in file order
+}
+
+// Host is a host, or a router when Forward is set.
+type Host struct {
+	Name string
+	// Forward makes the kernel forward packets of both families (a router).
+	Forward bool
+	// Stack tells whether the kernel's IP stack answers on this host. It is derived: on for
+	// routers, for hosts in steps with real sockets and where the file says `stack: kernel`;
+	// off elsewhere, so that the kernel sends nothing (no RST to scripted packets) of its own.
+	Stack      bool
+	Interfaces []Interface
+	// Routes are those of the file; where it has none, derived: to everything through the only
+	// router on a host's links, and between routers on the shortest way.
+	Routes []Route
+	// Neighbours are derived: every address that the host reaches without a router. Nobody
+	// has to ask for a link address on the wire.
+	Neighbours []Neighbour
+}
+
+// Neighbour is the link address of an address that an interface reaches directly.
+type Neighbour struct {
+	Interface string
+	Addr      netip.Addr
+	MAC       [6]byte
+}
+
+// Interface is one end of a veth link, or a VLAN interface on top of one.
+type Interface struct {
+	Name      string
+	Index     int     // ifindex; unique over the whole scenario unless the file fixes others
+	MAC       [6]byte // derived from host and interface number when the file has none
+	MTU       int     // bytes; 1500 when the file has none
+	Addresses []netip.Prefix
+	// Parent and VLAN are set for a VLAN interface ("eth0.7"): 802.1Q, ids 1 to 4094.
+	Parent string
+	VLAN   uint16
+}
+
+// Bridge is a Linux bridge inside a host; its ports are interfaces of that host.
+type Bridge struct {
+	Host  string
+	Name  string // an interface of that name exists in the host as well
+	Index int
+	MAC   [6]byte
+	Ports []string
+}
+
+// Route is a static route.
+type Route struct {
+	To  netip.Prefix
+	Via netip.Addr
+}
+
+// Link is a veth pair.
+type Link struct{ A, B Port }
+
+// Port names an interface of a host: "server/eth0".
+type Port struct{ Host, Interface string }
+
+// String is the form in files: host/interface.
+func (p Port) String() string { return p.Host + "/" + p.Interface }
+
+// Agent is the agent's part of the scenario.
+type Agent struct {
+	On []Port // both directions of each are watched
+	// Table is the connection table's size in entries (each family); 0 means the default.
+	Table int
+	// TableFull is the policy: "reject" or "overflow".
+	TableFull string
+	// Hook forces how to attach: "" (best), "tcx" or "tc".
+	Hook string
+	// Lifetimes overrides the defaults, by state name.
+	Lifetimes map[string]time.Duration
+	// Process runs the agent as a process of its own instead of inside the runner; derived,
+	// on when a step kills it.
+	Process bool
+}
+
+// Step is one step of the traffic. Exactly one field is set, Line is its place in the file.
+type Step struct {
+	Line    int
+	Packet  *Packet
+	TCP     *TCP
+	UDP     *UDP
+	Ping    *Ping
+	Burst   *Burst
+	Socket  *Socket
+	Advance time.Duration
+	Agent   string // "stop", "kill", "start": what happens to the agent
+	Link    *LinkChange
+}
+
+// Endpoint is an address and port, by the host that has it. Addr may also be an address no
+// host has (Host is "" then).
+type Endpoint struct {
+	Host string
+	Addr netip.Addr
+	Port uint16
+}
+
+// Packet is one frame, built layer by layer; what is not given is derived from From and To:
+// MACs (also those of the first router on the way), lengths, checksums.
+type Packet struct {
+	From, To Endpoint
+	// Layers are in order from the outside, each with its fields as given in the file, e.g.
+	// {vlan: {id: 7}}, {ipv4: {ttl: 1, options: "..."}}, {udp: {...}}, {payload: 100}.
+	Layers []Layer
+	Count  int // how often it is sent; at least 1
+}
+
+// Layer is one layer of a packet.
+type Layer struct {
+	Kind   string // ethernet, vlan, arp, ipv4, ipv6, ipv6ext, tcp, udp, icmp, icmpv6, payload, raw
+	Fields map[string]any
+	Line   int
+}
+
+// TCP is a scripted TCP conversation. Sequence and acknowledgement numbers are kept by the
+// script's engine; each line may override them relative to the ISN.
+type TCP struct {
+	Client, Server       Endpoint
+	ClientISN, ServerISN uint32 // derived from the endpoints when the file has none
+	VLANs                []uint16
+	Script               []Segment
+}
+
+// Segment is one line of a TCP script: `> PSH,ACK 120 seq=1 ack=1`.
+type Segment struct {
+	Line       int
+	FromServer bool // "<"
+	Flags      flow.TCPFlags
+	Payload    int     // bytes
+	Seq, Ack   *uint32 // relative to the sender's / the receiver's ISN; nil: what the engine keeps
+	Repeat     int     // "x3": how often it is sent; at least 1
+}
+
+// UDP is a scripted UDP exchange.
+type UDP struct {
+	Client, Server Endpoint
+	VLANs          []uint16
+	Script         []Datagram
+}
+
+// Datagram is one line of a UDP script: `> 100`, `< 0`, `< unreachable port`.
+type Datagram struct {
+	Line       int
+	FromServer bool
+	Payload    int
+	// Unreachable, when set, makes this line an ICMP error about the last datagram of the other
+	// side: "port", "host", "network", "admin", "ttl", "too-big".
+	Unreachable string
+	Repeat      int
+}
+
+// Ping is scripted ICMP echo: Count requests and as many replies (when Reply).
+type Ping struct {
+	From, To Endpoint
+	ID       uint16
+	Count    int
+	Payload  int
+	Reply    bool
+}
+
+// Burst is Flows random flows drawn from Seed: protocols, ports, sizes and directions vary.
+type Burst struct {
+	From, To Endpoint // ports are drawn
+	Flows    int
+	Packets  int // per flow, at most; at least 1
+	Seed     uint64
+	Protocol string // "tcp", "udp" or "" for both
+}
+
+// Socket is traffic of real sockets: To listens, From connects and sends Bytes; the listener
+// answers with Reply bytes; both close in order.
+type Socket struct {
+	Network  string // tcp or udp
+	From, To Endpoint
+	Bytes    int
+	Reply    int
+}
+
+// LinkChange takes a link down or up, or deletes it.
+type LinkChange struct {
+	Port   Port
+	Action string // down, up, delete
+}
+
+// Expect holds expectations beside the golden file.
+type Expect struct {
+	// Counters that must hold at the end, by name: "lost.table-full", "seen" (packets).
+	Counters map[string]uint64
+	// Free names fields of flows and connections whose values real sockets decide; they
+	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
+	Free []string
+}

@@ -1,0 +1,141 @@
+// Package suite finds scenario files and the golden files that belong to them.
+package suite
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/weirnet/weir/sim/runner"
+	"github.com/weirnet/weir/sim/spec"
+)
+
+const (
+	scenariosFolder = "scenarios"
+	goldenFolder    = "golden"
+	suffix          = ".yaml"
+)
+
+// Find returns the scenarios in the given files and folders (all of ./scenarios when there are
+// none) whose names match; nil matches all. A scenario's name is its path below the nearest
+// folder called "scenarios", without .yaml; its golden file has the same path below the folder
+// "golden" beside that one. Finding nothing is an error.
+func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
+	if len(paths) == 0 {
+		paths = []string{scenariosFolder}
+	}
+	var files []string
+	for _, p := range paths {
+		found, err := filesIn(p)
+		if err != nil {
+			return nil, fmt.Errorf("find scenarios: %w", err)
+		}
+		files = append(files, found...)
+	}
+	slices.Sort(files)
+	var jobs []runner.Job
+	seen := map[string]bool{}
+	for _, f := range files {
+		abs, err := filepath.Abs(f)
+		if err != nil {
+			return nil, fmt.Errorf("find scenarios: %w", err)
+		}
+		if seen[abs] {
+			continue
+		}
+		seen[abs] = true
+		job, err := read(f)
+		if err != nil {
+			return nil, err
+		}
+		if match == nil || match.MatchString(job.Name) {
+			jobs = append(jobs, job)
+		}
+	}
+	if len(jobs) == 0 && match != nil {
+		return nil, fmt.Errorf("find scenarios: none of the %d in %s matches %q",
+			len(files), strings.Join(paths, " "), match)
+	}
+	if len(jobs) == 0 {
+		return nil, fmt.Errorf("find scenarios: no %s file in %s", suffix, strings.Join(paths, " "))
+	}
+	return jobs, nil
+}
+
+// Check parses all scenarios, so that a mistake in one shows before any is run.
+func Check(jobs []runner.Job) error {
+	var errs []error
+	for _, j := range jobs {
+		if _, err := spec.Parse(j.File, j.Spec); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func filesIn(path string) ([]string, error) {
+	var files []string
+	err := filepath.WalkDir(path, func(p string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() && (strings.HasSuffix(p, suffix) || p == path) {
+			files = append(files, filepath.Clean(p))
+		}
+		return err
+	})
+	return files, err
+}
+
+func read(file string) (runner.Job, error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return runner.Job{}, fmt.Errorf("read the scenario: %w", err)
+	}
+	root, name, err := split(file)
+	if err != nil {
+		return runner.Job{}, err
+	}
+	job := runner.Job{Name: name, File: file, Spec: data,
+		GoldenFile: filepath.Join(filepath.Dir(root), goldenFolder, name+suffix)}
+	job.Golden, err = os.ReadFile(job.GoldenFile)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return runner.Job{}, fmt.Errorf("read the golden file: %w", err)
+	}
+	return job, nil
+}
+
+// split finds the scenarios folder that a file is in, and the scenario's name.
+func split(file string) (root, name string, err error) {
+	abs, err := filepath.Abs(file)
+	if err != nil {
+		return "", "", err
+	}
+	root = filepath.Dir(abs)
+	for dir := root; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		if filepath.Base(dir) == scenariosFolder {
+			root = dir
+			break
+		}
+	}
+	rel, err := filepath.Rel(root, abs)
+	if err != nil {
+		return "", "", err
+	}
+	if wd, err := os.Getwd(); err == nil {
+		if short, err := filepath.Rel(wd, root); err == nil && filepath.IsLocal(short) {
+			root = short
+		}
+	}
+	return root, strings.TrimSuffix(filepath.ToSlash(rel), suffix), nil
+}
+
+// WriteGolden writes a scenario's golden file.
+func WriteGolden(job runner.Job, text string) error {
+	if err := os.MkdirAll(filepath.Dir(job.GoldenFile), 0o755); err != nil {
+		return err
+	}
+	return os.WriteFile(job.GoldenFile, []byte(text), 0o644)
+}

@@ -1,0 +1,92 @@
+package traffic
+
+import (
+	"github.com/google/gopacket/layers"
+
+	"github.com/weirnet/weir/sim/spec"
+)
+
+// talk is a conversation between two endpoints: what all its frames have in common.
+type talk struct {
+	b     *Builder
+	out   *sink
+	vlans []uint16
+	ways  [2]way // of the client, of the server
+	ports [2]uint16
+	id    uint16 // of the last IPv4 packet
+	// together leaves out the wait behind each frame.
+	together bool
+}
+
+// talk prepares a conversation. The server's way is looked up when it is needed: a server that
+// no host is cannot answer, but can be sent to.
+func (b *Builder) talk(client, server spec.Endpoint, vlans []uint16, out *sink) (*talk, error) {
+	t := &talk{b: b, out: out, vlans: vlans, ports: [2]uint16{client.Port, server.Port}}
+	var err error
+	if t.ways[0], err = b.net.way(client, server); err != nil {
+		return nil, err
+	}
+	if server.Host == "" {
+		return t, nil
+	}
+	client.Addr, server.Addr = t.ways[0].from, t.ways[0].to
+	t.ways[1], err = b.net.way(server, client)
+	return t, err
+}
+
+// canSend reports whether a side has a host to send from.
+func (t *talk) canSend(side int) bool { return t.ways[side].port.Host != "" }
+
+// v6 tells the conversation's family.
+func (t *talk) v6() bool { return is6(t.ways[0].to) }
+
+// overhead is the size of the headers before the transport's.
+func (t *talk) overhead() int {
+	if t.v6() {
+		return 14 + 4*len(t.vlans) + 40
+	}
+	return 14 + 4*len(t.vlans) + 20
+}
+
+// frame builds one frame of a side: link and IP headers, and then what it is given.
+func (t *talk) frame(side int, rest ...header) ([]byte, error) {
+	w := t.ways[side]
+	a := &assembled{}
+	a.add(&ethernet{src: w.src, dst: w.dst}, whole)
+	for i, id := range t.vlans {
+		tpid := uint16(layers.EthernetTypeDot1Q)
+		if i < len(t.vlans)-1 {
+			tpid = uint16(layers.EthernetTypeQinQ)
+		}
+		a.add(&vlan{tpid: tpid, tag: layers.Dot1Q{VLANIdentifier: id}}, whole)
+	}
+	// The other side's view is the same connection, whatever its own first address is.
+	src, dst := t.ways[0].from, t.ways[0].to
+	if side == 1 {
+		src, dst = dst, src
+	}
+	if t.v6() {
+		a.add(newIPv6(src, dst), whole)
+	} else {
+		t.id++
+		a.add(newIPv4(src, dst, t.id), whole)
+	}
+	for _, h := range rest {
+		a.add(h, whole)
+	}
+	data, err := t.b.build(a)
+	if err != nil {
+		return nil, err
+	}
+	return data, fits(data, w)
+}
+
+// say builds a frame and hands it over.
+func (t *talk) say(side int, rest ...header) ([]byte, error) {
+	data, err := t.frame(side, rest...)
+	if err != nil {
+		return nil, err
+	}
+	p := t.ways[side].port
+	return data, t.out.put(Frame{p.Host, p.Interface, data, !t.together})
+}

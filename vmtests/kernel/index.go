@@ -1,0 +1,144 @@
+package kernel
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// record is one binary package of the archive's index.
+type record struct {
+	Package, Version, Depends, SHA256 string
+}
+
+// archived is a kernel of the archive: the packages that hold its image and its modules.
+type archived struct {
+	Version string // Debian version of the packages
+	ABI     string // the part of the names that the packages share
+	Debs    []record
+}
+
+// flavoured matches the packages that hold a kernel or its modules. From 7.x the linux-image
+// package is empty and depends on a linux-binary and a linux-modules package.
+var flavoured = regexp.MustCompile(
+	`^linux-(image|binary-unsigned|binary|modules)-([0-9][^:]*-cloud-amd64)(-unsigned)?$`)
+
+// readIndex reads what apt-cache show prints.
+func readIndex(r io.Reader) ([]record, error) {
+	var (
+		all []record
+		cur record
+	)
+	flush := func() {
+		if flavoured.MatchString(cur.Package) && !slices.Contains(all, cur) {
+			all = append(all, cur)
+		}
+		cur = record{}
+	}
+	sc := bufio.NewScanner(r)
+	sc.Buffer(nil, 1<<20)
+	for sc.Scan() {
+		if sc.Text() == "" {
+			flush()
+			continue
+		}
+		key, value, _ := strings.Cut(sc.Text(), ": ")
+		switch key {
+		case "Package":
+			cur.Package = value
+		case "Version":
+			cur.Version = value
+		case "Depends":
+			cur.Depends = value
+		case "SHA256":
+			cur.SHA256 = value
+		}
+	}
+	flush()
+	if err := sc.Err(); err != nil {
+		return nil, fmt.Errorf("read package index: %w", err)
+	}
+	return all, nil
+}
+
+// assemble makes kernels of packages, newest first; of two forms of the same version the signed
+// one first. A kernel whose packages are not all in the index is left out.
+func assemble(index []record) []archived {
+	modules := map[string]record{}
+	for _, r := range index {
+		if m := flavoured.FindStringSubmatch(r.Package); m[1] == "modules" {
+			modules[m[2]+" "+r.Version] = r
+		}
+	}
+	var kernels []archived
+	for _, r := range index {
+		m := flavoured.FindStringSubmatch(r.Package)
+		k := archived{Version: r.Version, ABI: m[2], Debs: []record{r}}
+		switch {
+		case m[1] == "modules":
+			continue
+		case m[1] == "image":
+			if strings.Contains(r.Depends, "linux-binary-") {
+				continue // empty: its linux-binary package stands for it
+			}
+		default:
+			mods, ok := modules[m[2]+" "+r.Version]
+			if !ok && strings.Contains(r.Depends, "linux-modules-") {
+				continue
+			}
+			if ok {
+				k.Debs = append(k.Debs, mods)
+			}
+		}
+		kernels = append(kernels, k)
+	}
+	slices.SortStableFunc(kernels, func(a, b archived) int {
+		if c := compareVersions(b.Version, a.Version); c != 0 {
+			return c
+		}
+		return strings.Count(a.Debs[0].Package, "unsigned") -
+			strings.Count(b.Debs[0].Package, "unsigned")
+	})
+	return kernels
+}
+
+// choose gives the kernels that a line may resolve to, best first. There is more than one so
+// that a package which the index names but the mirror has lost does not lose the line.
+func choose(kernels []archived, line string) []archived {
+	newest := ""
+	for _, k := range kernels {
+		if l, rc := lineOf(k.Version); !rc && l != "" {
+			newest = l
+			break
+		}
+	}
+	var found []archived
+	under := ""
+	for _, k := range kernels {
+		l, rc := lineOf(k.Version)
+		ok := false
+		switch {
+		case l == "":
+		case line == Candidate:
+			ok = rc
+		case rc:
+		case line == Newest:
+			ok = l == newest
+		case major.MatchString(line):
+			if under == "" && l != newest &&
+				strings.HasPrefix(l, strings.TrimSuffix(line, "x")) {
+				under = l
+			}
+			ok = l == under
+		default:
+			ok = l == line
+		}
+		if ok {
+			found = append(found, k)
+		}
+	}
+	return found
+}

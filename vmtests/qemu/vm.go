@@ -1,0 +1,174 @@
+package qemu
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+)
+
+// VM is a running virtual machine.
+type VM struct {
+	// Control is the guest's second serial line.
+	Control net.Conn
+	// Console is what the guest prints on its first serial line.
+	Console *Console
+
+	machine Machine
+	monitor *monitor
+	process *os.Process
+	stderr  *tail
+	done    chan struct{}
+	kill    sync.Once
+	starved atomic.Int64 // nanoseconds, when last looked at
+}
+
+// Start starts a machine. It is killed when ctx ends, and by the kernel when this process dies.
+func Start(ctx context.Context, m Machine) (*VM, error) {
+	if m.Incoming {
+		return nil, errors.New("start machine: a snapshot is restored by Restore")
+	}
+	return start(ctx, m, nil)
+}
+
+func start(ctx context.Context, m Machine, state *os.File) (*VM, error) {
+	vm := &VM{machine: m, stderr: &tail{}, done: make(chan struct{})}
+	var (
+		conns  [3]*net.UnixConn
+		theirs [3]*os.File
+	)
+	for i := range conns {
+		var err error
+		if conns[i], theirs[i], err = socketPair(); err != nil {
+			return nil, err
+		}
+		defer theirs[i].Close()
+	}
+	cmd := exec.Command(Program, m.Args()...)
+	cmd.ExtraFiles = theirs[:]
+	if state != nil {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, state)
+	}
+	cmd.Stdout, cmd.Stderr = vm.stderr, vm.stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+
+	started := make(chan error)
+	go func() {
+		// The death signal comes when the thread that forked ends, not only the process.
+		runtime.LockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // the exit code says nothing
+			close(vm.done)
+		}
+	}()
+	if err := <-started; err != nil {
+		for _, c := range conns {
+			_ = c.Close()
+		}
+		return nil, fmt.Errorf("start QEMU: %w", err)
+	}
+	vm.process = cmd.Process
+	vm.Console = readConsole(conns[0])
+	vm.Control = conns[1]
+	vm.monitor = newMonitor(conns[2])
+	go func() {
+		select {
+		case <-ctx.Done():
+			vm.Kill()
+		case <-vm.done:
+		}
+		<-vm.Console.closed
+		for _, c := range []net.Conn{conns[0], conns[2]} { // Control may hold unread frames
+			_ = c.Close()
+		}
+	}()
+	return vm, nil
+}
+
+// Done is closed when QEMU has ended.
+func (vm *VM) Done() <-chan struct{} { return vm.done }
+
+// Kill ends QEMU and returns when it is gone and all of its console is in. It may be called at
+// any time, also when QEMU has ended.
+func (vm *VM) Kill() {
+	vm.kill.Do(func() {
+		select {
+		case <-vm.done:
+		default:
+			_ = syscall.Kill(-vm.process.Pid, syscall.SIGKILL)
+		}
+	})
+	<-vm.done
+	<-vm.Console.closed
+}
+
+// Close kills the machine and frees what belongs to it.
+func (vm *VM) Close() {
+	vm.Kill()
+	_ = vm.Control.Close()
+}
+
+// Printed is what the guest has printed on its console.
+func (vm *VM) Printed() string { return vm.Console.Text() }
+
+// Complaint is what QEMU itself said, in one line; empty if nothing.
+func (vm *VM) Complaint() string {
+	return strings.Join(strings.Fields(vm.stderr.String()), " ")
+}
+
+// Interrupt sends the guest a non-maskable interrupt. A guest that takes it for a reason to panic
+// thereby tells where it hangs.
+func (vm *VM) Interrupt() error { return vm.monitor.call("inject-nmi", nil, nil, nil) }
+
+// socketPair gives a connection, and its other end for a child process.
+func socketPair() (*net.UnixConn, *os.File, error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, fmt.Errorf("make socket pair: %w", err)
+	}
+	theirs := os.NewFile(uintptr(fds[1]), "guest")
+	ours := os.NewFile(uintptr(fds[0]), "host")
+	defer ours.Close()
+	conn, err := net.FileConn(ours)
+	if err != nil {
+		_ = theirs.Close()
+		return nil, nil, fmt.Errorf("make socket pair: %w", err)
+	}
+	return conn.(*net.UnixConn), theirs, nil
+}
+
+// tail keeps the last bytes written to it.
+type tail struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+const tailLimit = 4096
+
+// Write keeps b; it does not fail.
+func (t *tail) Write(b []byte) (int, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.buf.Write(b)
+	if over := t.buf.Len() - tailLimit; over > 0 {
+		t.buf.Next(over)
+	}
+	return len(b), nil
+}
+
+// String is what is kept.
+func (t *tail) String() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.buf.String()
+}

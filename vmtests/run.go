@@ -1,0 +1,203 @@
+package vmtests
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"runtime/debug"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/runner"
+	"github.com/weirnet/weir/sim/suite"
+	"github.com/weirnet/weir/vmtests/kernel"
+	"github.com/weirnet/weir/vmtests/matrix"
+	"github.com/weirnet/weir/vmtests/qemu"
+	"github.com/weirnet/weir/vmtests/report"
+)
+
+// runFlags are the flags of `weir vm run`.
+type runFlags struct {
+	common
+	kernels          string
+	match            string
+	report           string
+	vms              int
+	allowUnavailable bool
+	update           bool
+	limit            time.Duration
+}
+
+// runCommand is `weir vm run`.
+func runCommand() *cobra.Command {
+	var f runFlags
+	cmd := &cobra.Command{
+		Use:   "run [SCENARIO|FOLDER...]",
+		Short: "Run scenarios on kernels and judge them",
+		Long: "Run scenarios (default: all below scenarios/) on kernels and judge them.\n\n" +
+			"Exit codes: 0 all green, 1 a scenario is red, 2 bad input or usage, 3 the\n" +
+			"harness or the machine failed, or a kernel line could not be had.",
+		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
+	}
+	flags := cmd.Flags()
+	flags.StringVarP(&f.kernels, "kernel", "k", "all", "`LINES`, separated by commas")
+	flags.StringVar(&f.match, "run", "", "only scenarios whose name matches this `REGEXP`")
+	flags.StringVar(&f.report, "report", "", "write results.json and the pages into this `DIR`")
+	flags.IntVar(&f.vms, "jobs", 0, "machines at a time (default: one per CPU)")
+	flags.BoolVar(&f.allowUnavailable, "allow-unavailable", false,
+		"stay green when a kernel line cannot be had (newest and rc never turn a run red)")
+	flags.BoolVar(&f.update, "update", false, "write the golden files, where all kernels and "+
+		"the model agree")
+	flags.DurationVar(&f.limit, "limit", matrix.DefaultLimits.Scenario,
+		"give a scenario up after it has done nothing for this time")
+	f.mirrorFlags(cmd)
+	f.accelFlag(cmd)
+	return cmd
+}
+
+func (f *runFlags) run(cmd *cobra.Command, args []string) error {
+	lines, err := kernel.ParseLines(f.kernels)
+	if err != nil {
+		return usage(err)
+	}
+	accel, err := qemu.ParseAccel(f.accel)
+	if err != nil {
+		return usage(err)
+	}
+	match, err := regexp.Compile(f.match)
+	if err != nil {
+		return usage(fmt.Errorf("read --run: %w", err))
+	}
+	jobs, err := suite.Find(args, match)
+	if err == nil {
+		err = suite.Check(jobs)
+	}
+	if err == nil && f.update && os.Getenv("CI") != "" {
+		err = errors.New("--update: refused where CI is set; goldens are written by people")
+	}
+	if err != nil {
+		return usage(err)
+	}
+	for _, l := range lines {
+		if kernel.IsPath(l) {
+			if _, err := kernel.FromPath(l); err != nil {
+				return usage(err)
+			}
+		}
+	}
+	ctx, stop := interruptible(cmd)
+	defer stop()
+	r, err := f.judge(ctx, cmd, lines, jobs, accel)
+	if err == nil && f.update {
+		err = update(r, jobs)
+	}
+	if err != nil {
+		return broken(err)
+	}
+	return f.show(cmd, r)
+}
+
+// judge fetches the kernels and runs the scenarios.
+func (f *runFlags) judge(
+	ctx context.Context, cmd *cobra.Command, lines []string, jobs []runner.Job, accel qemu.Accel,
+) (*result.Report, error) {
+	start := time.Now()
+	store, err := f.store(cmd)
+	if err != nil {
+		return nil, err
+	}
+	bin, err := binary()
+	if err != nil {
+		return nil, err
+	}
+	limits := matrix.DefaultLimits
+	limits.Scenario = f.limit
+	line := newLiveLine(cmd.ErrOrStderr())
+	kernels, err := matrix.Run(ctx, matrix.Config{
+		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs,
+		Accel: accel, VMs: f.vms, Limits: limits, Progress: line.show,
+	})
+	line.clear()
+	if err != nil {
+		return nil, err
+	}
+	return &result.Report{
+		SchemaVersion: result.SchemaVersion, Started: start.UTC().Truncate(time.Millisecond),
+		Millis: time.Since(start).Milliseconds(), Command: commandLine(), Weir: version(),
+		Kernels: kernels,
+	}, nil
+}
+
+// show writes the report and the table, and chooses the exit code.
+func (f *runFlags) show(cmd *cobra.Command, r *result.Report) error {
+	out := cmd.OutOrStdout()
+	if f.report != "" {
+		if err := report.Write(f.report, r); err != nil {
+			return broken(err)
+		}
+		fmt.Fprintf(out, "report: %s\n", filepath.Join(f.report, report.HTMLFile))
+	}
+	for _, k := range r.Kernels {
+		if k.Unavailable != "" {
+			fmt.Fprintf(out, "kernel %s is unavailable: %s\n", k.Line, k.Unavailable)
+		}
+	}
+	if err := report.Table(out, r, terminal(out)); err != nil {
+		return broken(err)
+	}
+	if code := f.exitCode(r); code != result.ExitGood {
+		return &ExitError{Code: code}
+	}
+	return nil
+}
+
+// exitCode is the report's, but for kernels that could not be had: a run that silently lost one
+// must not look like a good one.
+func (f *runFlags) exitCode(r *result.Report) int {
+	ran := 0
+	lost := false
+	for _, k := range r.Kernels {
+		switch {
+		case k.Unavailable == "":
+			ran++
+		case !f.allowUnavailable && !kernel.Optional(k.Line):
+			lost = true
+		}
+	}
+	if ran == 0 || lost {
+		return result.ExitHarness
+	}
+	return r.ExitCode()
+}
+
+// commandLine is how this program was called, for the report.
+func commandLine() string {
+	words := append([]string{filepath.Base(os.Args[0])}, os.Args[1:]...)
+	for i, w := range words {
+		if w == "" || strings.ContainsAny(w, " \t\n'\"\\$*?[]()^|&;<>`") {
+			words[i] = "'" + strings.ReplaceAll(w, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// version is the version of this binary, as far as the build knows it.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	v := info.Main.Version
+	for _, s := range info.Settings {
+		if s.Key == "vcs.revision" && (v == "" || v == "(devel)") {
+			v = s.Value
+		}
+	}
+	return v
+}
