@@ -151,8 +151,10 @@ func done(cs []bpf.Candidate) []bpf.Candidate {
 	return kept
 }
 
-// events reports what the packet path has handed over.
+// events reports what the packet path has handed over, and lets go of it once it is safe.
 func (s *sweeper) events() error {
+	clear(s.overflow) // of a sweep that failed: its events come again
+	s.order = s.order[:0]
 	if len(s.late) > 0 {
 		// Their events are sent after the entries' locks are given back: wait until they are.
 		if err := s.dp.Grace(); err != nil {
@@ -172,16 +174,18 @@ func (s *sweeper) events() error {
 	if err != nil {
 		return err
 	}
-	clear(s.late) // what was replaced before this sweep has come by now, or was lost and counted
 	for _, k := range s.order {
 		e := s.overflow[k]
 		if err := s.rec.leg(e, k.leg, e.Legs[k.leg].Count, 0, flow.EndResource); err != nil {
 			return err
 		}
 	}
-	clear(s.overflow)
-	s.order = s.order[:0]
-	return s.rec.sink.Flush()
+	if err := s.rec.sink.Flush(); err != nil {
+		return err
+	}
+	s.dp.ReleaseEvents()
+	clear(s.late) // what was replaced before this sweep has come by now, or was lost and counted
+	return nil
 }
 
 func (s *sweeper) replaced(e *bpf.Event) error {

@@ -10,7 +10,6 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/features"
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/cilium/ebpf/rlimit"
 )
 
@@ -48,7 +47,7 @@ type Datapath struct {
 	objs   weirObjects
 	stubs  map[uint16]*ebpf.Program
 	hooks  map[uint16]weirHook // numbers in use
-	events *ringbuf.Reader
+	events *ring
 	works  *ebpf.Memory
 	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
 	Adopted bool
@@ -171,7 +170,7 @@ func (d *Datapath) start() error {
 		}
 	}
 	var err error
-	if d.events, err = ringbuf.NewReader(d.objs.Events); err != nil {
+	if d.events, err = openRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
 	if d.works, err = d.objs.Works.Memory(); err != nil {
@@ -219,7 +218,7 @@ func (d *Datapath) Options() Options { return d.opts }
 func (d *Datapath) Close() error {
 	var errs []error
 	if d.events != nil {
-		errs = append(errs, d.events.Close())
+		errs = append(errs, d.events.close())
 	}
 	for _, p := range d.stubs {
 		errs = append(errs, p.Close())

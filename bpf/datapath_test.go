@@ -6,6 +6,7 @@ import (
 	"os"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"github.com/google/gopacket"
@@ -214,6 +215,45 @@ func TestReplacedInPlace(t *testing.T) {
 	require.Equal(t, uint8(3), ends[0].End) // end detected
 	require.Equal(t, next.Flow, ends[1].Entry.Flow)
 	require.Equal(t, uint8(1), ends[1].End) // idle
+}
+
+// TestEvents reads events again until they are released, and none that come while it reads.
+func TestEvents(t *testing.T) {
+	const size = 4096
+	room := size / (int(unsafe.Sizeof(weirEvent{})) + ringHeader)
+	d := load(t, Options{Ring: size})
+	replace := func(isn uint32) { send(t, d, 1, tcp(t, client, server, "S", isn, 0, 0)) }
+	flows := func(also func()) (all []uint64) {
+		require.NoError(t, d.Events(func(e *Event) error {
+			all = append(all, e.Entry.Flow)
+			also()
+			return nil
+		}))
+		return all
+	}
+	nothing := func() {}
+	isn := uint32(0)
+	another := func() { isn++; replace(isn) }
+	for range 4 {
+		another()
+	}
+	first := flows(another)
+	require.Len(t, first, 3)
+	require.Len(t, flows(nothing), 6)
+	d.ReleaseEvents()
+	require.Empty(t, flows(nothing))
+	for range 100 { // far around the buffer
+		another()
+		require.Len(t, flows(nothing), 1)
+		d.ReleaseEvents()
+	}
+	for range room + 3 {
+		another()
+	}
+	require.Len(t, flows(nothing), room, "what did not fit is counted as lost")
+	c, err := d.Counters(1)
+	require.NoError(t, err)
+	require.Equal(t, uint64(3), c.Lost["ring-full"].Packets)
 }
 
 func TestGarbageCollection(t *testing.T) {

@@ -1,13 +1,8 @@
 package bpf
 
 import (
-	"errors"
 	"fmt"
-	"os"
-	"time"
 	"unsafe"
-
-	"github.com/cilium/ebpf/ringbuf"
 )
 
 // EventKind tells what an event carries (enum event_kind).
@@ -26,32 +21,21 @@ type Event struct {
 	End   uint8 // why the connection ended (IPFIX flowEndReason)
 }
 
-// Events calls fn for every event that is waiting, and returns when there is none.
+// Events calls fn for every event that was waiting when it began. They are read again until
+// ReleaseEvents is called.
 func (d *Datapath) Events(fn func(*Event) error) error {
-	var record ringbuf.Record
 	var event Event
-	d.events.SetDeadline(time.Unix(1, 0)) // in the past: never wait
-	for {
-		err := d.events.ReadInto(&record)
-		if errors.Is(err, os.ErrDeadlineExceeded) {
-			return nil
-		}
-		if err != nil {
-			return fmt.Errorf("read the ring buffer: %w", err)
-		}
-		if err := event.decode(record.RawSample); err != nil {
+	return d.events.each(func(raw []byte) error {
+		if err := event.decode(raw); err != nil {
 			return err
 		}
-		if err := fn(&event); err != nil {
-			return err
-		}
-	}
+		return fn(&event)
+	})
 }
 
-// EventBytes returns how much is waiting in the ring buffer, and its size, in bytes.
-func (d *Datapath) EventBytes() (waiting, size int) {
-	return d.events.AvailableBytes(), d.events.BufferSize()
-}
+// ReleaseEvents lets go of the events that the last call of Events has shown, which makes room for
+// others.
+func (d *Datapath) ReleaseEvents() { d.events.release() }
 
 // decode reads an event as the packet path wrote it. It refuses what is too short.
 func (e *Event) decode(raw []byte) error {

@@ -96,7 +96,11 @@ func (d *Datapath) Reset() error {
 	if err := d.clearCounters(0); err != nil {
 		return err
 	}
-	return d.Events(func(*Event) error { return nil })
+	if err := d.Events(func(*Event) error { return nil }); err != nil {
+		return err
+	}
+	d.ReleaseEvents()
+	return nil
 }
 
 // empty collects all keys first: deleting while walking restarts the walk at every step.
