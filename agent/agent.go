@@ -271,7 +271,8 @@ func (a *Agent) stop() error {
 	defer a.mu.Unlock()
 	err := a.detach()
 	if a.sweeper != nil && !a.stopped {
-		err = errors.Join(err, a.sweeper.sweep(a.time(), true))
+		// A packet may still be on its way through a filter that was taken off.
+		err = errors.Join(err, a.dp.Grace(), a.sweeper.sweep(a.time(), true))
 	}
 	a.stopped = true
 	return errors.Join(err, a.release())

@@ -24,6 +24,11 @@ type Config struct {
 	// Takeover is how long the hook that counts a direction may be silent before another one
 	// that sees it takes over.
 	Takeover time.Duration `yaml:"takeover"`
+	// MidStream says whether a TCP or SCTP connection may be picked up after its beginning.
+	MidStream bool `yaml:"mid_stream"`
+	// Tunnels are opened, so that what they carry is counted in its own connections: vxlan,
+	// geneve, gre, ipip.
+	Tunnels []string `yaml:"tunnels"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
 	// Active is how often a connection that goes on is reported.
@@ -74,12 +79,13 @@ const (
 // DefaultConfig is what a file changes. The lifetimes' sources are in bpf/README.md section 5.
 func DefaultConfig() Config {
 	return Config{
-		Table:    Table{Size: 65536, Full: "overflow"},
-		Takeover: time.Second,
-		Interval: 5 * time.Second,
-		Active:   time.Minute,
-		Output:   "-",
-		Clock:    Clock{Start: 1},
+		Table:     Table{Size: 65536, Full: "overflow"},
+		Takeover:  time.Second,
+		MidStream: true,
+		Interval:  5 * time.Second,
+		Active:    time.Minute,
+		Output:    "-",
+		Clock:     Clock{Start: 1},
 	}
 }
 
@@ -148,7 +154,7 @@ func (c *Config) Check() error {
 	if c.Clock.Start < 1 {
 		return fmt.Errorf("clock.start: %d; want at least 1", c.Clock.Start)
 	}
-	_, err := c.lifetimes()
+	_, err := c.settings()
 	return err
 }
 
@@ -180,7 +186,15 @@ func stateNames() string {
 
 func (c *Config) settings() (bpf.Settings, error) {
 	l, err := c.lifetimes()
-	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full == "overflow"}, err
+	if err != nil {
+		return bpf.Settings{}, err
+	}
+	tunnels, err := bpf.ParseTunnels(c.Tunnels)
+	if err != nil {
+		return bpf.Settings{}, fmt.Errorf("tunnels: %w", err)
+	}
+	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full == "overflow",
+		MidStream: c.MidStream, Tunnels: tunnels}, nil
 }
 
 // DatapathOptions is what a datapath for this configuration is loaded with.

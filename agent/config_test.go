@@ -41,6 +41,8 @@ pin: /sys/fs/bpf/weir
 table: {size: 10, full: reject}
 lifetimes: {closed: 1s, established: 2h4m}
 takeover: 2s
+mid_stream: false
+tunnels: [gre, vxlan]
 interval: 3s
 active: 4s
 output: flows.jsonl
@@ -52,7 +54,7 @@ clock: {virtual: true, start: 5}
 		Interfaces: []Interface{{Name: "eth0", Namespace: "blue", As: "host", Zone: 7, Hook: bpf.TC}},
 		Pin:        "/sys/fs/bpf/weir", Table: Table{Size: 10, Full: "reject"},
 		Lifetimes: map[string]time.Duration{"closed": time.Second, "established": 124 * time.Minute},
-		Takeover:  2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
+		Tunnels:   []string{"gre", "vxlan"}, Takeover: 2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
 		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
 	o, err := c.DatapathOptions()

@@ -3,10 +3,12 @@ package agent
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -63,33 +65,42 @@ func (p *process) end(t testing.TB) {
 	require.NoError(t, p.cmd.Wait(), p.log.String())
 }
 
-// delivered adds up a flow file as a receiver does: a record that repeats what an earlier one has
-// told (of the same flow and direction, with the same packets_before) replaces it.
+// delivered adds up a flow file as a receiver does: records that overlap tell of the same packets.
 func delivered(t testing.TB, file string) bpf.Count {
 	t.Helper()
 	f, err := os.Open(file)
 	require.NoError(t, err)
 	defer f.Close()
-	type place struct {
-		legKey
-		before uint64
-	}
-	last := map[place]bpf.Count{}
+	legs := map[legKey][]flow.Record{}
 	lines := bufio.NewScanner(f)
 	for lines.Scan() {
 		var r flow.Record
 		if json.Unmarshal(lines.Bytes(), &r) != nil {
 			continue // cut off when its writer was killed
 		}
-		k := place{legKey{r.Flow, r.Src.String(), r.SrcPort}, r.PacketsBefore}
-		if r.Packets >= last[k].Packets {
-			last[k] = bpf.Count{Packets: r.Packets, Bytes: r.Bytes}
-		}
+		k := legKey{r.Flow, r.Src.String(), r.SrcPort}
+		legs[k] = append(legs[k], r)
 	}
 	require.NoError(t, lines.Err())
 	var sum bpf.Count
-	for _, c := range last {
-		sum.Add(c)
+	for _, records := range legs {
+		sum.Add(union(records))
+	}
+	return sum
+}
+
+// union adds up the records of one leg; they are cumulative.
+func union(records []flow.Record) bpf.Count {
+	slices.SortFunc(records, func(a, b flow.Record) int { return cmp.Compare(a.PacketsBefore, b.PacketsBefore) })
+	var sum bpf.Count
+	var end bpf.Count // of what was told so far
+	for _, r := range records {
+		to := bpf.Count{Packets: r.PacketsBefore + r.Packets, Bytes: r.BytesBefore + r.Bytes}
+		from := bpf.Count{Packets: max(end.Packets, r.PacketsBefore), Bytes: max(end.Bytes, r.BytesBefore)}
+		if to.Packets > from.Packets {
+			sum.Add(bpf.Count{Packets: to.Packets - from.Packets, Bytes: to.Bytes - from.Bytes})
+			end = to
+		}
 	}
 	return sum
 }

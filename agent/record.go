@@ -33,14 +33,14 @@ func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReaso
 		if delta.Packets == 0 && !ends {
 			continue
 		}
-		if err := r.leg(e, leg, delta, mark[leg].Packets, why); err != nil {
+		if err := r.leg(e, leg, delta, mark[leg], why); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (r *recorder) leg(e *bpf.Entry, leg int, delta bpf.Count, before uint64, why flow.EndReason) error {
+func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.EndReason) error {
 	r.next++
 	r.total.Add(delta)
 	l := &e.Legs[leg]
@@ -49,7 +49,8 @@ func (r *recorder) leg(e *bpf.Entry, leg int, delta bpf.Count, before uint64, wh
 		Src: e.Addr[leg], Dst: e.Addr[1-leg], SrcPort: e.Port[leg], DstPort: e.Port[1-leg],
 		Protocol: e.Protocol, Cites: e.Cites,
 		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
-		Packets: delta.Packets, Bytes: delta.Bytes, PacketsBefore: before,
+		Packets: delta.Packets, Bytes: delta.Bytes,
+		PacketsBefore: before.Packets, BytesBefore: before.Bytes,
 		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
 		State: conntrack.State(e.State).String(), Reason: why,
 		ICMPError: conntrack.ErrorText(e), Seen: conntrack.Seen(l, r.hooks),

@@ -10,7 +10,7 @@ import (
 
 // sweeper drains the connection table and collects its garbage in one pass. The order of its
 // steps is what makes reports complete: a record is written before the datapath is told that it
-// was, so an agent that is killed in between reports twice (with the same packets_before),
+// was, so an agent that is killed in between reports twice,
 // never not at all.
 type sweeper struct {
 	dp     *bpf.Datapath
@@ -71,7 +71,7 @@ func (s *sweeper) walk(now int64, stop bool) error {
 			return nil
 		}
 		news := e.Unreported(0).Packets + e.Unreported(1).Packets
-		if news == 0 || now-e.ReportedAt < s.active {
+		if news == 0 || !e.Due(now, s.active) {
 			return nil
 		}
 		s.marks = append(s.marks, bpf.Mark{Entry: *e, At: now, Reported: counted(e)})
@@ -176,7 +176,7 @@ func (s *sweeper) events() error {
 	}
 	for _, k := range s.order {
 		e := s.overflow[k]
-		if err := s.rec.leg(e, k.leg, e.Legs[k.leg].Count, 0, flow.EndResource); err != nil {
+		if err := s.rec.leg(e, k.leg, e.Legs[k.leg].Count, bpf.Count{}, flow.EndResource); err != nil {
 			return err
 		}
 	}
@@ -210,7 +210,7 @@ func (s *sweeper) add(e *bpf.Entry) {
 	sum, ok := s.overflow[k]
 	if !ok {
 		first := *e
-		first.State, first.Initiator = uint8(conntrack.StateNone), unknownInitiator
+		first.State, first.Initiator = uint8(conntrack.StateNone), bpf.UnknownInitiator
 		s.overflow[k] = &first
 		s.order = append(s.order, k)
 		return
@@ -220,6 +220,3 @@ func (s *sweeper) add(e *bpf.Entry) {
 	l.Flags |= e.Legs[leg].Flags
 	l.Last = max(l.Last, e.Legs[leg].Last)
 }
-
-// unknownInitiator is INITIATOR_UNKNOWN in bpf/conn.h.
-const unknownInitiator = 2

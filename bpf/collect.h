@@ -8,7 +8,7 @@
 
 static __always_inline int acknowledge(struct conn *c, struct conn *mark)
 {
-	if (c->life == LIFE_DEAD)
+	if (c->life != LIFE_LIVE && c->life != LIFE_RETIRED)
 		return WORK_GONE;
 	c->reported[0] = mark->reported[0];
 	c->reported[1] = mark->reported[1];
@@ -43,7 +43,7 @@ static __always_inline int bury(struct conn *c)
 	return WORK_DONE;
 }
 
-static __noinline int do_work(struct conn *c, struct work *w)
+static __always_inline int do_work(struct conn *c, struct work *w)
 {
 	struct conn *copy = (struct conn *)w->conn;
 	u64 now = now_ns();
@@ -61,7 +61,7 @@ static __noinline int do_work(struct conn *c, struct work *w)
 			result = bury(c);
 	}
 	bpf_spin_unlock(&c->lock);
-	copy->end = end_of(copy);
+	w->end = end_of(copy);
 	return result;
 }
 
@@ -72,14 +72,14 @@ static __always_inline void work_item(struct work *w)
 		struct conn4 *c = bpf_map_lookup_elem(&conns4, &w->key);
 
 		if (c)
-			w->result = do_work((struct conn *)c, w);
+			w->result = do_work((struct conn *)(&c->key + 1), w);
 		if (w->op == WORK_DELETE && w->result == WORK_DONE)
 			bpf_map_delete_elem(&conns4, &w->key);
 	} else {
 		struct conn6 *c = bpf_map_lookup_elem(&conns6, &w->key);
 
 		if (c)
-			w->result = do_work((struct conn *)c, w);
+			w->result = do_work((struct conn *)(&c->key + 1), w);
 		if (w->op == WORK_DELETE && w->result == WORK_DONE)
 			bpf_map_delete_elem(&conns6, &w->key);
 	}

@@ -31,19 +31,20 @@ enum conn_life {
 	LIFE_LIVE,
 	LIFE_RETIRED, /* step 1 done: no new packet counts here */
 	LIFE_DEAD,    /* step 4: about to be deleted */
+	LIFE_ENDING,  /* a packet is handing its last record over, to replace it */
 };
 
-enum conn_initiator {
-	INITIATOR_LEG0,
-	INITIATOR_LEG1,
-	INITIATOR_UNKNOWN,
-};
-
-/* What a TCP leg has shown, struct conn.seen. */
+/* What a leg has shown and is, struct leg.seen. SEEN_FIN and SEEN_ACK are FLAG_FIN and FLAG_ACK
+ * one bit further left.
+ */
 enum leg_seen {
 	SEEN_SYN = 1,
 	SEEN_FIN = 2,
 	SEEN_FIN_ACKED = 4, /* the other side acknowledged this leg's FIN */
+	SEEN_NEXT = 8,	    /* next is valid */
+	SEEN_INITIATOR = 16,
+	SEEN_ACK = 32,		 /* ack is valid */
+	SEEN_SYN_ACK_FIRST = 64, /* the connection's first packet was this leg's SYN and ACK */
 };
 
 /* flowEndReason of IPFIX, as far as the packet path knows. */
@@ -72,16 +73,20 @@ struct key6 {
 	u8 cites;
 };
 
+/* Numbers are in host order. "Close enough": a store that another CPU undoes with an older
+ * value does no harm.
+ */
 struct leg {
-	u64 packets;  /* added to atomically */
-	u64 bytes;    /* added to atomically */
-	u64 first;    /* ns; under the lock */
-	u64 last;     /* ns; plain stores, close enough when they race */
-	u8 flags[8];  /* one byte per TCP flag, lowest bit first; only ever set while live */
-	u32 isn;      /* host order, valid with SEEN_SYN; under the lock */
-	u32 fin_end;  /* sequence number after the FIN, valid with SEEN_FIN; under the lock */
-	u16 owner;    /* hook that counts; 0: none yet; under the lock */
-	u16 hooks[3]; /* other hooks that saw the leg; under the lock */
+	u64 packets; /* added to atomically */
+	u64 bytes;   /* added to atomically */
+	u64 first;   /* ns; under the lock */
+	u64 last;    /* ns; plain stores, close enough */
+	u32 isn;     /* with SEEN_SYN; under the lock */
+	u32 next;    /* README section 5, with SEEN_NEXT; plain stores, close enough */
+	u32 ack;     /* with SEEN_ACK; plain stores, close enough */
+	u16 owner;   /* hook that counts; 0: none yet; under the lock */
+	u8 flags;    /* OR of all TCP flags; under the lock */
+	u8 seen;     /* enum leg_seen; under the lock */
 };
 
 struct count {
@@ -89,42 +94,41 @@ struct count {
 	u64 bytes;
 };
 
+#define OTHER_HOOKS 3
+
 /* The fields of a connection. A macro, because kernels before 6.2 find the lock only where it
- * is a direct member of the map's value.
+ * is a direct member of the map's value. 160 bytes; with an IPv4 key 176.
  */
 #define CONN_FIELDS                                                                            \
-	u64 id; /* flow id; first and last word, so that a torn read shows */                  \
-	struct leg leg[2];                                                                     \
-	struct count reported[2]; /* what user space acknowledged; written by collect */       \
-	u64 reported_at;	  /* ns, time of the last acknowledgement or of the start */   \
+	u64 id; /* flow id; under the lock */                                                  \
 	struct bpf_spin_lock lock;                                                             \
 	u8 state;                                                                              \
 	u8 life;                                                                               \
-	u8 initiator;                                                                          \
-	u8 began_syn_ack; /* the first packet was SYN and ACK */                               \
-	u8 seen[2];	  /* enum leg_seen, per leg */                                         \
-	u8 icmp_type;	  /* of the last ICMP error that cited this connection */              \
+	u8 icmp_type; /* of the last ICMP error that cited this connection; 0: none */         \
 	u8 icmp_code;                                                                          \
-	u8 icmp_error; /* there was one */                                                     \
-	u8 end;	       /* in events and work items: enum end_reason */                         \
-	u8 pad[2];                                                                             \
-	u64 id_check;
+	struct leg leg[2];                                                                     \
+	struct count reported[2];  /* what user space acknowledged; written by collect */      \
+	u16 hooks[2][OTHER_HOOKS]; /* other hooks that saw the leg; under the lock */          \
+	u32 reported_at;	   /* of the last acknowledgement or the start, in TICKs */
+
+#define TICK_SHIFT 24 /* a TICK is 2^24 ns, 16.8 ms; 32 bits of them are 2.3 years */
 
 struct conn {
 	CONN_FIELDS
 };
 
-/* Each entry repeats its key: a CPU can hold an entry that was deleted and given away. Both
- * begin as struct conn does, and are used through it.
+/* Each entry repeats its key: a CPU can hold an entry that was deleted and given away. The key
+ * stands first, because the kernel writes a new entry from its beginning: whoever sees that
+ * its `life` is live sees its key. Both end as struct conn does, and are used through it.
  */
 struct conn4 {
-	CONN_FIELDS
 	struct key4 key;
+	CONN_FIELDS
 };
 
 struct conn6 {
-	CONN_FIELDS
 	struct key6 key;
+	CONN_FIELDS
 };
 
 enum event_kind {
@@ -136,7 +140,8 @@ enum event_kind {
 struct event {
 	u8 kind;
 	u8 family; /* 4 or 6 */
-	u8 pad[6];
+	u8 end;	   /* enum end_reason */
+	u8 pad[5];
 	struct key6 key;
 	struct conn conn;
 };
@@ -158,7 +163,8 @@ struct work {
 	u8 result;
 	u8 family;
 	u8 force; /* WORK_RETIRE: also when not expired */
-	u8 pad[4];
+	u8 end;	  /* WORK_READ: enum end_reason */
+	u8 pad[3];
 	struct key6 key;
 	u64 id;
 	u64 conn[sizeof(struct conn) /
@@ -180,8 +186,10 @@ enum lost {
 	LOST_FRAGMENT,
 	LOST_TCP_HEADER,
 	LOST_UDP_HEADER,
+	LOST_SCTP_HEADER,
 	LOST_ICMP_HEADER,
 	LOST_ICMP_CITED,
+	LOST_MID_STREAM,
 	LOST_TABLE_FULL,
 	LOST_RING_FULL,
 	LOST_NO_HOOK,

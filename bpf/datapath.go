@@ -18,13 +18,15 @@ const States = 16
 
 // layout names the pin folder below Options.Pin. It grows with every change of a pinned
 // map's layout, so that an agent never adopts what it cannot read.
-const layout = "v1"
+const layout = "v2"
 
 // Settings can change while traffic flows.
 type Settings struct {
 	Lifetimes [States]time.Duration // by enum conn_state
 	Takeover  time.Duration         // README section 4
 	Overflow  bool                  // table-full policy: overflow to the ring buffer, else reject
+	MidStream bool                  // TCP and SCTP connections are picked up in mid-stream
+	Tunnels   Tunnels               // kinds that are opened
 }
 
 // Options say how a datapath is loaded.
@@ -176,7 +178,11 @@ func (d *Datapath) start() error {
 	if d.works, err = d.objs.Works.Memory(); err != nil {
 		return fmt.Errorf("map the work items: %w", err)
 	}
-	if err := d.objs.Jump.Put(uint32(0), d.objs.WeirPacket); err != nil {
+	// The second one first: the first one jumps there.
+	if err := errors.Join(
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_LONG_WAY), d.objs.WeirLongWay),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PACKET), d.objs.WeirPacket),
+	); err != nil {
 		return fmt.Errorf("put the packet path in place: %w", err)
 	}
 	return nil
@@ -188,19 +194,24 @@ func (d *Datapath) Configure(s Settings) error {
 	for i, l := range s.Lifetimes {
 		lifetimes[i] = uint64(l)
 	}
-	overflow := uint8(0)
-	if s.Overflow {
-		overflow = 1
-	}
 	if err := errors.Join(
 		d.objs.LifetimeNs.Set(lifetimes),
 		d.objs.TakeoverNs.Set(uint64(s.Takeover)),
-		d.objs.OverflowToRing.Set(overflow),
+		d.objs.OverflowToRing.Set(bit(s.Overflow)),
+		d.objs.MidStream.Set(bit(s.MidStream)),
+		d.objs.Tunnels.Set(uint8(s.Tunnels)),
 	); err != nil {
 		return fmt.Errorf("set the datapath's settings: %w", err)
 	}
 	d.opts.Settings = s
 	return nil
+}
+
+func bit(b bool) uint8 {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // SetNow sets the virtual clock, in nanoseconds. Without Options.Virtual nothing reads it.

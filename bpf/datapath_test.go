@@ -32,7 +32,7 @@ func load(t testing.TB, opts Options) *Datapath {
 	t.Helper()
 	needRoot(t)
 	opts.Virtual = true
-	opts.Takeover = time.Second
+	opts.Takeover, opts.MidStream = time.Second, true
 	for i := range opts.Lifetimes {
 		opts.Lifetimes[i] = lifetime
 	}
@@ -291,7 +291,7 @@ func TestAcknowledge(t *testing.T) {
 	frame := tcp(t, client, server, "A", 1, 0, 0)
 	send(t, d, 1, frame)
 	e := only(t, d)
-	marks := []Mark{{Entry: e, At: 7}}
+	marks := []Mark{{Entry: e, At: 3 * second}}
 	for leg := range 2 {
 		marks[0].Reported[leg] = e.Legs[leg].Count
 	}
@@ -302,7 +302,8 @@ func TestAcknowledge(t *testing.T) {
 	require.Equal(t, Count{1, 54}, Count{
 		e.Unreported(0).Packets + e.Unreported(1).Packets,
 		e.Unreported(0).Bytes + e.Unreported(1).Bytes})
-	require.Equal(t, int64(7), e.ReportedAt)
+	require.True(t, e.Due(4*second, second))
+	require.False(t, e.Due(4*second-2<<tickShift, second))
 	marks[0].Entry.Flow++
 	require.NoError(t, d.Acknowledge(marks))
 	require.False(t, marks[0].Done, "another connection's mark must be refused")

@@ -41,11 +41,10 @@ type Entry struct {
 	Flow       uint64
 	Legs       [2]Leg
 	Reported   [2]Count // what Acknowledge has marked
-	ReportedAt int64    // ns
+	reportedAt uint32   // when, in ticks
 	State      uint8    // enum conn_state
-	Initiator  uint8    // endpoint 0 or 1; 2: unknown
-	ICMPError  bool
-	ErrorType  uint8 // of the last ICMP error that cited the connection
+	Initiator  uint8    // endpoint 0 or 1, or UnknownInitiator
+	ErrorType  uint8    // of the last ICMP error that cited the connection; 0: there was none
 	ErrorCode  uint8
 
 	key weirKey6
@@ -53,6 +52,15 @@ type Entry struct {
 
 // Last returns when the last packet of either direction was seen, in ns.
 func (e *Entry) Last() int64 { return max(e.Legs[0].Last, e.Legs[1].Last) }
+
+// tickShift is TICK_SHIFT in conn.h.
+const tickShift = 24
+
+// Due tells whether the connection was reported, or began, at least `every` before now. Both are
+// in ns; the answer is right to 2^24 ns (16.8 ms).
+func (e *Entry) Due(now, every int64) bool {
+	return int64(uint32(now>>tickShift)-e.reportedAt) >= every>>tickShift
+}
 
 // Unreported returns what the leg has counted beyond what was acknowledged.
 func (e *Entry) Unreported(leg int) Count {
@@ -94,20 +102,22 @@ func (e *Entry) setTuple(port [2]uint16, zone uint16, proto, cites uint8) {
 	e.Port = [2]uint16{bits.ReverseBytes16(port[0]), bits.ReverseBytes16(port[1])}
 }
 
+// UnknownInitiator is what Entry.Initiator says when the beginning of the connection was not seen.
+const UnknownInitiator = 2
+
+const seenInitiator = 16 // SEEN_INITIATOR in conn.h
+
 func (e *Entry) setConn(c *weirConn) {
-	e.Flow, e.State, e.Initiator = c.Id, c.State, c.Initiator
-	e.ReportedAt = int64(c.ReportedAt)
-	e.ICMPError, e.ErrorType, e.ErrorCode = c.IcmpError != 0, c.IcmpType, c.IcmpCode
+	e.Flow, e.State, e.Initiator = c.Id, c.State, UnknownInitiator
+	e.reportedAt = c.ReportedAt
+	e.ErrorType, e.ErrorCode = c.IcmpType, c.IcmpCode
 	for i := range c.Leg {
 		l := &c.Leg[i]
-		leg := Leg{Count: Count{l.Packets, l.Bytes}, First: int64(l.First), Last: int64(l.Last),
-			Owner: l.Owner, Hooks: l.Hooks}
-		for bit, seen := range l.Flags {
-			if seen != 0 {
-				leg.Flags |= 1 << bit
-			}
-		}
-		e.Legs[i] = leg
+		e.Legs[i] = Leg{Count: Count{l.Packets, l.Bytes}, First: int64(l.First), Last: int64(l.Last),
+			Flags: l.Flags, Owner: l.Owner, Hooks: c.Hooks[i]}
 		e.Reported[i] = count(c.Reported[i])
+		if l.Seen&seenInitiator != 0 {
+			e.Initiator = uint8(i)
+		}
 	}
 }

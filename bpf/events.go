@@ -44,7 +44,7 @@ func (e *Event) decode(raw []byte) error {
 		return fmt.Errorf("event of %d bytes, want %d", len(raw), unsafe.Sizeof(w))
 	}
 	copy(unsafe.Slice((*byte)(unsafe.Pointer(&w)), unsafe.Sizeof(w)), raw)
-	e.Kind, e.End = EventKind(w.Kind), w.Conn.End
+	e.Kind, e.End = EventKind(w.Kind), w.End
 	switch w.Family {
 	case 4:
 		e.Entry.set4((*weirKey4)(unsafe.Pointer(&w.Key)), &w.Conn)

@@ -4,7 +4,7 @@
 
 #include <linux/bpf.h>
 #include <bpf/bpf_helpers.h>
-#include "parse.h"
+#include "packet.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -57,16 +57,16 @@ struct {
 	__uint(max_entries, 1);
 } flow_ids SEC(".maps");
 
-/* The packet at hand, and where its new entry or its event is built: 5.10 has no stack access
- * by a variable index, and loses count of what it reserved in the ring buffer when it is held
- * for long. A per-CPU value may not show the lock in its type.
+/* The packet at hand, and what is built of it: 5.10 has no stack access by a variable index,
+ * and loses count of what it reserved in the ring buffer when it is held for long. A per-CPU
+ * value may not show the lock in its type, hence the plain words.
  */
 struct scratch {
 	struct packet packet;
-	union {
-		u64 conn[sizeof(struct conn6) / 8];
-		u64 event[sizeof(struct event) / 8];
-	};
+	struct packet outer; /* around the one inside a tunnel */
+	u64 event[sizeof(struct event) / 8];
+	u64 key[sizeof(struct key6) / 8];   /* ends where `fresh` begins, as in the tables */
+	u64 fresh[sizeof(struct conn) / 8]; /* a connection of which this is the first packet */
 };
 
 struct {
@@ -76,12 +76,52 @@ struct {
 	__uint(max_entries, 1);
 } scratch SEC(".maps");
 
+/* First fragments, for those that follow: README section 3. */
+struct fragment_key {
+	u64 src[2];
+	u64 dst[2];
+	u32 datagram;
+	u16 zone;
+	u8 family;
+	u8 proto; /* IPv4 */
+};
+
+struct fragment_tuple {
+	u64 at; /* ns */
+	u16 sport;
+	u16 dport;
+	u8 proto;
+	u8 icmp_reply;
+	u8 pad[2];
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__type(key, struct fragment_key);
+	__type(value, struct fragment_tuple);
+	__uint(max_entries, 4096);
+} fragments SEC(".maps");
+
+enum program {
+	PROGRAM_PACKET,
+	PROGRAM_LONG_WAY,
+	PROGRAMS,
+};
+
 struct {
 	__uint(type, BPF_MAP_TYPE_PROG_ARRAY);
 	__type(key, u32);
 	__type(value, u32);
-	__uint(max_entries, 1);
+	__uint(max_entries, PROGRAMS);
 } jump SEC(".maps");
+
+/* Kinds of tunnels, as bits of `tunnels`. The Go side is bpf.Tunnels. */
+enum tunnel {
+	TUNNEL_VXLAN = 1,
+	TUNNEL_GENEVE = 2,
+	TUNNEL_GRE = 4,
+	TUNNEL_IPIP = 8,
+};
 
 enum clock_source {
 	CLOCK_EXACT,  /* bpf_ktime_get_ns */
@@ -98,6 +138,8 @@ volatile u64 virtual_now = 1;
 volatile u64 takeover_ns = 1000000000;
 volatile u64 lifetime_ns[STATE_SLOTS] = {};
 volatile u8 overflow_to_ring = 0;
+volatile u8 mid_stream = 1;
+volatile u8 tunnels = 0;
 
 /* The next item of `works` that collect takes, and how many there are. User space sets both
  * before a run; the kernel may run the program more often than asked (EINTR).

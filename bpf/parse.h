@@ -1,137 +1,47 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* From bytes to a packet: README sections 2 and 3. */
+/* From bytes to a packet: README sections 2 and 3. Its parts are functions that are not static:
+ * the verifier walks such a function once, however often it is called. Before 5.13 they take
+ * nothing but the context; the packet lies in scratch.
+ */
 #pragma once
 
-#include <linux/bpf.h>
 #include <linux/if_ether.h>
 #include <linux/in.h>
 #include <linux/in6.h>
 #include <bpf/bpf_endian.h>
-#include <bpf/bpf_helpers.h>
-#include "conn.h"
+#include "maps.h"
 
 #define PARSED (-1) /* anything else that a parser returns is an enum lost */
+#define PART   __attribute__((noinline)) int
 
-#define VLAN_TAGS    2
-#define IPV6_EXT_MAX 8
-#define NEXT_NONE    59
-#define ETH_P_QINQ   0x88a8
-#define MAX_OFFSET   0x7fff
-#define IP_FRAGMENT  0x1fff /* offset bits of the fragment field */
+#define VLAN_TAGS     2
+#define IPV6_EXT_MAX  8
+#define NEXT_AUTH     51
+#define NEXT_FRAGMENT 44
+#define NEXT_NONE     59
+#define ETH_P_QINQ    0x88a8
+#define ETH_P_BRIDGED 0x6558 /* Ethernet inside GRE and Geneve */
+#define MAX_OFFSET    0x7fff
+#define IP_OFFSET     0x1fff /* bits of the fragment field */
+#define IP_MORE	      0x2000
+#define IPV6_OFFSET   0xfff8
+#define IPV6_MORE     0x0001
 
-#define FLAG_FIN 0x01
-#define FLAG_SYN 0x02
-#define FLAG_RST 0x04
-#define FLAG_ACK 0x10
+static __always_inline struct scratch *scratch_at_hand(struct __sk_buff *skb)
+{
+	u32 zero = 0;
 
-/* What the packet path needs to know of a packet. It lies in per-CPU memory rather than on the
- * stack: the verifier does not follow values through memory, so that the many ways through the
- * parser count as one behind it (1 000 000 instructions walked became 4 000).
- */
-struct packet {
-	u64 now;
-	u64 bytes;   /* frame length on the wire, all segments */
-	u32 packets; /* segments */
-	u16 hook;
-	u16 zone;
-	/* Endpoints as the packet has them (of an ICMP error: the cited ones, turned around).
-	 */
-	union {
-		u32 src4;
-		u64 src6[2];
-	};
-	union {
-		u32 dst4;
-		u64 dst6[2];
-	};
-	u16 sport;
-	u16 dport;
-	u32 seq;
-	u32 ack;
-	u32 payload; /* bytes of TCP payload */
-	u8 family;   /* 4 or 6 */
-	u8 proto;
-	u8 cites;
-	u8 flags;
-	u8 icmp_reply; /* the packet answers a query */
-	u8 icmp_type;
-	u8 icmp_code;
-	u8 leg;
-	u8 l3;	   /* the frame begins with its IP header */
-	u8 tagged; /* a VLAN tag is carried beside the frame */
-	/* Where the parser is, and how many bytes follow by the packet's own account. */
-	u32 offset;
-	u32 left;
-	u32 length;  /* of the header at hand */
-	u32 headers; /* bytes of all headers, which each segment repeats */
-	__be16 type;
-	u8 next; /* protocol of the next header */
-	u8 pad;
-	/* The table's key. All 40 bytes are set, whatever the family. */
-	union {
-		struct key4 key4;
-		struct key6 key6;
-	};
-};
+	/* Keeps the argument of functions that use nothing else of it. */
+	asm volatile("" : : "r"(skb));
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
 
-struct ipv4 {
-	u8 ihl_version;
-	u8 tos;
-	__be16 total;
-	__be16 id;
-	__be16 fragment;
-	u8 ttl;
-	u8 protocol;
-	u16 checksum;
-	u32 src;
-	u32 dst;
-};
+static __always_inline struct packet *packet_at_hand(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_at_hand(skb);
 
-struct ipv6 {
-	__be32 version;
-	__be16 payload;
-	u8 next;
-	u8 hops;
-	u64 src[2];
-	u64 dst[2];
-};
-
-struct ext {
-	u8 next;
-	u8 len;
-	__be16 fragment; /* of a fragment header */
-};
-
-struct tcp {
-	u16 sport;
-	u16 dport;
-	__be32 seq;
-	__be32 ack;
-	u8 offset;
-	u8 flags;
-	u16 window;
-	u16 checksum;
-	u16 urgent;
-};
-
-struct udp {
-	u16 sport;
-	u16 dport;
-	__be16 len;
-	u16 checksum;
-};
-
-struct icmp {
-	u8 type;
-	u8 code;
-	u16 checksum;
-	__be16 id;
-	u16 sequence;
-};
-
-/* Reads from memory what the compiler would keep in a register, where the verifier follows it.
- */
-#define FORGET(x) (*(volatile typeof(x) *)&(x))
+	return s ? &s->packet : 0;
+}
 
 /* Steps over n bytes; the caller has seen them. */
 static __always_inline void advance(struct packet *p, u32 n)
@@ -152,7 +62,11 @@ static __always_inline void *bytes(struct __sk_buff *skb, struct packet *p, u32 
 	/* Bounds the very register that is added; what the verifier knows of a copy is lost. */
 	asm volatile("%0 &= %1" : "+r"(offset) : "i"(MAX_OFFSET));
 	data += offset;
-	return data + n > end ? 0 : data;
+	if (data + n > end) {
+		p->cut = 1;
+		return 0;
+	}
+	return data;
 }
 
 static __always_inline int is_extension(u8 next)
@@ -164,9 +78,25 @@ static __always_inline int is_extension(u8 next)
 	return !(next & 64) && set >> (next & 63) & 1;
 }
 
-/* Passes IPv6 extension headers over, from p->next up to the transport header. */
-static __always_inline int skip_extensions(struct __sk_buff *skb, struct packet *p)
+/* Notes a fragment header; not 0 when the packet is a later fragment. */
+static __always_inline int note_fragment6(struct packet *p, struct ext *e)
 {
+	p->datagram = e->datagram;
+	p->fragment = FRAGMENT_NONE;
+	if (e->fragment & bpf_htons(IPV6_MORE))
+		p->fragment = FRAGMENT_FIRST;
+	if (e->fragment & bpf_htons(IPV6_OFFSET))
+		p->fragment = FRAGMENT_LATER;
+	return p->fragment == FRAGMENT_LATER;
+}
+
+/* Passes IPv6 extension headers over, from p->next up to the transport header. */
+PART parse_extensions(struct __sk_buff *skb)
+{
+	struct packet *p = packet_at_hand(skb);
+
+	if (!p)
+		return LOST_NO_HOOK;
 	for (int i = 0; i < IPV6_EXT_MAX; i++) {
 		struct ext *e;
 
@@ -176,12 +106,14 @@ static __always_inline int skip_extensions(struct __sk_buff *skb, struct packet 
 		if (!e)
 			return LOST_IPV6_EXTENSION;
 		p->length = (e->len + 1) * 8;
-		if (p->next == 51)
+		if (p->next == NEXT_AUTH)
 			p->length = (e->len + 2) * 4;
-		if (p->next == 44) {
+		if (p->next == NEXT_FRAGMENT) {
 			p->length = 8;
-			if (e->fragment & bpf_htons(0xfff8))
-				return LOST_FRAGMENT;
+			if (note_fragment6(p, e)) {
+				advance(p, 8);
+				return PARSED;
+			}
 		}
 		if (p->left < FORGET(p->length))
 			return LOST_IPV6_EXTENSION;
@@ -222,13 +154,13 @@ static __always_inline void icmp_tuple(struct packet *p, struct icmp *h, u8 prot
 {
 	u8 type = h->type;
 
-	p->sport = 0;
-	p->dport = type << 8 | h->code;
+	p->port[0] = 0;
+	p->port[1] = type << 8 | h->code;
 	p->icmp_reply = 0;
 	if (!icmp_is_query(proto, type))
 		return;
-	p->sport = bpf_ntohs(h->id);
-	p->dport = icmp_request(proto, type) << 8;
+	p->port[0] = bpf_ntohs(h->id);
+	p->port[1] = icmp_request(proto, type) << 8;
 	p->icmp_reply = icmp_request(proto, type) != type;
 }
 
@@ -236,13 +168,15 @@ static __always_inline void icmp_tuple(struct packet *p, struct icmp *h, u8 prot
 static __always_inline int parse_cited_transport(struct __sk_buff *skb, struct packet *p)
 {
 	p->cites = p->next;
-	if (p->cites == IPPROTO_TCP || p->cites == IPPROTO_UDP) {
+	if (!p->cites) /* reserved; stands for no error in keys */
+		return LOST_ICMP_CITED;
+	if (p->cites == IPPROTO_TCP || p->cites == IPPROTO_UDP || p->cites == IPPROTO_SCTP) {
 		struct udp *h = bytes(skb, p, 4);
 
 		if (!h)
 			return LOST_ICMP_CITED;
-		p->sport = h->dport;
-		p->dport = h->sport;
+		p->port[0] = h->dport;
+		p->port[1] = h->sport;
 	}
 	if (p->cites == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6)) {
 		struct icmp *h = bytes(skb, p, sizeof(*h));
@@ -263,10 +197,10 @@ static __always_inline int parse_cited4(struct __sk_buff *skb, struct packet *p)
 		return LOST_ICMP_CITED;
 	p->length = (ip->ihl_version & 0xf) * 4;
 	if (ip->ihl_version >> 4 != 4 || p->length < sizeof(*ip) || p->left < p->length ||
-	    ip->fragment & bpf_htons(IP_FRAGMENT))
+	    ip->fragment & bpf_htons(IP_OFFSET))
 		return LOST_ICMP_CITED;
-	p->src4 = ip->dst;
-	p->dst4 = ip->src;
+	p->addr[0][0] = ip->dst;
+	p->addr[1][0] = ip->src;
 	p->next = ip->protocol;
 	advance(p, FORGET(p->length));
 	return parse_cited_transport(skb, p);
@@ -278,15 +212,27 @@ static __always_inline int parse_cited6(struct __sk_buff *skb, struct packet *p)
 
 	if (!ip || (ip->version & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return LOST_ICMP_CITED;
-	p->src6[0] = ip->dst[0];
-	p->src6[1] = ip->dst[1];
-	p->dst6[0] = ip->src[0];
-	p->dst6[1] = ip->src[1];
+	p->addr[0][0] = ip->dst[0];
+	p->addr[0][1] = ip->dst[1];
+	p->addr[1][0] = ip->src[0];
+	p->addr[1][1] = ip->src[1];
 	p->next = ip->next;
 	advance(p, sizeof(*ip));
-	if (skip_extensions(skb, p) != PARSED)
+	if (parse_extensions(skb) != PARSED || FORGET(p->fragment) == FRAGMENT_LATER)
 		return LOST_ICMP_CITED;
+	p->fragment = FRAGMENT_NONE;
 	return parse_cited_transport(skb, p);
+}
+
+/* Reads the packet that an ICMP error cites. An error is not put together from fragments. */
+PART parse_cited(struct __sk_buff *skb)
+{
+	struct packet *p = packet_at_hand(skb);
+
+	if (!p)
+		return LOST_NO_HOOK;
+	p->fragment = FRAGMENT_NONE;
+	return p->family == 4 ? parse_cited4(skb, p) : parse_cited6(skb, p);
 }
 
 static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
@@ -298,8 +244,8 @@ static __always_inline int parse_tcp(struct __sk_buff *skb, struct packet *p)
 	p->length = (h->offset >> 4) * 4;
 	if (p->length < sizeof(*h) || p->length > p->left)
 		return LOST_TCP_HEADER;
-	p->sport = h->sport;
-	p->dport = h->dport;
+	p->port[0] = h->sport;
+	p->port[1] = h->dport;
 	p->seq = bpf_ntohl(h->seq);
 	p->ack = bpf_ntohl(h->ack);
 	p->flags = h->flags;
@@ -313,9 +259,58 @@ static __always_inline int parse_udp(struct __sk_buff *skb, struct packet *p)
 
 	if (!h || bpf_ntohs(h->len) < sizeof(*h))
 		return LOST_UDP_HEADER;
-	p->sport = h->sport;
-	p->dport = h->dport;
+	p->port[0] = h->sport;
+	p->port[1] = h->dport;
 	p->length = sizeof(*h);
+	return PARSED;
+}
+
+enum chunk {
+	CHUNK_INIT = 1,
+	CHUNK_INIT_ACK = 2,
+	CHUNK_ABORT = 6,
+	CHUNK_SHUTDOWN = 7,
+	CHUNK_SHUTDOWN_ACK = 8,
+	CHUNK_COOKIE_ECHO = 10,
+	CHUNK_COOKIE_ACK = 11,
+	CHUNK_SHUTDOWN_COMPLETE = 14,
+};
+
+/* The TCP flags that an SCTP chunk stands for. README section 5. */
+static __always_inline u8 flags_of(u8 chunk)
+{
+	if (chunk == CHUNK_INIT)
+		return FLAG_SYN;
+	if (chunk == CHUNK_INIT_ACK)
+		return FLAG_SYN | FLAG_ACK;
+	if (chunk == CHUNK_SHUTDOWN)
+		return FLAG_FIN;
+	if (chunk == CHUNK_SHUTDOWN_ACK)
+		return FLAG_FIN | FLAG_ACK;
+	if (chunk == CHUNK_ABORT)
+		return FLAG_RST;
+	if (chunk == CHUNK_COOKIE_ECHO || chunk == CHUNK_COOKIE_ACK ||
+	    chunk == CHUNK_SHUTDOWN_COMPLETE)
+		return FLAG_ACK;
+	return 0;
+}
+
+static __always_inline int parse_sctp(struct __sk_buff *skb, struct packet *p)
+{
+	struct sctp *h = bytes(skb, p, 16);
+
+	if (!h)
+		return LOST_SCTP_HEADER;
+	p->flags = flags_of(h->chunk);
+	p->port[0] = h->sport;
+	p->port[1] = h->dport;
+	p->length = 12;
+	if (!(FORGET(p->flags) & FLAG_SYN))
+		return PARSED;
+	h = bytes(skb, p, 12 + 20);
+	if (!h)
+		return LOST_SCTP_HEADER;
+	p->seq = bpf_ntohl(h->initiate_tag);
 	return PARSED;
 }
 
@@ -332,23 +327,29 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *p)
 	p->icmp_type = h->type;
 	p->icmp_code = h->code;
 	advance(p, sizeof(*h));
-	return p->family == 4 ? parse_cited4(skb, p) : parse_cited6(skb, p);
+	return parse_cited(skb);
 }
 
 /* Reads the transport header; p->length becomes its length. */
-static __always_inline int parse_transport(struct __sk_buff *skb, struct packet *p)
+PART parse_transport(struct __sk_buff *skb)
 {
+	struct packet *p = packet_at_hand(skb);
+
+	if (!p)
+		return LOST_NO_HOOK;
 	p->length = 0;
 	if (p->proto == IPPROTO_TCP)
 		return parse_tcp(skb, p);
 	if (p->proto == IPPROTO_UDP)
 		return parse_udp(skb, p);
+	if (p->proto == IPPROTO_SCTP)
+		return parse_sctp(skb, p);
 	if (p->proto == (p->family == 4 ? IPPROTO_ICMP : IPPROTO_ICMPV6))
 		return parse_icmp(skb, p);
 	return PARSED;
 }
 
-static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, int gso)
+static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p)
 {
 	struct ipv4 *ip = bytes(skb, p, sizeof(*ip));
 	u32 total;
@@ -359,22 +360,24 @@ static __always_inline int parse_ipv4(struct __sk_buff *skb, struct packet *p, i
 	if (ip->ihl_version >> 4 != 4 || p->length < sizeof(*ip) || p->length > p->left)
 		return LOST_IPV4_HEADER;
 	total = bpf_ntohs(ip->total);
-	if (!gso) {
+	if (!p->gso) {
 		if (total < p->length || total > p->left)
 			return LOST_IPV4_LENGTH;
 		p->left = total;
 	}
-	if (ip->fragment & bpf_htons(IP_FRAGMENT))
-		return LOST_FRAGMENT;
 	p->family = 4;
 	p->proto = ip->protocol;
-	p->src4 = ip->src;
-	p->dst4 = ip->dst;
+	p->addr[0][0] = ip->src;
+	p->addr[1][0] = ip->dst;
+	p->datagram = ip->id;
+	p->fragment = ip->fragment & bpf_htons(IP_MORE) ? FRAGMENT_FIRST : FRAGMENT_NONE;
+	if (ip->fragment & bpf_htons(IP_OFFSET))
+		p->fragment = FRAGMENT_LATER;
 	advance(p, FORGET(p->length));
 	return PARSED;
 }
 
-static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, int gso)
+static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p)
 {
 	struct ipv6 *ip = bytes(skb, p, sizeof(*ip));
 	u32 payload;
@@ -384,18 +387,19 @@ static __always_inline int parse_ipv6(struct __sk_buff *skb, struct packet *p, i
 		return LOST_IPV6_HEADER;
 	payload = bpf_ntohs(ip->payload);
 	p->family = 6;
-	p->src6[0] = ip->src[0];
-	p->src6[1] = ip->src[1];
-	p->dst6[0] = ip->dst[0];
-	p->dst6[1] = ip->dst[1];
+	p->fragment = FRAGMENT_NONE;
+	p->addr[0][0] = ip->src[0];
+	p->addr[0][1] = ip->src[1];
+	p->addr[1][0] = ip->dst[0];
+	p->addr[1][1] = ip->dst[1];
 	p->next = ip->next;
 	advance(p, sizeof(*ip));
-	if (!gso) {
+	if (!p->gso) {
 		if ((payload == 0 && p->next != NEXT_NONE) || payload > p->left)
 			return LOST_IPV6_LENGTH;
 		p->left = payload;
 	}
-	result = skip_extensions(skb, p);
+	result = parse_extensions(skb);
 	p->proto = p->next;
 	return result;
 }
@@ -414,7 +418,7 @@ static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p)
 
 		if (p->type != bpf_htons(ETH_P_8021Q) && p->type != bpf_htons(ETH_P_QINQ))
 			return PARSED;
-		if (i + p->tagged >= VLAN_TAGS)
+		if (++p->tags > VLAN_TAGS)
 			return LOST_VLAN_DEPTH;
 		tag = bytes(skb, p, 4);
 		if (!tag)
@@ -437,49 +441,40 @@ static __always_inline void type_by_version(struct __sk_buff *skb, struct packet
 		p->type = bpf_htons(ETH_P_IPV6);
 }
 
-/* Reads all headers that a packet has. */
-static __always_inline int parse_headers(struct __sk_buff *skb, struct packet *p, int gso)
+/* Reads from the IP header on, whose EtherType is p->type. p->headers becomes the length of all
+ * headers, which each segment of a GSO packet repeats.
+ */
+PART parse_ip(struct __sk_buff *skb)
 {
+	struct packet *p = packet_at_hand(skb);
+	int result = LOST_NOT_IP;
+
+	if (!p)
+		return LOST_NO_HOOK;
+	if (p->type == bpf_htons(ETH_P_IP))
+		result = parse_ipv4(skb, p);
+	else if (p->type == bpf_htons(ETH_P_IPV6))
+		result = parse_ipv6(skb, p);
+	p->headers = FORGET(p->offset);
+	if (result != PARSED || FORGET(p->fragment) == FRAGMENT_LATER)
+		return result;
+	result = parse_transport(skb);
+	if (result == PARSED && p->proto != IPPROTO_ICMP && p->proto != IPPROTO_ICMPV6)
+		p->headers += FORGET(p->length);
+	return result;
+}
+
+PART parse_frame(struct __sk_buff *skb)
+{
+	struct packet *p = packet_at_hand(skb);
 	int result = PARSED;
 
+	if (!p)
+		return LOST_NO_HOOK;
 	if (p->l3)
 		type_by_version(skb, p);
 	else
 		result = parse_link(skb, p);
-	if (result != PARSED)
-		return result;
-	if (p->type == bpf_htons(ETH_P_IP))
-		result = parse_ipv4(skb, p, gso);
-	else if (p->type == bpf_htons(ETH_P_IPV6))
-		result = parse_ipv6(skb, p, gso);
-	else
-		return LOST_NOT_IP;
-	if (result != PARSED)
-		return result;
 	p->headers = FORGET(p->offset);
-	result = parse_transport(skb, p);
-	p->headers += FORGET(p->length);
-	return result;
-}
-
-/* Parses what is linear. A packet that is cut off because the rest is not linear looks like
- * a truncated one; the caller makes it linear and comes again.
- */
-static __always_inline int parse_packet(struct __sk_buff *skb, struct packet *p)
-{
-	u32 segments = skb->gso_segs;
-	int result;
-
-	p->offset = 0;
-	p->headers = 0;
-	p->left = skb->len;
-	p->packets = 1;
-	p->tagged = skb->vlan_present;
-	p->bytes = skb->len + p->tagged * 4;
-	result = parse_headers(skb, p, segments > 1);
-	if (segments > 1) {
-		p->packets = segments;
-		p->bytes += (u64)(segments - 1) * (p->headers + p->tagged * 4);
-	}
-	return result;
+	return result == PARSED ? parse_ip(skb) : result;
 }

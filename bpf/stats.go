@@ -22,8 +22,8 @@ func (c *Count) Add(o Count) {
 // reasons are the names of enum lost in conn.h, in its order; README section 2 explains them.
 var reasons = [weirLostLOST_REASONS]string{
 	"ethernet-header", "vlan-depth", "not-ip", "ipv4-header", "ipv4-length", "ipv6-header",
-	"ipv6-length", "ipv6-extension", "fragment", "tcp-header", "udp-header", "icmp-header",
-	"icmp-cited", "table-full", "ring-full", "no-hook",
+	"ipv6-length", "ipv6-extension", "fragment", "tcp-header", "udp-header", "sctp-header",
+	"icmp-header", "icmp-cited", "mid-stream", "table-full", "ring-full", "no-hook",
 }
 
 // Reasons lists the reasons for which packets are not accounted.
@@ -85,8 +85,11 @@ func (d *Datapath) Reset() error {
 	if len(d.stubs) > 0 {
 		return errors.New("reset the datapath: hooks are attached")
 	}
-	if err := errors.Join(empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6)); err != nil {
-		return fmt.Errorf("empty the connection tables: %w", err)
+	if err := errors.Join(
+		empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6),
+		empty[weirFragmentKey](d.objs.Fragments),
+	); err != nil {
+		return fmt.Errorf("empty the tables: %w", err)
 	}
 	for hook := range d.hooks {
 		if err := d.release(hook); err != nil {

@@ -20,20 +20,14 @@ const chunk = 1024
 func (d *Datapath) Walk(fn func(*Entry) error) error {
 	var e Entry
 	err := walk(d.objs.Conns4, func(k *weirKey4, v *weirConn4) error {
-		if v.Id != v.IdCheck {
-			return nil // replaced while it was copied; the next walk finds it whole
-		}
-		e.set4(k, (*weirConn)(unsafe.Pointer(v)))
+		e.set4(k, (*weirConn)(unsafe.Pointer(&v.Id)))
 		return fn(&e)
 	})
 	if err != nil {
 		return fmt.Errorf("walk the IPv4 connections: %w", err)
 	}
 	err = walk(d.objs.Conns6, func(k *weirKey6, v *weirConn6) error {
-		if v.Id != v.IdCheck {
-			return nil
-		}
-		e.set6(k, (*weirConn)(unsafe.Pointer(v)))
+		e.set6(k, (*weirConn)(unsafe.Pointer(&v.Id)))
 		return fn(&e)
 	})
 	if err != nil {
@@ -42,13 +36,16 @@ func (d *Datapath) Walk(fn func(*Entry) error) error {
 	return nil
 }
 
+// whole takes each entry's lock while it is copied, so that it is of one connection.
+var whole = &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)}
+
 func walk[K, V any](m *ebpf.Map, fn func(*K, *V) error) error {
 	size := min(chunk, int(m.MaxEntries()))
 	keys, values := make([]K, size), make([]V, size)
 	var cursor ebpf.MapBatchCursor
 	// A table that grows as fast as it is read would be read for ever.
 	for read := 0; read <= 2*int(m.MaxEntries()); {
-		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		n, err := m.BatchLookup(&cursor, keys, values, whole)
 		if errors.Is(err, unix.ENOSPC) {
 			// One hash bucket holds more than the buffer; the cursor has not moved.
 			size *= 2

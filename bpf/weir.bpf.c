@@ -3,6 +3,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* weir's programs: the packet path behind every hook, and garbage collection's side. */
 #include "collect.h"
+#include "fragment.h"
+#include "quick.h"
+#include "tunnel.h"
 
 #define NEXT_PROGRAM (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
 
@@ -12,26 +15,58 @@ static __always_inline void count(struct count *c, struct packet *p)
 	c->bytes += p->bytes;
 }
 
-/* Not static: the verifier walks such a function once, however often it is called. Before 5.13
- * it takes nothing but the context.
- */
-__attribute__((noinline)) int parse(struct __sk_buff *skb)
+static __always_inline void prepare(struct __sk_buff *skb, struct packet *p, u32 number,
+				    struct hook *h)
 {
-	u32 zero = 0;
-	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
-
-	return s ? parse_packet(skb, &s->packet) : LOST_NO_HOOK;
+	__builtin_memset(p, 0, sizeof(*p));
+	p->hook = number;
+	p->zone = h->zone;
+	p->l3 = h->flags & HOOK_L3;
+	p->left = skb->len;
+	p->tags = skb->vlan_present;
+	p->gso = skb->gso_segs > 1;
 }
 
-static __always_inline int classify(struct __sk_buff *skb)
+static __always_inline void measure(struct __sk_buff *skb, struct packet *p)
 {
-	int result = parse(skb);
-	u32 linear = skb->data_end - skb->data;
+	u32 tagged = skb->vlan_present * 4;
+
+	p->packets = 1;
+	p->bytes = skb->len + tagged;
+	if (!p->gso)
+		return;
+	p->packets = skb->gso_segs;
+	p->bytes += (u64)(p->packets - 1) * (p->headers + tagged);
+}
+
+static __always_inline int parse(struct __sk_buff *skb, struct packet *p, u32 number,
+				 struct hook *h)
+{
+	int result;
+
+	prepare(skb, p, number, h);
+	result = parse_frame(skb);
+	if (tunnels && result == PARSED)
+		result = parse_inside(skb);
+	return result;
+}
+
+/* Parses what is linear. A packet that is cut off because the rest is not linear is made so and
+ * parsed again.
+ */
+static __always_inline int classify(struct __sk_buff *skb, struct packet *p, u32 number,
+				    struct hook *h)
+{
+	int result = parse(skb, p, number, h);
 	u32 want = skb->len < MAX_OFFSET ? skb->len : MAX_OFFSET;
 
-	if (result == PARSED || linear >= want || bpf_skb_pull_data(skb, want))
-		return result;
-	return parse(skb);
+	if (FORGET(p->cut) && !bpf_skb_pull_data(skb, want))
+		result = parse(skb, p, number, h);
+	measure(skb, p);
+	p->now = now_ns();
+	if (result == PARSED && p->fragment)
+		result = put_together(skb);
+	return result;
 }
 
 static __always_inline void tally(u32 hook, struct packet *p, int result)
@@ -49,32 +84,42 @@ static __always_inline void tally(u32 hook, struct packet *p, int result)
 		count(&s->lost[result], p);
 }
 
+/* The packet path: the short way, or else the program that knows everything. */
 SEC("tc")
 int weir_packet(struct __sk_buff *skb)
 {
-	u32 zero = 0, number = skb->cb[4];
+	u32 number = skb->cb[4];
 	struct hook *h = bpf_map_lookup_elem(&hooks, &number);
-	struct scratch *s = bpf_map_lookup_elem(&scratch, &zero);
-	struct packet *p;
-	int result;
+	int result = LONG_WAY;
+	struct packet p;
 
-	if (!s)
+	if (h && h->flags & HOOK_ON)
+		result = quick(skb, &p, number, h);
+	if (result == LONG_WAY)
+		bpf_tail_call_static(skb, &jump, PROGRAM_LONG_WAY);
+	else
+		tally(number, &p, result);
+	return NEXT_PROGRAM;
+}
+
+SEC("tc")
+int weir_long_way(struct __sk_buff *skb)
+{
+	u32 number = skb->cb[4];
+	struct hook *h = bpf_map_lookup_elem(&hooks, &number);
+	struct packet *p = packet_at_hand(skb);
+	int result = LOST_NO_HOOK;
+
+	if (!p)
 		return NEXT_PROGRAM;
-	p = &s->packet;
-	__builtin_memset(p, 0, sizeof(*p));
-	if (!h || !(h->flags & HOOK_ON)) {
+	if (h && h->flags & HOOK_ON) {
+		result = classify(skb, p, number, h);
+		if (result == PARSED)
+			result = track(skb);
+	} else {
+		number = 0;
 		p->packets = 1;
 		p->bytes = skb->len;
-		tally(0, p, LOST_NO_HOOK);
-		return NEXT_PROGRAM;
-	}
-	p->hook = number;
-	p->zone = h->zone;
-	p->l3 = h->flags & HOOK_L3;
-	result = classify(skb);
-	if (result == PARSED) {
-		p->now = now_ns();
-		result = p->family == 4 ? track4(p) : track6(p);
 	}
 	tally(number, p, result);
 	return NEXT_PROGRAM;
@@ -98,3 +143,4 @@ char _license[] SEC("license") = "Dual BSD/GPL";
 /* Makes the compiler describe types that user space reads and no map declares. */
 const struct event *unused_event __attribute__((unused));
 const enum lost *unused_lost __attribute__((unused));
+const enum program *unused_program __attribute__((unused));

@@ -14,74 +14,56 @@ import (
 )
 
 type weirConn struct {
-	_          structs.HostLayout
-	Id         uint64
-	Leg        [2]weirLeg
-	Reported   [2]weirCount
-	ReportedAt uint64
-	Lock       struct {
+	_    structs.HostLayout
+	Id   uint64
+	Lock struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	State       uint8
-	Life        uint8
-	Initiator   uint8
-	BeganSynAck uint8
-	Seen        [2]uint8
-	IcmpType    uint8
-	IcmpCode    uint8
-	IcmpError   uint8
-	End         uint8
-	Pad         [2]uint8
-	IdCheck     uint64
+	State      uint8
+	Life       uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Leg        [2]weirLeg
+	Reported   [2]weirCount
+	Hooks      [2][3]uint16
+	ReportedAt uint32
 }
 
 type weirConn4 struct {
-	_          structs.HostLayout
-	Id         uint64
-	Leg        [2]weirLeg
-	Reported   [2]weirCount
-	ReportedAt uint64
-	Lock       struct {
+	_    structs.HostLayout
+	Key  weirKey4
+	Id   uint64
+	Lock struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	State       uint8
-	Life        uint8
-	Initiator   uint8
-	BeganSynAck uint8
-	Seen        [2]uint8
-	IcmpType    uint8
-	IcmpCode    uint8
-	IcmpError   uint8
-	End         uint8
-	Pad         [2]uint8
-	IdCheck     uint64
-	Key         weirKey4
+	State      uint8
+	Life       uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Leg        [2]weirLeg
+	Reported   [2]weirCount
+	Hooks      [2][3]uint16
+	ReportedAt uint32
 }
 
 type weirConn6 struct {
-	_          structs.HostLayout
-	Id         uint64
-	Leg        [2]weirLeg
-	Reported   [2]weirCount
-	ReportedAt uint64
-	Lock       struct {
+	_    structs.HostLayout
+	Key  weirKey6
+	Id   uint64
+	Lock struct {
 		_   structs.HostLayout
 		Val uint32
 	}
-	State       uint8
-	Life        uint8
-	Initiator   uint8
-	BeganSynAck uint8
-	Seen        [2]uint8
-	IcmpType    uint8
-	IcmpCode    uint8
-	IcmpError   uint8
-	End         uint8
-	Pad         [2]uint8
-	IdCheck     uint64
-	Key         weirKey6
+	State      uint8
+	Life       uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Leg        [2]weirLeg
+	Reported   [2]weirCount
+	Hooks      [2][3]uint16
+	ReportedAt uint32
 }
 
 type weirCount struct {
@@ -94,9 +76,30 @@ type weirEvent struct {
 	_      structs.HostLayout
 	Kind   uint8
 	Family uint8
-	Pad    [6]uint8
+	End    uint8
+	Pad    [5]uint8
 	Key    weirKey6
 	Conn   weirConn
+}
+
+type weirFragmentKey struct {
+	_        structs.HostLayout
+	Src      [2]uint64
+	Dst      [2]uint64
+	Datagram uint32
+	Zone     uint16
+	Family   uint8
+	Proto    uint8
+}
+
+type weirFragmentTuple struct {
+	_         structs.HostLayout
+	At        uint64
+	Sport     uint16
+	Dport     uint16
+	Proto     uint8
+	IcmpReply uint8
+	Pad       [2]uint8
 }
 
 type weirHook struct {
@@ -113,7 +116,7 @@ type weirHookStats struct {
 	Seen      weirCount
 	Accounted weirCount
 	Observed  weirCount
-	Lost      [16]weirCount
+	Lost      [18]weirCount
 }
 
 type weirKey4 struct {
@@ -140,11 +143,12 @@ type weirLeg struct {
 	Bytes   uint64
 	First   uint64
 	Last    uint64
-	Flags   [8]uint8
 	Isn     uint32
-	FinEnd  uint32
+	Next    uint32
+	Ack     uint32
 	Owner   uint16
-	Hooks   [3]uint16
+	Flags   uint8
+	Seen    uint8
 }
 
 type weirLost uint32
@@ -161,55 +165,107 @@ const (
 	weirLostLOST_FRAGMENT        weirLost = 8
 	weirLostLOST_TCP_HEADER      weirLost = 9
 	weirLostLOST_UDP_HEADER      weirLost = 10
-	weirLostLOST_ICMP_HEADER     weirLost = 11
-	weirLostLOST_ICMP_CITED      weirLost = 12
-	weirLostLOST_TABLE_FULL      weirLost = 13
-	weirLostLOST_RING_FULL       weirLost = 14
-	weirLostLOST_NO_HOOK         weirLost = 15
-	weirLostLOST_REASONS         weirLost = 16
+	weirLostLOST_SCTP_HEADER     weirLost = 11
+	weirLostLOST_ICMP_HEADER     weirLost = 12
+	weirLostLOST_ICMP_CITED      weirLost = 13
+	weirLostLOST_MID_STREAM      weirLost = 14
+	weirLostLOST_TABLE_FULL      weirLost = 15
+	weirLostLOST_RING_FULL       weirLost = 16
+	weirLostLOST_NO_HOOK         weirLost = 17
+	weirLostLOST_REASONS         weirLost = 18
+)
+
+type weirProgram uint32
+
+const (
+	weirProgramPROGRAM_PACKET   weirProgram = 0
+	weirProgramPROGRAM_LONG_WAY weirProgram = 1
+	weirProgramPROGRAMS         weirProgram = 2
 )
 
 type weirScratch struct {
 	_      structs.HostLayout
 	Packet struct {
-		_         structs.HostLayout
-		Now       uint64
-		Bytes     uint64
-		Packets   uint32
-		Hook      uint16
-		Zone      uint16
-		Src4      uint32
-		_         [12]byte
-		Dst4      uint32
-		_         [12]byte
-		Sport     uint16
-		Dport     uint16
-		Seq       uint32
-		Ack       uint32
-		Payload   uint32
-		Family    uint8
-		Proto     uint8
-		Cites     uint8
-		Flags     uint8
-		IcmpReply uint8
-		IcmpType  uint8
-		IcmpCode  uint8
-		Leg       uint8
-		L3        uint8
-		Tagged    uint8
-		_         [2]byte
-		Offset    uint32
-		Left      uint32
-		Length    uint32
-		Headers   uint32
-		Type      uint16
-		Next      uint8
-		Pad       uint8
-		Key4      weirKey4
-		_         [24]byte
+		_          structs.HostLayout
+		Now        uint64
+		Bytes      uint64
+		Packets    uint32
+		Hook       uint16
+		Zone       uint16
+		Addr       [2][2]uint64
+		Port       [2]uint16
+		Seq        uint32
+		Ack        uint32
+		Payload    uint32
+		Family     uint8
+		Proto      uint8
+		Cites      uint8
+		Flags      uint8
+		IcmpReply  uint8
+		IcmpType   uint8
+		IcmpCode   uint8
+		Leg        uint8
+		Icmp       uint8
+		HasStates  uint8
+		HasNumbers uint8
+		L3         uint8
+		Gso        uint8
+		Cut        uint8
+		Fragment   uint8
+		_          [1]byte
+		Offset     uint32
+		Left       uint32
+		Length     uint32
+		Headers    uint32
+		Type       uint16
+		Next       uint8
+		Tags       uint8
+		Datagram   uint32
+		Key4       weirKey4
+		_          [24]byte
 	}
-	Conn [28]uint64
-	_    [8]byte
+	Outer struct {
+		_          structs.HostLayout
+		Now        uint64
+		Bytes      uint64
+		Packets    uint32
+		Hook       uint16
+		Zone       uint16
+		Addr       [2][2]uint64
+		Port       [2]uint16
+		Seq        uint32
+		Ack        uint32
+		Payload    uint32
+		Family     uint8
+		Proto      uint8
+		Cites      uint8
+		Flags      uint8
+		IcmpReply  uint8
+		IcmpType   uint8
+		IcmpCode   uint8
+		Leg        uint8
+		Icmp       uint8
+		HasStates  uint8
+		HasNumbers uint8
+		L3         uint8
+		Gso        uint8
+		Cut        uint8
+		Fragment   uint8
+		_          [1]byte
+		Offset     uint32
+		Left       uint32
+		Length     uint32
+		Headers    uint32
+		Type       uint16
+		Next       uint8
+		Tags       uint8
+		Datagram   uint32
+		Key4       weirKey4
+		_          [24]byte
+	}
+	Event [26]uint64
+	Key   [5]uint64
+	Fresh [20]uint64
 }
 
 type weirWork struct {
@@ -218,10 +274,11 @@ type weirWork struct {
 	Result uint8
 	Family uint8
 	Force  uint8
-	Pad    [4]uint8
+	End    uint8
+	Pad    [3]uint8
 	Key    weirKey6
 	Id     uint64
-	Conn   [23]uint64
+	Conn   [20]uint64
 }
 
 // Names of all BPF objects in the ELF.
@@ -232,20 +289,25 @@ const (
 	weirMapConns6         = "conns6"
 	weirMapEvents         = "events"
 	weirMapFlowIds        = "flow_ids"
+	weirMapFragments      = "fragments"
 	weirMapHooks          = "hooks"
 	weirMapJump           = "jump"
 	weirMapScratch        = "scratch"
 	weirMapStats          = "stats"
 	weirMapWorks          = "works"
 	weirProgWeirCollect   = "weir_collect"
+	weirProgWeirLongWay   = "weir_long_way"
 	weirProgWeirPacket    = "weir_packet"
 	weirVarClockSource    = "clock_source"
 	weirVarLifetimeNs     = "lifetime_ns"
+	weirVarMidStream      = "mid_stream"
 	weirVarOverflowToRing = "overflow_to_ring"
 	weirVarPossibleCpus   = "possible_cpus"
 	weirVarTakeoverNs     = "takeover_ns"
+	weirVarTunnels        = "tunnels"
 	weirVarUnusedEvent    = "unused_event"
 	weirVarUnusedLost     = "unused_lost"
+	weirVarUnusedProgram  = "unused_program"
 	weirVarVirtualNow     = "virtual_now"
 	weirVarWorkCount      = "work_count"
 	weirVarWorkNext       = "work_next"
@@ -294,6 +356,7 @@ type weirSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirProgramSpecs struct {
 	WeirCollect *ebpf.ProgramSpec `ebpf:"weir_collect"`
+	WeirLongWay *ebpf.ProgramSpec `ebpf:"weir_long_way"`
 	WeirPacket  *ebpf.ProgramSpec `ebpf:"weir_packet"`
 }
 
@@ -301,15 +364,16 @@ type weirProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirMapSpecs struct {
-	Conns4  *ebpf.MapSpec `ebpf:"conns4"`
-	Conns6  *ebpf.MapSpec `ebpf:"conns6"`
-	Events  *ebpf.MapSpec `ebpf:"events"`
-	FlowIds *ebpf.MapSpec `ebpf:"flow_ids"`
-	Hooks   *ebpf.MapSpec `ebpf:"hooks"`
-	Jump    *ebpf.MapSpec `ebpf:"jump"`
-	Scratch *ebpf.MapSpec `ebpf:"scratch"`
-	Stats   *ebpf.MapSpec `ebpf:"stats"`
-	Works   *ebpf.MapSpec `ebpf:"works"`
+	Conns4    *ebpf.MapSpec `ebpf:"conns4"`
+	Conns6    *ebpf.MapSpec `ebpf:"conns6"`
+	Events    *ebpf.MapSpec `ebpf:"events"`
+	FlowIds   *ebpf.MapSpec `ebpf:"flow_ids"`
+	Fragments *ebpf.MapSpec `ebpf:"fragments"`
+	Hooks     *ebpf.MapSpec `ebpf:"hooks"`
+	Jump      *ebpf.MapSpec `ebpf:"jump"`
+	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
+	Stats     *ebpf.MapSpec `ebpf:"stats"`
+	Works     *ebpf.MapSpec `ebpf:"works"`
 }
 
 // weirVariableSpecs contains global variables before they are loaded into the kernel.
@@ -318,11 +382,14 @@ type weirMapSpecs struct {
 type weirVariableSpecs struct {
 	ClockSource    *ebpf.VariableSpec `ebpf:"clock_source"`
 	LifetimeNs     *ebpf.VariableSpec `ebpf:"lifetime_ns"`
+	MidStream      *ebpf.VariableSpec `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.VariableSpec `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	TakeoverNs     *ebpf.VariableSpec `ebpf:"takeover_ns"`
+	Tunnels        *ebpf.VariableSpec `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedLost     *ebpf.VariableSpec `ebpf:"unused_lost"`
+	UnusedProgram  *ebpf.VariableSpec `ebpf:"unused_program"`
 	VirtualNow     *ebpf.VariableSpec `ebpf:"virtual_now"`
 	WorkCount      *ebpf.VariableSpec `ebpf:"work_count"`
 	WorkNext       *ebpf.VariableSpec `ebpf:"work_next"`
@@ -348,15 +415,16 @@ func (o *weirObjects) Close() error {
 //
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirMaps struct {
-	Conns4  *ebpf.Map `ebpf:"conns4"`
-	Conns6  *ebpf.Map `ebpf:"conns6"`
-	Events  *ebpf.Map `ebpf:"events"`
-	FlowIds *ebpf.Map `ebpf:"flow_ids"`
-	Hooks   *ebpf.Map `ebpf:"hooks"`
-	Jump    *ebpf.Map `ebpf:"jump"`
-	Scratch *ebpf.Map `ebpf:"scratch"`
-	Stats   *ebpf.Map `ebpf:"stats"`
-	Works   *ebpf.Map `ebpf:"works"`
+	Conns4    *ebpf.Map `ebpf:"conns4"`
+	Conns6    *ebpf.Map `ebpf:"conns6"`
+	Events    *ebpf.Map `ebpf:"events"`
+	FlowIds   *ebpf.Map `ebpf:"flow_ids"`
+	Fragments *ebpf.Map `ebpf:"fragments"`
+	Hooks     *ebpf.Map `ebpf:"hooks"`
+	Jump      *ebpf.Map `ebpf:"jump"`
+	Scratch   *ebpf.Map `ebpf:"scratch"`
+	Stats     *ebpf.Map `ebpf:"stats"`
+	Works     *ebpf.Map `ebpf:"works"`
 }
 
 func (m *weirMaps) Close() error {
@@ -365,6 +433,7 @@ func (m *weirMaps) Close() error {
 		m.Conns6,
 		m.Events,
 		m.FlowIds,
+		m.Fragments,
 		m.Hooks,
 		m.Jump,
 		m.Scratch,
@@ -379,11 +448,14 @@ func (m *weirMaps) Close() error {
 type weirVariables struct {
 	ClockSource    *ebpf.Variable `ebpf:"clock_source"`
 	LifetimeNs     *ebpf.Variable `ebpf:"lifetime_ns"`
+	MidStream      *ebpf.Variable `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.Variable `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.Variable `ebpf:"possible_cpus"`
 	TakeoverNs     *ebpf.Variable `ebpf:"takeover_ns"`
+	Tunnels        *ebpf.Variable `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.Variable `ebpf:"unused_event"`
 	UnusedLost     *ebpf.Variable `ebpf:"unused_lost"`
+	UnusedProgram  *ebpf.Variable `ebpf:"unused_program"`
 	VirtualNow     *ebpf.Variable `ebpf:"virtual_now"`
 	WorkCount      *ebpf.Variable `ebpf:"work_count"`
 	WorkNext       *ebpf.Variable `ebpf:"work_next"`
@@ -394,12 +466,14 @@ type weirVariables struct {
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirPrograms struct {
 	WeirCollect *ebpf.Program `ebpf:"weir_collect"`
+	WeirLongWay *ebpf.Program `ebpf:"weir_long_way"`
 	WeirPacket  *ebpf.Program `ebpf:"weir_packet"`
 }
 
 func (p *weirPrograms) Close() error {
 	return _WeirClose(
 		p.WeirCollect,
+		p.WeirLongWay,
 		p.WeirPacket,
 	)
 }

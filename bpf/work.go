@@ -35,7 +35,7 @@ type Mark struct {
 func (d *Datapath) Acknowledge(marks []Mark) error {
 	fill := func(i int, w *weirWork) {
 		w.Op = workAck
-		w.conn().ReportedAt = uint64(marks[i].At)
+		w.conn().ReportedAt = uint32(marks[i].At >> tickShift)
 		for leg, c := range marks[i].Reported {
 			w.conn().Reported[leg] = weirCount{Packets: c.Packets, Bytes: c.Bytes}
 		}
@@ -66,7 +66,7 @@ func (d *Datapath) Retire(cs []Candidate) error {
 // Read reads the final counters of retired connections.
 func (d *Datapath) Read(cs []Candidate) error {
 	return d.step(workRead, cs, func(c *Candidate, w *weirWork) {
-		c.End = w.conn().End
+		c.End = w.End
 		c.Entry.setConn(w.conn())
 	})
 }

@@ -8,9 +8,6 @@ import (
 	"github.com/weirnet/weir/bpf"
 )
 
-// unknownInitiator is INITIATOR_UNKNOWN in bpf/conn.h.
-const unknownInitiator = 2
-
 // View says how entries are read.
 type View struct {
 	Hooks     func(number uint16) flow.Hook
@@ -20,7 +17,7 @@ type View struct {
 
 // Source is the leg that Src sends on: the initiator's, else the lower endpoint's.
 func Source(e *bpf.Entry) int {
-	if e.Initiator != unknownInitiator {
+	if e.Initiator != bpf.UnknownInitiator {
 		return int(e.Initiator)
 	}
 	if c := e.Addr[0].Compare(e.Addr[1]); c > 0 || (c == 0 && e.Port[0] > e.Port[1]) {
@@ -39,7 +36,7 @@ func (v View) Of(e *bpf.Entry) Entry {
 		Flow: e.Flow, Zone: e.Zone, Src: e.Addr[src], Dst: e.Addr[1-src],
 		SrcPort: e.Port[src], DstPort: e.Port[1-src], Protocol: e.Protocol, Cites: e.Cites,
 		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
-		Known: e.Initiator != unknownInitiator, State: state, ICMPError: ErrorText(e),
+		Known: e.Initiator != bpf.UnknownInitiator, State: state, ICMPError: ErrorText(e),
 		Expired: idle > lifetime, Idle: idle, Lifetime: lifetime,
 		Forward: v.leg(&e.Legs[src]), Reverse: v.leg(&e.Legs[1-src]),
 	}
@@ -48,7 +45,7 @@ func (v View) Of(e *bpf.Entry) Entry {
 
 // ErrorText is "type/code" of the last ICMP error that cited the connection, or "".
 func ErrorText(e *bpf.Entry) string {
-	if !e.ICMPError {
+	if e.ErrorType == 0 {
 		return ""
 	}
 	return fmt.Sprintf("%d/%d", e.ErrorType, e.ErrorCode)

@@ -56,8 +56,6 @@ func TestStatesAreThoseOfTheDatapath(t *testing.T) {
 	}
 	want = append(want, fmt.Sprintf("STATE_SLOTS = %d", bpf.States))
 	require.Equal(t, want, enum(t, "conn_state"))
-	require.Equal(t, []string{0: "INITIATOR_LEG0", 1: "INITIATOR_LEG1",
-		unknownInitiator: "INITIATOR_UNKNOWN"}, enum(t, "conn_initiator"))
 }
 
 // TestEndReasonsAreThoseOfTheDatapath does the same for the reasons of ends.
@@ -82,16 +80,16 @@ func TestViewOf(t *testing.T) {
 	}{
 		{"leg 0 began", [2]netip.Addr{low, high}, [2]uint16{1, 2}, 0, 0},
 		{"leg 1 began", [2]netip.Addr{low, high}, [2]uint16{1, 2}, 1, 1},
-		{"unknown, lower first", [2]netip.Addr{low, high}, [2]uint16{9, 2}, unknownInitiator, 0},
-		{"unknown, lower second", [2]netip.Addr{high, low}, [2]uint16{1, 2}, unknownInitiator, 1},
-		{"unknown, by port", [2]netip.Addr{low, low}, [2]uint16{9, 2}, unknownInitiator, 1},
-		{"unknown, all equal", [2]netip.Addr{low, low}, [2]uint16{2, 2}, unknownInitiator, 0},
+		{"unknown, lower first", [2]netip.Addr{low, high}, [2]uint16{9, 2}, bpf.UnknownInitiator, 0},
+		{"unknown, lower second", [2]netip.Addr{high, low}, [2]uint16{1, 2}, bpf.UnknownInitiator, 1},
+		{"unknown, by port", [2]netip.Addr{low, low}, [2]uint16{9, 2}, bpf.UnknownInitiator, 1},
+		{"unknown, all equal", [2]netip.Addr{low, low}, [2]uint16{2, 2}, bpf.UnknownInitiator, 0},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
 			e := bpf.Entry{Tuple: bpf.Tuple{Addr: test.addr, Port: test.port, Protocol: 6, Zone: 3},
 				Flow: 5, State: uint8(StateClosed), Initiator: test.initiator,
-				ICMPError: true, ErrorType: 3, ErrorCode: 1}
+				ErrorType: 3, ErrorCode: 1}
 			e.Legs[0] = bpf.Leg{Count: bpf.Count{Packets: 1, Bytes: 10}, First: 1, Last: 2, Owner: 1}
 			e.Legs[1] = bpf.Leg{Count: bpf.Count{Packets: 2, Bytes: 20}, First: 2, Last: 3, Owner: 2,
 				Flags: uint8(flow.SYN), Hooks: [3]uint16{1, 0, 7}}
@@ -106,7 +104,7 @@ func TestViewOf(t *testing.T) {
 			require.Equal(t, Entry{Flow: 5, Zone: 3, Protocol: 6,
 				Src: test.addr[test.src], Dst: test.addr[1-test.src],
 				SrcPort: test.port[test.src], DstPort: test.port[1-test.src],
-				Known: test.initiator != unknownInitiator, State: StateClosed, ICMPError: "3/1",
+				Known: test.initiator != bpf.UnknownInitiator, State: StateClosed, ICMPError: "3/1",
 				Idle: time.Second, Lifetime: time.Second,
 				Forward: legs[test.src], Reverse: legs[1-test.src]}, got)
 

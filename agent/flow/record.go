@@ -169,9 +169,10 @@ type Record struct {
 	Bytes   uint64 `json:"bytes"`
 	// PacketsBefore is what earlier records of this flow and direction added up to.
 	PacketsBefore uint64    `json:"packets_before,omitempty"`
-	Flags         TCPFlags  `json:"flags,omitempty"` // all flags seen since the flow began
-	Start         int64     `json:"start_ns"`        // first packet, ns of the agent's clock
-	End           int64     `json:"end_ns"`          // last packet, ns of the agent's clock
+	BytesBefore   uint64    `json:"bytes_before,omitempty"` // likewise
+	Flags         TCPFlags  `json:"flags,omitempty"`        // all flags seen since the flow began
+	Start         int64     `json:"start_ns"`               // first packet, ns of the agent's clock
+	End           int64     `json:"end_ns"`                 // last packet, ns of the agent's clock
 	Role          Role      `json:"role"`
 	State         string    `json:"state"`
 	Reason        EndReason `json:"end"`

@@ -100,7 +100,7 @@ func TestRecordRoundTrip(t *testing.T) {
 	want := Record{
 		Boot: "b", Sequence: 1, Flow: 2, Zone: 3, Src: netip.MustParseAddr("2001:db8::1"),
 		Dst: netip.MustParseAddr("2001:db8::2"), SrcPort: 4, DstPort: 5, Protocol: 6, Cites: 7,
-		ICMPType: 8, ICMPCode: 9, ICMPID: 10, Packets: 11, Bytes: 12, PacketsBefore: 13,
+		ICMPType: 8, ICMPCode: 9, ICMPID: 10, Packets: 11, Bytes: 12, PacketsBefore: 13, BytesBefore: 14,
 		Flags: SYN | CWR, Start: 14, End: 15, Role: RoleResponder, State: "closed",
 		Reason: EndDetected, ICMPError: "3/1", Seen: []Hook{{"ns", "eth0", Egress}},
 	}

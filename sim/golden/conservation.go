@@ -13,8 +13,8 @@ import (
 
 // Conservation checks the first law, in packets and in bytes:
 //
-//   - at every hook, seen = accounted + observed + lost, where ring-full stands beside the sum;
-//   - all flows together = all that was accounted, less what was lost as ring-full;
+//   - at every hook, seen = accounted + observed + lost;
+//   - all flows together = all that was accounted;
 //   - with a witness, each hook has seen what the witness has.
 //
 // flows are all that was reported, before any value was made free. A nil witness means that
@@ -29,8 +29,8 @@ func Conservation(hooks map[flow.Hook]model.Counters, flows []Flow,
 		found = append(found, balance("invariant",
 			hook.String()+": seen = accounted + observed + lost", c.Seen, c.Outcomes())...)
 	}
-	found = append(found, balance("invariant", "all flows = accounted - lost as ring-full",
-		accounted, reported(flows).Plus(ringFull(hooks)))...)
+	found = append(found, balance("invariant", "all flows = accounted",
+		accounted, reported(flows))...)
 	if witness == nil {
 		return found
 	}
@@ -61,14 +61,6 @@ func reported(flows []Flow) model.Count {
 	var sum model.Count
 	for _, f := range flows {
 		sum = sum.Plus(model.Count{Packets: f.Packets.Value, Bytes: f.Bytes.Value})
-	}
-	return sum
-}
-
-func ringFull(hooks map[flow.Hook]model.Counters) model.Count {
-	var sum model.Count
-	for _, c := range hooks {
-		sum = sum.Plus(c.Lost[model.ReasonRingFull])
 	}
 	return sum
 }

@@ -55,7 +55,7 @@ func hasPorts(protocol, cites string) bool {
 	if cites != "" {
 		protocol = cites
 	}
-	return protocol == "tcp" || protocol == "udp"
+	return protocol == "tcp" || protocol == "udp" || protocol == "sctp"
 }
 
 // The requests of ICMP and ICMPv6 queries.

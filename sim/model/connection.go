@@ -78,16 +78,16 @@ const unknown = -1
 // leg is one direction of a connection.
 type leg struct {
 	total       Count
-	reported    Count // part of total that user space has
 	flags       uint8
 	first, last int64
 	seen        []flow.Hook // the first one owns the leg
 
-	syn    bool // TCP from here
-	isn    uint32
-	fin    bool
-	finEnd uint32 // the sequence number after the FIN
-	acks   bool   // a packet with ACK was seen
+	syn  bool // TCP and SCTP from here
+	isn  uint32
+	fin  bool
+	acks bool   // a packet with ACK was seen
+	next serial // TCP alone: the highest sequence number after one of the leg's packets
+	ack  serial // TCP alone: the highest acknowledgement number that it has sent
 	// finAcked tells that the other side has acknowledged this leg's FIN.
 	finAcked bool
 }

@@ -22,8 +22,10 @@ const (
 	ReasonFragment      Reason = "fragment"
 	ReasonTCPHeader     Reason = "tcp-header"
 	ReasonUDPHeader     Reason = "udp-header"
+	ReasonSCTPHeader    Reason = "sctp-header"
 	ReasonICMPHeader    Reason = "icmp-header"
 	ReasonICMPCited     Reason = "icmp-cited"
+	ReasonMidStream     Reason = "mid-stream"
 	ReasonTableFull     Reason = "table-full"
 	ReasonRingFull      Reason = "ring-full"
 	ReasonNoHook        Reason = "no-hook"
@@ -33,8 +35,8 @@ const (
 func Reasons() []Reason {
 	return []Reason{ReasonEthernet, ReasonVLANDepth, ReasonNotIP, ReasonIPv4Header,
 		ReasonIPv4Length, ReasonIPv6Header, ReasonIPv6Length, ReasonIPv6Extension,
-		ReasonFragment, ReasonTCPHeader, ReasonUDPHeader, ReasonICMPHeader, ReasonICMPCited,
-		ReasonTableFull, ReasonRingFull, ReasonNoHook}
+		ReasonFragment, ReasonTCPHeader, ReasonUDPHeader, ReasonSCTPHeader, ReasonICMPHeader,
+		ReasonICMPCited, ReasonMidStream, ReasonTableFull, ReasonRingFull, ReasonNoHook}
 }
 
 // Count is an amount of traffic.
@@ -48,10 +50,7 @@ func (c Count) Plus(d Count) Count { return Count{c.Packets + d.Packets, c.Bytes
 
 func (c *Count) add(d Count) { *c = c.Plus(d) }
 
-func (c Count) minus(d Count) Count { return Count{c.Packets - d.Packets, c.Bytes - d.Bytes} }
-
-// Counters are the counters of one hook. Accounted is as it was counted: what Lost holds under
-// ring-full is part of it (and possibly of another hook's), and beside the sum of the outcomes.
+// Counters are the counters of one hook.
 type Counters struct {
 	Seen      Count
 	Accounted Count
@@ -62,10 +61,8 @@ type Counters struct {
 // Outcomes is the sum of all outcomes, which is equal to Seen.
 func (c Counters) Outcomes() Count {
 	sum := c.Accounted.Plus(c.Observed)
-	for reason, lost := range c.Lost {
-		if reason != ReasonRingFull {
-			sum.add(lost)
-		}
+	for _, lost := range c.Lost {
+		sum.add(lost)
 	}
 	return sum
 }

@@ -96,7 +96,7 @@ func readCited(b []byte, v4 bool) (*packet, bool) {
 	switch {
 	case c.isICMP():
 		return c, c.icmpTuple(b)
-	case c.protocol != protoTCP && c.protocol != protoUDP:
+	case !c.hasPorts():
 		return c, true
 	case len(b) < 4:
 		return nil, false
@@ -107,7 +107,7 @@ func readCited(b []byte, v4 bool) (*packet, bool) {
 
 func (p *packet) citedIPv4(b []byte) ([]byte, bool) {
 	size, ok := p.ipv4Header(b)
-	if !ok || laterFragmentIPv4(b) {
+	if !ok || p.frag.later {
 		return nil, false
 	}
 	return b[size:], true
@@ -118,7 +118,7 @@ func (p *packet) citedIPv6(b []byte) ([]byte, bool) {
 		return nil, false
 	}
 	size, reason := p.extensions(b[40:])
-	if reason != "" {
+	if reason != "" || p.frag.later {
 		return nil, false
 	}
 	return b[40+size:], true

@@ -12,7 +12,7 @@ import (
 
 func TestEcho(t *testing.T) {
 	for _, b := range []between{v4, v4.back(), v6, v6.back()} {
-		m := New(Config{})
+		m := fresh(Config{})
 		m.Packet(in, 0, b.echo(1, false))
 		m.Packet(out, 1, b.back().echo(1, true))
 		m.Packet(in, 2, b.echo(2, false)) // another identifier is another connection
@@ -28,7 +28,7 @@ func TestEcho(t *testing.T) {
 
 // A request from the other side with the same identifier is a packet in the other direction.
 func TestEchoBothWays(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 0, v4.echo(1, false))
 	m.Packet(in, 0, v4.back().echo(1, false))
 	require.Len(t, m.Connections(0), 1)
@@ -39,7 +39,7 @@ func TestEqualEndpoints(t *testing.T) {
 	for _, addr := range []string{"10.0.0.1", "2001:db8::1"} {
 		self := netip.AddrPortFrom(netip.MustParseAddr(addr), 80)
 		b := between{src: self, dst: self}
-		m := New(Config{})
+		m := fresh(Config{})
 		m.Packet(in, 0, b.echo(1, false))
 		m.Packet(in, 0, b.echo(1, false))
 		m.Packet(in, 0, b.echo(1, true))
@@ -54,7 +54,7 @@ func TestEqualEndpoints(t *testing.T) {
 		require.Equal(t, uint64(2), e[1].Forward.Packets, "all else is one leg")
 		require.Equal(t, unreplied, e[1].State)
 
-		m = New(Config{}) // a connection that begins with the reply
+		m = fresh(Config{}) // a connection that begins with the reply
 		m.Packet(in, 0, b.echo(1, true))
 		m.Packet(in, 0, b.echo(1, false))
 		m.Packet(in, 0, b.echo(1, false))
@@ -70,7 +70,7 @@ func TestEqualEndpoints(t *testing.T) {
 
 func TestErrorsBesideTheirConnection(t *testing.T) {
 	for _, b := range []between{v4, v4.back(), v6, v6.back()} {
-		m := New(Config{})
+		m := fresh(Config{})
 		m.Packet(in, 0, b.udp(10))
 		inner := ip(b.udp(10))
 		// A router on the way says so, not the destination.
@@ -108,7 +108,7 @@ func TestErrorsBesideTheirConnection(t *testing.T) {
 }
 
 func TestErrorAboutExpired(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 0, v4.udp(10))
 	m.Packet(out, 31*second, cited(v4.back(), ip(v4.udp(10)), 28))
 	require.Empty(t, m.Connections(31 * second)[0].ICMPError)
@@ -116,7 +116,7 @@ func TestErrorAboutExpired(t *testing.T) {
 
 // The cited connection hears of an error that finds no room for itself.
 func TestErrorWithoutRoom(t *testing.T) {
-	m := New(Config{Table: 1})
+	m := fresh(Config{Table: 1})
 	m.Packet(in, 0, v4.udp(10))
 	require.Equal(t, Outcome{Lost, ReasonTableFull},
 		m.Packet(out, 0, cited(v4.back(), ip(v4.udp(10)), 28)))
@@ -135,6 +135,7 @@ func TestErrorsCite(t *testing.T) {
 		{"tcp", v4, v4.tcp(ack, 1, 1, 0), Flow{Cites: 6, SrcPort: 80, DstPort: 40000}},
 		{"tcp6 behind extensions", v6, ext(v6, 6, body, hopByHop, routing, first),
 			Flow{Cites: 6, SrcPort: 80, DstPort: 40000}},
+		{"sctp", v4, v4.sctp(3, 1, 8), Flow{Cites: 132, SrcPort: 80, DstPort: 40000}},
 		{"echo", v4, v4.echo(9, false), Flow{Cites: 1, ICMPType: 8, ICMPID: 9}},
 		{"echo reply", v6, v6.echo(9, true), Flow{Cites: 58, ICMPType: 128, ICMPID: 9}},
 		{"other ICMP", v4, v4.icmp(9, 16, [4]byte{1, 2}, nil),
@@ -145,7 +146,7 @@ func TestErrorsCite(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m := New(Config{})
+			m := fresh(Config{})
 			m.Packet(in, 0, tt.inner)
 			m.Packet(out, 0, cited(tt.b.back(), ip(tt.inner), len(ip(tt.inner))))
 			flows := m.Flows()

@@ -29,7 +29,8 @@ const (
 	maxListed       = 3 // hooks listed beside the owner
 )
 
-// Config is what the agent's configuration gives the datapath. The zero value is the default.
+// Config is what the agent's configuration gives the datapath. The zero value is the default but
+// for MidStream, which the agent switches on.
 type Config struct {
 	// Lifetimes replaces the default lifetime of the states it names.
 	Lifetimes map[conntrack.State]time.Duration
@@ -40,6 +41,10 @@ type Config struct {
 	Table int
 	// TableFull is Reject or Overflow; "" means Reject.
 	TableFull string
+	// MidStream says whether TCP and SCTP connections may be picked up after their beginning.
+	MidStream bool
+	// Tunnels are the kinds that are opened: VXLAN, Geneve, GRE, IPIP.
+	Tunnels []string
 	// Zones gives hooks a zone other than 0.
 	Zones map[flow.Hook]uint16
 	// Hooks are the configured hooks; a packet at another one is lost as no-hook. Nil means
@@ -69,6 +74,8 @@ type Model struct {
 	cfg       Config
 	lifetimes map[conntrack.State]time.Duration
 	hooks     map[flow.Hook]bool // nil: all are configured
+	tunnels   kinds
+	fragments fragments
 	table     map[key]*connection
 	used      [2]int // entries in the table, IPv4 and IPv6
 	lastID    uint64
@@ -88,6 +95,8 @@ func New(cfg Config) *Model {
 	m := &Model{
 		cfg:       cfg,
 		lifetimes: Lifetimes(),
+		tunnels:   kindsOf(cfg.Tunnels),
+		fragments: newFragments(),
 		table:     map[key]*connection{},
 		overflow:  overflow{at: map[overflowKey]int{}},
 		counters:  map[flow.Hook]*Counters{},
@@ -138,16 +147,20 @@ func (m *Model) Packet(hook flow.Hook, now int64, frame []byte) Outcome {
 
 // Receive takes one packet, counts it and returns its outcome.
 func (m *Model) Receive(a Arrival) Outcome {
-	p, reason := parse(a)
+	p, reason := parse(a, m.tunnels)
 	if m.hooks != nil && !m.hooks[a.Hook] {
 		reason = ReasonNoHook
 	}
 	size := a.size(p.headers)
 	c := m.at(a.Hook)
 	c.Seen.add(size)
+	at := arrived{a.Hook, m.cfg.Zones[a.Hook], a.Now, size}
+	if reason == "" {
+		reason = m.fragments.see(at, &p)
+	}
 	out := Outcome{Lost, reason}
 	if reason == "" {
-		out = m.deliver(arrived{a.Hook, a.Now, size}, &p)
+		out = m.deliver(at, &p)
 	}
 	switch out.Fate {
 	case Accounted:
@@ -170,39 +183,38 @@ func (a Arrival) size(headers int) Count {
 	return Count{Packets: uint64(n), Bytes: uint64(bytes)}
 }
 
-// arrived is where, when and how much: what the connection table needs to know of an Arrival.
+// arrived is where, when and how much: what the tables need to know of an Arrival.
 type arrived struct {
 	hook flow.Hook
+	zone uint16
 	now  int64
 	size Count
 }
 
 // deliver brings a packet that was understood to its connection.
 func (m *Model) deliver(a arrived, p *packet) Outcome {
-	zone := m.cfg.Zones[a.hook]
 	if p.isError {
 		// Whatever becomes of the error itself, the cited connection remembers it.
-		m.remember(zone, p, a.now)
+		m.remember(a.zone, p, a.now)
 	}
-	k, leg := canonical(zone, p)
+	k, leg := canonical(a.zone, p)
 	c := m.table[k]
+	expired := c != nil && c.expired(m.lifetimes, a.now)
 	switch {
+	case (c == nil || expired) && !m.cfg.MidStream && p.midStream():
+		return Outcome{Lost, ReasonMidStream}
 	case c == nil:
 		return m.open(a, p, k, leg)
-	case c.expired(m.lifetimes, a.now):
-		m.replace(a, c, c.expiry())
-		m.begin(a, p, k, leg)
-		return Outcome{Fate: Accounted}
+	case expired:
+		return m.replace(a, p, c, leg, c.expiry())
 	}
 	l := &c.legs[leg]
 	switch {
 	case l.elsewhere(a, m.cfg.Takeover):
 		l.list(a.hook)
 		return Outcome{Fate: Observed}
-	case p.protocol == protoTCP && c.restarts(leg, p):
-		m.replace(a, c, flow.EndDetected)
-		m.begin(a, p, k, leg)
-		return Outcome{Fate: Accounted}
+	case p.hasStates() && c.restarts(leg, p):
+		return m.replace(a, p, c, leg, flow.EndDetected)
 	}
 	l.claim(a.hook)
 	l.count(a, p)
@@ -244,33 +256,19 @@ func (m *Model) begin(a arrived, p *packet, k key, leg int) {
 }
 
 // replace ends a connection whose place a packet takes. Its last record goes through the ring
-// buffer; what it had not reported before is lost if that is full.
-func (m *Model) replace(a arrived, c *connection, reason flow.EndReason) {
-	if !m.cfg.RingFull {
-		m.end(c, reason)
-		return
+// buffer; if that is full, the packet is lost and the connection stays.
+func (m *Model) replace(a arrived, p *packet, c *connection, leg int, reason flow.EndReason) Outcome {
+	if m.cfg.RingFull {
+		return Outcome{Lost, ReasonRingFull}
 	}
-	for i := range c.legs {
-		l := &c.legs[i]
-		m.at(a.hook).lose(ReasonRingFull, l.total.minus(l.reported))
-		l.total = l.reported
-	}
-	m.end(c, flow.EndActive) // nobody was told that it ended
+	m.end(c, reason)
+	m.begin(a, p, c.key, leg)
+	return Outcome{Fate: Accounted}
 }
 
 // end adds the connection's flows to those that are over.
 func (m *Model) end(c *connection, reason flow.EndReason) {
 	m.ended = append(m.ended, c.flows(reason)...)
-}
-
-// Report hands what was not reported yet to user space, as the agent's regular drain does. It
-// shows only where last records are lost (Config.RingFull): flows are given in total.
-func (m *Model) Report() {
-	for _, c := range m.table {
-		for i := range c.legs {
-			c.legs[i].reported = c.legs[i].total
-		}
-	}
 }
 
 // Sweep is one pass of garbage collection: every expired connection ends and leaves the table.
@@ -282,8 +280,10 @@ func (m *Model) Sweep(now int64) {
 	}
 }
 
-// Stop stops the agent: a last sweep, after which all that is left ends by force.
+// Stop stops the agent: a last sweep, after which all that is left ends by force, and fragments
+// are forgotten.
 func (m *Model) Stop(now int64) {
+	m.fragments = newFragments()
 	m.Sweep(now)
 	for _, c := range m.sorted() {
 		m.retire(c, flow.EndForced)

@@ -7,11 +7,16 @@ import (
 
 // IANA protocol numbers that have rules of their own.
 const (
-	protoICMP   = 1
-	protoTCP    = 6
-	protoUDP    = 17
-	protoICMPv6 = 58
-	protoNoNext = 59
+	protoICMP     = 1
+	protoIPv4     = 4
+	protoTCP      = 6
+	protoUDP      = 17
+	protoIPv6     = 41
+	protoFragment = 44 // IPv6
+	protoGRE      = 47
+	protoICMPv6   = 58
+	protoNoNext   = 59
+	protoSCTP     = 132
 )
 
 // EtherTypes, and the depth to which VLAN tags are read.
@@ -24,7 +29,7 @@ const (
 	maxTags = 2
 )
 
-// The bits of the TCP header's flags byte that the rules ask for.
+// The bits of the TCP header's flags byte that the rules ask for. Chunks of SCTP stand for them.
 const (
 	tcpFIN = 1 << 0
 	tcpSYN = 1 << 1
@@ -56,59 +61,72 @@ type packet struct {
 	errType, errCode uint8   // of the ICMP error itself
 	cited            *packet // the packet that the error is about
 
-	flags    uint8 // TCP from here
-	seq, ack uint32
-	payload  uint32
+	flags   uint8  // of TCP; for SCTP what its first chunk stands for
+	seq     uint32 // of TCP; for SCTP the initiate tag
+	ack     uint32 // TCP alone
+	payload uint32
 
+	frag    fragment
 	headers int // bytes before the payload: what GSO copies into each segment
 }
 
-// parse reads a frame from the outside in. The reason is "" if it was understood; headers is set
-// in any case, as far as they were read.
-func parse(a Arrival) (packet, Reason) {
+// parse reads a frame from the outside in, and what is in it when it is a tunnel that is opened.
+// The reason is "" if it was understood; headers is set in any case, as far as they were read.
+// Of a later fragment only the IP headers are read.
+func parse(a Arrival, open kinds) (packet, Reason) {
 	p, gso := packet{}, a.Segments > 0
-	etherType, reason := p.link(a.Frame, a.Tag)
-	if reason != "" {
+	etherType, body, reason := p.link(a.Frame, a.Tag)
+	if reason == "" {
+		body, reason = p.network(etherType, body, gso)
+	}
+	if reason != "" || p.frag.later {
 		return p, reason
 	}
-	body := a.Frame[p.headers:]
-	switch etherType {
-	case typeIPv4:
-		body, reason = p.ipv4(body, gso)
-	case typeIPv6:
-		body, reason = p.ipv6(body, gso)
-	default:
-		reason = ReasonNotIP
-	}
-	if reason != "" {
+	below := p.headers
+	if reason := p.transport(body); reason != "" {
 		return p, reason
 	}
-	return p, p.transport(body)
+	if inner, ok := open.enter(&p, body, below, gso); ok {
+		return inner, ""
+	}
+	return p, ""
 }
 
-// link reads the Ethernet header and its VLAN tags and returns the type of what follows. A tag
-// that is carried beside the frame is one of those that a packet may have.
-func (p *packet) link(frame []byte, beside bool) (uint16, Reason) {
+// link reads the Ethernet header and its VLAN tags and returns the type of what follows, and
+// that. A tag that is carried beside the frame is one of those that a packet may have.
+func (p *packet) link(b []byte, beside bool) (uint16, []byte, Reason) {
 	tags := 0
 	if beside {
 		tags = 1
 	}
-	if len(frame) < 14 {
-		return 0, ReasonEthernet
+	if len(b) < 14 {
+		return 0, nil, ReasonEthernet
 	}
-	p.headers = 14
-	etherType := binary.BigEndian.Uint16(frame[12:])
-	for ; etherType == typeVLAN || etherType == typeQinQ; tags++ {
+	etherType := binary.BigEndian.Uint16(b[12:])
+	p.headers += 14
+	for b = b[14:]; etherType == typeVLAN || etherType == typeQinQ; tags++ {
 		if tags == maxTags {
-			return 0, ReasonVLANDepth
+			return 0, nil, ReasonVLANDepth
 		}
-		if len(frame) < p.headers+4 {
-			return 0, ReasonEthernet
+		if len(b) < 4 {
+			return 0, nil, ReasonEthernet
 		}
-		etherType = binary.BigEndian.Uint16(frame[p.headers+2:])
+		etherType = binary.BigEndian.Uint16(b[2:])
 		p.headers += 4
+		b = b[4:]
 	}
-	return etherType, ""
+	return etherType, b, ""
+}
+
+// network reads the IP header with all that belongs to it, and returns what follows.
+func (p *packet) network(etherType uint16, b []byte, gso bool) ([]byte, Reason) {
+	switch etherType {
+	case typeIPv4:
+		return p.ipv4(b, gso)
+	case typeIPv6:
+		return p.ipv6(b, gso)
+	}
+	return nil, ReasonNotIP
 }
 
 // ipv4 reads an IPv4 header and returns what follows it, without padding.
@@ -125,13 +143,11 @@ func (p *packet) ipv4(b []byte, gso bool) ([]byte, Reason) {
 		b = b[:total]
 	}
 	p.headers += size
-	if laterFragmentIPv4(b) {
-		return nil, ReasonFragment
-	}
 	return b[size:], ""
 }
 
-// ipv4Header reads addresses and protocol; size is the header's length with its options.
+// ipv4Header reads addresses, protocol and fragmentation; size is the header's length with its
+// options.
 func (p *packet) ipv4Header(b []byte) (size int, ok bool) {
 	if len(b) < 20 || b[0]>>4 != 4 {
 		return 0, false
@@ -143,10 +159,11 @@ func (p *packet) ipv4Header(b []byte) (size int, ok bool) {
 	p.protocol = b[9]
 	p.src.addr = netip.AddrFrom4([4]byte(b[12:16]))
 	p.dst.addr = netip.AddrFrom4([4]byte(b[16:20]))
+	place := binary.BigEndian.Uint16(b[6:])
+	p.frag = fragment{later: place&0x1fff != 0, more: place&0x2000 != 0,
+		id: uint32(binary.BigEndian.Uint16(b[4:]))}
 	return size, true
 }
-
-func laterFragmentIPv4(b []byte) bool { return binary.BigEndian.Uint16(b[6:])&0x1fff != 0 }
 
 // ipv6 reads an IPv6 header with its extension headers and returns what follows them, without
 // padding.
@@ -182,10 +199,11 @@ func (p *packet) ipv6Header(b []byte) bool {
 }
 
 // extensions passes over IPv6 extension headers, p.protocol being the type of the first one, and
-// returns their length. p.protocol is then what follows them.
+// returns their length. p.protocol is then what follows them. In a later fragment nothing is
+// read behind its fragment header.
 func (p *packet) extensions(b []byte) (int, Reason) {
 	at := 0
-	for n := 0; extension(p.protocol); n++ {
+	for n := 0; extension(p.protocol) && !p.frag.later; n++ {
 		if n == maxExtensions {
 			return 0, ReasonIPv6Extension
 		}
@@ -194,8 +212,10 @@ func (p *packet) extensions(b []byte) (int, Reason) {
 		if !ok {
 			return 0, ReasonIPv6Extension
 		}
-		if p.protocol == 44 && binary.BigEndian.Uint16(rest[2:])&0xfff8 != 0 {
-			return 0, ReasonFragment
+		if p.protocol == protoFragment {
+			place := binary.BigEndian.Uint16(rest[2:])
+			p.frag = fragment{later: place&0xfff8 != 0, more: place&1 != 0,
+				id: binary.BigEndian.Uint32(rest[4:])}
 		}
 		p.protocol = rest[0]
 		at += size
@@ -206,7 +226,7 @@ func (p *packet) extensions(b []byte) (int, Reason) {
 // extension tells whether a next header is an extension header that is passed over.
 func extension(next uint8) bool {
 	switch next {
-	case 0, 43, 44, 51, 60, 135, 139, 140:
+	case 0, 43, protoFragment, 51, 60, 135, 139, 140:
 		return true
 	}
 	return false
@@ -219,7 +239,7 @@ func extensionSize(kind uint8, b []byte) (size int, ok bool) {
 		return 0, false
 	}
 	switch kind {
-	case 44:
+	case protoFragment:
 		size = 8
 	case 51:
 		size = (int(b[1]) + 2) * 4
@@ -236,6 +256,8 @@ func (p *packet) transport(b []byte) Reason {
 		return p.tcp(b)
 	case protoUDP:
 		return p.udp(b)
+	case protoSCTP:
+		return p.sctp(b)
 	}
 	if p.isICMP() {
 		return p.icmp(b)
@@ -281,4 +303,9 @@ func (p *packet) udp(b []byte) Reason {
 func (p *packet) ports(b []byte) {
 	p.src.port = binary.BigEndian.Uint16(b)
 	p.dst.port = binary.BigEndian.Uint16(b[2:])
+}
+
+// hasPorts tells whether the protocol's header begins with two ports.
+func (p *packet) hasPorts() bool {
+	return p.protocol == protoTCP || p.protocol == protoUDP || p.protocol == protoSCTP
 }

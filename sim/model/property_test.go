@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/flow"
@@ -37,6 +38,12 @@ func random(r *rand.Rand) []byte {
 		inner := ip(plainFrame(r, b))
 		frame = cited(b.back(), inner, r.IntN(len(inner)+1))
 	}
+	switch b.tags = nil; r.IntN(12) {
+	case 0:
+		frame = tunnelled(r, b)
+	case 1:
+		frame = ext(b, 17, ip(frame), header6(r.Uint32N(2), uint16(r.IntN(32))))
+	}
 	switch r.IntN(16) {
 	case 0:
 		frame = frame[:r.IntN(len(frame)+1)]
@@ -46,13 +53,37 @@ func random(r *rand.Rand) []byte {
 	return frame
 }
 
-// plainFrame is a frame of TCP, UDP or echo.
-func plainFrame(r *rand.Rand, b between) []byte {
+// tunnelled is a packet in a tunnel.
+func tunnelled(r *rand.Rand, b between) []byte {
+	inner := plainFrame(r, b)
 	switch r.IntN(4) {
+	case 0:
+		return vxlan(v4, inner)
+	case 1:
+		return geneve(v6, uint8(r.IntN(65)), typeBridged, inner)
+	case 2:
+		return gre(v4, uint16(r.IntN(16))<<12, typeBridged, 4*r.IntN(4), inner)
+	}
+	return ipip(v4, []layers.IPProtocol{protoIPv4, protoIPv6}[r.IntN(2)], ip(inner))
+}
+
+// plainFrame is a frame of TCP, UDP, SCTP or echo; some of IPv4 are fragments.
+func plainFrame(r *rand.Rand, b between) []byte {
+	frame := message(r, b)
+	if b.src.Addr().Is4() && len(b.tags) == 0 && r.IntN(4) == 0 {
+		return fragmented(frame, uint16(r.IntN(2)), uint16(r.IntN(3)<<13|r.IntN(2)))
+	}
+	return frame
+}
+
+func message(r *rand.Rand, b between) []byte {
+	switch r.IntN(5) {
 	case 0:
 		return b.udp(r.IntN(100))
 	case 1:
 		return b.echo(uint16(r.IntN(2)), r.IntN(2) == 0)
+	case 2:
+		return b.sctp(uint8(r.IntN(16)), r.Uint32N(3), 4+r.IntN(30))
 	}
 	flags := []flow.TCPFlags{syn, syn | ack, ack, ack, ack | fin, rst, flow.TCPFlags(r.Uint32())}
 	return b.tcp(flags[r.IntN(len(flags))], uint32(r.IntN(3)), uint32(r.IntN(3)), r.IntN(100))
@@ -62,7 +93,8 @@ func plainFrame(r *rand.Rand, b between) []byte {
 func randomRun(seed uint64, n int, check func(*Model, int64)) *Model {
 	r := rand.New(rand.NewPCG(seed, 1))
 	m := New(Config{Table: 1 + r.IntN(20), TableFull: []string{Reject, Overflow}[r.IntN(2)],
-		RingFull: r.IntN(4) == 0, Takeover: time.Duration(r.IntN(3)) * time.Second})
+		RingFull: r.IntN(4) == 0, Takeover: time.Duration(r.IntN(3)) * time.Second,
+		MidStream: r.IntN(4) > 0, Tunnels: all[r.IntN(5):]})
 	hooks := []flow.Hook{in, out, router, uplink, fifth}
 	now := int64(0)
 	for range n {
@@ -70,11 +102,8 @@ func randomRun(seed uint64, n int, check func(*Model, int64)) *Model {
 		a := Arrival{Hook: hooks[r.IntN(len(hooks))], Now: now, Frame: random(r),
 			Segments: max(0, r.IntN(12)-8), Tag: r.IntN(8) == 0}
 		m.Receive(a)
-		switch r.IntN(20) {
-		case 0:
+		if r.IntN(20) == 0 {
 			m.Sweep(now)
-		case 1:
-			m.Report()
 		}
 		check(m, now)
 	}
@@ -138,7 +167,7 @@ func TestMirror(t *testing.T) {
 	for seed := range uint64(100) {
 		r := rand.New(rand.NewPCG(seed, 2))
 		cfg := Config{Table: 4, TableFull: Overflow}
-		a, b := New(cfg), New(cfg)
+		a, b := fresh(cfg), fresh(cfg)
 		for i := range int64(200) {
 			x := []between{v4, v6}[r.IntN(2)]
 			if r.IntN(2) == 0 {
@@ -206,7 +235,7 @@ func TestCaptures(t *testing.T) {
 	if frames == nil {
 		t.Skipf("set %s to a folder of captures", pcapsEnv)
 	}
-	m := New(Config{})
+	m := fresh(Config{})
 	for i, frame := range frames {
 		m.Packet(in, int64(i), frame)
 	}
@@ -223,7 +252,7 @@ func FuzzPacket(f *testing.F) {
 		f.Add(frame, uint8(0), second)
 	}
 	f.Fuzz(func(t *testing.T, frame []byte, segments uint8, step int64) {
-		m := New(Config{Table: 2})
+		m := fresh(Config{Table: 2, Tunnels: all})
 		for i, hook := range []flow.Hook{in, router, in} {
 			m.Receive(Arrival{Hook: hook, Now: int64(i) * step, Frame: frame,
 				Segments: int(segments)})
@@ -235,7 +264,7 @@ func FuzzPacket(f *testing.F) {
 }
 
 func BenchmarkPacket(b *testing.B) {
-	m := New(Config{})
+	m := fresh(Config{})
 	frame := v4.tcp(ack, 1, 1, 100)
 	b.ReportAllocs()
 	for b.Loop() {

@@ -2,10 +2,16 @@ package model
 
 import "github.com/weirnet/weir/agent/conntrack"
 
+// hasStates tells whether the protocol's connections go through the states of TCP.
+func (p *packet) hasStates() bool { return p.protocol == protoTCP || p.protocol == protoSCTP }
+
+// midStream tells whether a packet would pick a connection up after its beginning.
+func (p *packet) midStream() bool { return p.hasStates() && !p.has(tcpSYN) }
+
 // first sets the state of a connection by its first packet, which travels leg d.
 func (c *connection) first(d int, p *packet) {
 	c.initiator = d
-	if p.protocol != protoTCP {
+	if !p.hasStates() {
 		c.state = conntrack.StateUnreplied
 		if p.reply {
 			c.initiator = 1 - d // it answers a request that was not seen
@@ -14,8 +20,8 @@ func (c *connection) first(d int, p *packet) {
 	}
 	l := &c.legs[d]
 	l.rememberSYN(p)
-	l.rememberFIN(p)
-	l.acks = p.has(tcpACK)
+	l.number(p)
+	l.fin = p.has(tcpFIN)
 	switch {
 	case p.has(tcpRST):
 		c.state, c.initiator = conntrack.StateReset, unknown
@@ -51,15 +57,17 @@ func (c *connection) restarts(d int, p *packet) bool {
 
 // advance moves the state by a later packet on leg d, which does not open a new connection.
 func (c *connection) advance(d int, p *packet) {
-	if p.protocol != protoTCP {
+	if !p.hasStates() {
 		if c.legs[1-d].total.Packets > 0 && !p.isError {
 			c.state = conntrack.StateReplied
 		}
 		return
 	}
+	inWindow := c.inWindow(d, p)
+	c.legs[d].number(p)
 	switch {
 	case p.has(tcpRST):
-		if c.state != conntrack.StateClosed {
+		if c.state != conntrack.StateClosed && inWindow {
 			c.state = conntrack.StateReset
 		}
 	case p.has(tcpSYN) && !p.has(tcpACK):
@@ -76,9 +84,6 @@ func (c *connection) advance(d int, p *packet) {
 // handshake is the first half of rule 3: SYN with ACK, and both sides' ACK.
 func (c *connection) handshake(d int, p *packet) {
 	l, o := &c.legs[d], &c.legs[1-d]
-	if p.has(tcpACK) {
-		l.acks = true
-	}
 	if p.has(tcpSYN) && !l.syn { // else it is sent again, or by the side that sent the SYN
 		l.rememberSYN(p)
 		if c.state == conntrack.StateSynSent {
@@ -94,8 +99,10 @@ func (c *connection) handshake(d int, p *packet) {
 // closing is the second half of rule 3: FINs and their acknowledgements.
 func (c *connection) closing(d int, p *packet) {
 	l, o := &c.legs[d], &c.legs[1-d]
-	l.rememberFIN(p)
-	if p.has(tcpACK) && o.fin && int32(p.ack-o.finEnd) >= 0 {
+	if p.has(tcpFIN) {
+		l.fin = true
+	}
+	if p.has(tcpACK) && o.fin && (p.protocol != protoTCP || o.next.atOrBefore(p.ack)) {
 		o.finAcked = true
 	}
 	if c.state == conntrack.StateReset || c.state == conntrack.StateClosed {
@@ -117,15 +124,56 @@ func (l *leg) rememberSYN(p *packet) {
 	}
 }
 
-func (l *leg) rememberFIN(p *packet) {
-	if !p.has(tcpFIN) {
+// number remembers a TCP packet's numbers and, for SCTP as well, that it has an ACK. After the
+// leg's FIN next stays as it is.
+func (l *leg) number(p *packet) {
+	if p.has(tcpRST) || p.frag.later {
 		return
 	}
-	l.fin, l.finEnd = true, p.seq+p.payload+1
-	if p.has(tcpSYN) {
-		l.finEnd++
+	l.acks = l.acks || p.has(tcpACK)
+	if p.protocol != protoTCP {
+		return
+	}
+	if p.has(tcpACK) {
+		l.ack.raise(p.ack)
+	}
+	if l.fin {
+		return
+	}
+	next := p.seq + p.payload
+	for _, flag := range []uint8{tcpSYN, tcpFIN} {
+		if p.has(flag) {
+			next++
+		}
+	}
+	l.next.raise(next)
+}
+
+// inWindow tells whether the number of a RST on leg d is one that its sender could mean. Those of
+// SCTP have no number.
+func (c *connection) inWindow(d int, p *packet) bool {
+	l, o := &c.legs[d], &c.legs[1-d]
+	return p.protocol != protoTCP || o.ack.atOrBefore(p.seq) && l.next.atOrAfter(p.seq)
+}
+
+// serial is the highest of some numbers, which are compared modulo 2^32: the higher of two is the
+// one less than 2^31 ahead.
+type serial struct {
+	number uint32
+	set    bool
+}
+
+func (s *serial) raise(n uint32) {
+	if !s.set || int32(n-s.number) > 0 {
+		*s = serial{n, true}
 	}
 }
+
+// atOrBefore tells whether s is not beyond n; true if there is no number.
+func (s serial) atOrBefore(n uint32) bool { return !s.set || int32(n-s.number) >= 0 }
+
+// atOrAfter tells whether s is not below n; true if there is no number.
+func (s serial) atOrAfter(n uint32) bool { return !s.set || int32(s.number-n) >= 0 }
 
 // has tells whether a TCP flag is set.
 func (p *packet) has(flag uint8) bool { return p.flags&flag != 0 }

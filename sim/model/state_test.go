@@ -147,6 +147,62 @@ var tcpTests = []struct {
 		{back, syn, 1, 1, 0, synSent}}, 2, flow.RoleUnknown},
 	{"SYN with RST", []seg{{there, syn | rst, 1, 0, 0, reset},
 		{there, syn | rst, 1, 0, 0, reset}}, 1, flow.RoleUnknown},
+	{"RST before the window", handshake(
+		seg{back, ack, 501, 301, 0, established},
+		seg{there, rst, 300, 0, 0, established},
+		seg{there, rst | ack, 300, 501, 0, established},
+		seg{there, rst, 101 + 1<<31, 0, 0, established},
+		seg{there, ack, 101, 501, 200, established},
+		seg{there, rst, 301, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"RST beyond the window", handshake(
+		seg{there, ack, 101, 501, 200, established},
+		seg{there, rst, 302, 0, 0, established},
+		seg{there, rst | syn, 302, 0, 0, established},
+		seg{there, rst, 301, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"RST within the window", handshake(
+		seg{there, ack, 101, 501, 200, established},
+		seg{there, rst, 200, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"the window is that of the highest numbers", handshake(
+		seg{there, ack, 301, 501, 200, established},
+		seg{back, ack, 501, 501, 0, established},
+		seg{there, ack, 101, 501, 200, established},
+		seg{back, ack, 501, 301, 0, established},
+		seg{there, rst, 500, 0, 0, established},
+		seg{there, rst, 501, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"a RST moves no window", handshake(
+		seg{there, rst, 102, 0, 50, established},
+		seg{back, rst | ack, 400, 150, 0, established},
+		seg{there, rst, 101, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"the window goes round", []seg{{there, syn, wrap, 0, 0, synSent},
+		{back, syn | ack, wrap - 1, 0, 0, synReceived}, {there, ack, 0, wrap, 10, established},
+		{back, ack, wrap, 10, 10, established}, {back, rst, wrap - 1, 0, 0, established},
+		{back, rst, 10, 0, 0, established}, {there, rst, 11, 0, 0, established},
+		{back, rst, 9, 0, 0, reset}}, 1, flow.RoleInitiator},
+	{"RST of a side that sent nothing", []seg{{there, syn, 100, 0, 0, synSent},
+		{back, rst, 77, 0, 0, reset}}, 1, flow.RoleInitiator},
+	{"RST of a side that was acknowledged", []seg{{there, ack, 1, 500, 0, established},
+		{back, rst, 499, 0, 0, established}, {back, rst, 1 << 30, 0, 0, reset}}, 1,
+		flow.RoleUnknown},
+	{"a FIN counts in the window", handshake(
+		seg{there, fin | ack, 101, 501, 9, closing},
+		seg{there, rst, 112, 0, 0, closing},
+		seg{there, rst, 111, 0, 0, reset}), 1, flow.RoleInitiator},
+	{"nothing moves the window after the FIN", handshake(
+		seg{there, fin | ack, 101, 501, 0, closing},
+		seg{there, ack, 102, 501, 100, closing},
+		seg{there, rst, 103, 0, 0, closing},
+		seg{back, fin | ack, 501, 102, 0, lastAck},
+		seg{there, fin | ack, 900, 502, 0, closed}), 1, flow.RoleInitiator},
+	{"the FIN comes before what it follows", handshake(
+		seg{there, ack, 201, 501, 100, established},
+		seg{there, fin | ack, 101, 501, 100, closing},
+		seg{back, fin | ack, 501, 202, 0, lastAck},
+		seg{there, ack, 301, 502, 0, lastAck},
+		seg{back, ack, 502, 301, 0, closed}), 1, flow.RoleInitiator},
+	{"a RST out of the window acknowledges nothing", []seg{{there, syn, 100, 0, 0, synSent},
+		{back, syn | ack, 500, 101, 0, synReceived},
+		{there, rst | ack, 99, 501, 0, synReceived}, {back, ack, 501, 101, 0, synReceived},
+		{there, ack, 101, 501, 0, established}}, 1, flow.RoleInitiator},
 	{"SYN with FIN", []seg{{there, syn | fin, 100, 0, 5, synSent},
 		{back, syn | ack | fin, 500, 106, 0, lastAck}, {there, ack, 107, 502, 0, lastAck},
 		{back, ack, 502, 107, 0, closed}},
@@ -157,7 +213,7 @@ func TestTCP(t *testing.T) {
 	for _, tt := range tcpTests {
 		for _, b := range []between{v4, v4.back(), v6, v6.back()} {
 			t.Run(tt.name+" "+b.src.String(), func(t *testing.T) {
-				m := New(Config{})
+				m := fresh(Config{})
 				for i, s := range tt.segments {
 					require.Equal(t, s.want, m.play(b, int64(i), s), "segment %d", i)
 				}
@@ -218,7 +274,7 @@ func TestLifetimes(t *testing.T) {
 	}
 	for _, tt := range tests {
 		t.Run(tt.state.String(), func(t *testing.T) {
-			m := New(Config{})
+			m := fresh(Config{})
 			for _, s := range tt.segments {
 				m.play(v4, 0, s)
 			}
@@ -249,7 +305,7 @@ func TestLifetimes(t *testing.T) {
 }
 
 func TestOwnLifetimes(t *testing.T) {
-	m := New(Config{Lifetimes: map[conntrack.State]time.Duration{unreplied: time.Second}})
+	m := fresh(Config{Lifetimes: map[conntrack.State]time.Duration{unreplied: time.Second}})
 	m.Packet(in, 0, v4.udp(1))
 	require.True(t, m.Connections(second + 1)[0].Expired)
 	m.Packet(out, second, v4.back().udp(1))

@@ -17,7 +17,7 @@ func from(port uint16) between {
 
 // A packet that finds its connection expired replaces it, however late garbage collection is.
 func TestExpiredIsReplaced(t *testing.T) {
-	m := New(Config{Table: 1})
+	m := fresh(Config{Table: 1})
 	m.Packet(in, 0, v4.udp(1))
 	m.Packet(in, 30*second, v4.udp(1))
 	require.Len(t, m.Flows(), 1)
@@ -34,7 +34,7 @@ func TestExpiredIsReplaced(t *testing.T) {
 }
 
 func TestEnds(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	for _, s := range handshake() {
 		m.play(v4, 0, s)
 	}
@@ -54,7 +54,7 @@ func TestEnds(t *testing.T) {
 func TestTableFull(t *testing.T) {
 	fill := func(cfg Config) *Model {
 		cfg.Table = 1
-		m := New(cfg)
+		m := fresh(cfg)
 		m.Packet(in, 0, from(1).udp(1))
 		m.Packet(in, 0, v6.udp(1)) // the other family has its own table
 		require.Len(t, m.Connections(0), 2)
@@ -94,31 +94,79 @@ func TestTableFull(t *testing.T) {
 }
 
 func TestRingFull(t *testing.T) {
-	m := New(Config{RingFull: true})
+	m := fresh(Config{RingFull: true})
 	m.Packet(in, 0, v4.udp(1))
-	m.Report()
 	m.Packet(in, 0, v4.udp(2))
-	m.Packet(out, 0, v4.back().udp(3))
-	m.Packet(out, 200*second, v4.back().udp(4)) // replaces, under the hook that does so
-	require.Equal(t, map[Reason]Count{ReasonRingFull: {2, 44 + 45}}, m.Counters()[out].Lost)
-	require.Empty(t, m.Counters()[in].Lost)
+	lost := m.Packet(out, 200*second, v4.back().udp(4)) // would replace it
+	require.Equal(t, Outcome{Lost, ReasonRingFull}, lost)
+	require.Equal(t, map[Reason]Count{ReasonRingFull: {1, 46}}, m.Counters()[out].Lost)
+	m.Stop(200 * second)
 	flows := m.Flows()
-	require.Len(t, flows, 2)
-	require.Equal(t, uint64(43), flows[0].Bytes)
-	require.Equal(t, flow.EndActive, flows[0].Reason, "nobody heard of its end")
+	require.Len(t, flows, 1, "the connection stays")
+	require.Equal(t, uint64(43+44), flows[0].Bytes)
+	require.Equal(t, flow.EndIdle, flows[0].Reason)
 	books(t, m)
 }
 
 func TestNoHook(t *testing.T) {
-	m := New(Config{Hooks: []flow.Hook{in}})
+	m := fresh(Config{Hooks: []flow.Hook{in}})
 	require.Equal(t, Outcome{Fate: Accounted}, m.Packet(in, 0, v4.udp(1)))
 	require.Equal(t, Outcome{Lost, ReasonNoHook}, m.Packet(out, 0, v4.udp(1)))
 	require.Equal(t, Outcome{Lost, ReasonNoHook}, m.Packet(out, 0, nil))
 	books(t, m)
 }
 
+// Without picking up in mid-stream, only SYN and INIT open a connection, also on a tuple whose
+// connection has expired.
+func TestMidStream(t *testing.T) {
+	refused, opened := Outcome{Lost, ReasonMidStream}, Outcome{Fate: Accounted}
+	tests := []struct {
+		name  string
+		frame []byte
+		want  Outcome
+	}{
+		{"SYN", v4.tcp(syn, 1, 0, 0), opened},
+		{"SYN and ACK", v6.tcp(syn|ack, 1, 0, 0), opened},
+		{"SYN and RST", v4.tcp(syn|rst, 1, 0, 0), opened},
+		{"ACK", v4.tcp(ack, 1, 0, 0), refused},
+		{"RST", v6.tcp(rst, 1, 0, 0), refused},
+		{"no flags", v4.tcp(0, 1, 0, 0), refused},
+		{"INIT", v4.sctp(1, 1, 20), opened},
+		{"INIT ACK", v4.sctp(2, 1, 20), opened},
+		{"DATA", v6.sctp(0, 1, 16), refused},
+		{"ABORT", v4.sctp(6, 1, 4), refused},
+		{"UDP", v4.udp(1), opened},
+		{"an error about TCP", cited(v4, ip(v4.tcp(ack, 1, 0, 0)), 28), opened},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			m := New(Config{Table: 1})
+			require.Equal(t, tt.want, m.Packet(in, 0, tt.frame))
+			books(t, m)
+			m = New(Config{Table: 1})
+			m.Packet(in, 0, v4.udp(9))
+			m.Packet(in, 0, v6.udp(9))
+			if tt.want == refused {
+				require.Equal(t, refused, m.Packet(in, 0, tt.frame), "before there is no room")
+			}
+			require.Equal(t, opened, fresh(Config{}).Packet(in, 0, tt.frame))
+		})
+	}
+
+	m := New(Config{})
+	m.Packet(in, 0, v4.tcp(syn, 1, 0, 0))
+	m.Packet(in, second, v4.tcp(ack, 2, 0, 0))
+	require.Equal(t, refused, m.Packet(in, 122*second, v4.tcp(ack, 2, 0, 0)))
+	require.Equal(t, refused, m.Packet(router, 122*second, v4.tcp(ack, 2, 0, 0)))
+	require.True(t, m.Connections(122 * second)[0].Expired, "it stays until it is swept")
+	require.Equal(t, uint64(2), m.Flows()[0].Packets)
+	require.Equal(t, opened, m.Packet(in, 122*second, v4.tcp(syn, 2, 0, 0)))
+	require.Equal(t, uint64(2), m.lastID)
+	books(t, m)
+}
+
 func TestZones(t *testing.T) {
-	m := New(Config{Zones: map[flow.Hook]uint16{router: 7}})
+	m := fresh(Config{Zones: map[flow.Hook]uint16{router: 7}})
 	m.Packet(in, 0, v4.udp(1))
 	require.Equal(t, Outcome{Fate: Accounted}, m.Packet(router, 0, v4.udp(1)))
 	entries := m.Connections(0)
@@ -128,7 +176,7 @@ func TestZones(t *testing.T) {
 
 // One leg is counted at one hook, whichever others its packets pass.
 func TestObserved(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	hooks := []flow.Hook{in, out, router, uplink, fifth}
 	for i := range 3 {
 		for _, h := range hooks {
@@ -148,7 +196,7 @@ func TestObserved(t *testing.T) {
 
 // What the owner has seen already changes nothing at other hooks.
 func TestObservedChangesNoState(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 0, v4.tcp(syn, 1, 0, 0))
 	m.Packet(router, 1, v4.tcp(rst, 1, 0, 0))
 	m.Packet(router, 2, v4.tcp(syn, 77, 0, 0))
@@ -163,7 +211,7 @@ func TestObservedChangesNoState(t *testing.T) {
 }
 
 func TestTakeover(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 0, v4.udp(1))
 	require.Equal(t, Observed, m.Packet(router, second, v4.udp(1)).Fate)
 	require.Equal(t, Accounted, m.Packet(router, second+1, v4.udp(1)).Fate)
@@ -182,7 +230,7 @@ func TestTakeover(t *testing.T) {
 
 // The packet that takes a leg over and opens a new connection belongs to the new one alone.
 func TestTakeoverByNewConnection(t *testing.T) {
-	m := New(Config{Takeover: time.Millisecond})
+	m := fresh(Config{Takeover: time.Millisecond})
 	m.Packet(in, 0, v4.tcp(syn, 1, 0, 0))
 	m.Packet(router, second, v4.tcp(syn, 2, 0, 0))
 	flows := m.Flows()
@@ -192,7 +240,7 @@ func TestTakeoverByNewConnection(t *testing.T) {
 }
 
 func TestConnections(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 5, v4.back().tcp(ack, 1, 1, 0)) // the higher endpoint, in mid-stream
 	m.Packet(in, 6, v6.back().udp(0))
 	m.Packet(out, 7, v6.udp(0))
@@ -211,7 +259,7 @@ func TestConnections(t *testing.T) {
 
 // What is handed out is the caller's.
 func TestResultsAreCopies(t *testing.T) {
-	m := New(Config{})
+	m := fresh(Config{})
 	m.Packet(in, 0, v4.udp(0))
 	m.Packet(in, 0, nil)
 	m.Flows()[0].Seen[0] = out

@@ -68,10 +68,16 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.capture, err = capture.Open(p.net, &p.sc.Topology, p.sc.Agent.On); err != nil {
 		return err
 	}
-	p.model = model.New(model.Config{
-		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
-	})
+	p.model = model.New(p.modelConfig())
 	return p.startAgent(ctx)
+}
+
+// modelConfig is to the model what config is to the agent.
+func (p *play) modelConfig() model.Config {
+	return model.Config{
+		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
+		MidStream: p.sc.Agent.MidStream, Tunnels: p.sc.Agent.Tunnels,
+	}
 }
 
 func (p *play) run(ctx context.Context) error {

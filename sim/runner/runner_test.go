@@ -13,7 +13,9 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/spec"
 )
 
 // asRunner is the environment variable that makes the test binary a runner that plays a scenario
@@ -107,6 +109,27 @@ func TestExpectationsAreNotUpdatedAway(t *testing.T) {
 	require.Empty(t, out.Golden, "nothing to write")
 	require.Equal(t, "differences: 1 from the invariant", out.Reason)
 	require.Equal(t, []result.Field{{Name: "packets", Want: "3", Got: "2"}}, out.Differences[0].Fields)
+}
+
+// What a scenario sets reaches the agent and the model alike.
+func TestSettings(t *testing.T) {
+	for settings, want := range map[string]spec.Agent{
+		"": {MidStream: true},
+		", mid_stream: false, tunnels: [gre, ipip], table: 7": {
+			Tunnels: []string{model.GRE, model.IPIP}, Table: 7},
+	} {
+		text := strings.Replace(twoDatagrams, "on: [server/eth0]", "on: [server/eth0]"+settings, 1)
+		sc, err := spec.Parse("x.yaml", []byte(text))
+		require.NoError(t, err)
+		sc.Agent.On = nil // they need a topology
+		p := &play{sc: sc}
+		cfg, m := p.config(), p.modelConfig()
+		require.Equal(t, want.MidStream, cfg.MidStream)
+		require.Equal(t, want.MidStream, m.MidStream)
+		require.Equal(t, want.Tunnels, cfg.Tunnels)
+		require.Equal(t, want.Tunnels, m.Tunnels)
+		require.Equal(t, want.Table, m.Table)
+	}
 }
 
 func TestBadJobs(t *testing.T) {

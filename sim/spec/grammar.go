@@ -39,7 +39,7 @@ var scenarioObject = object[rawScenario]{
 			func(s *rawScenario, v placed[rawTopology]) {
 				s.topology, s.topology.at = v.v, v.at
 			}).must(),
-		put("agent", "The agent: where it watches, and its settings.", agentObject.value(),
+		put("agent", "The agent: where it watches, and its settings.", agentValue,
 			func(s *rawScenario, v rawAgent) { s.agent = v }).must(),
 		put("traffic", "What happens, step by step.", listOf("steps", stepValue, 1, MaxSteps),
 			func(s *rawScenario, v []*rawStep) { s.steps = v }).must(),
@@ -56,6 +56,18 @@ var tagValue = match("a tag", "ipv6", `^[a-z0-9][a-z0-9-]{0,31}$`,
 var lifetimeNames = []string{"syn-sent", "syn-received", "established", "closing", "last-ack",
 	"closed", "reset", "unreplied", "replied"}
 
+// tunnelKinds are the tunnels that the agent can open (bpf/README.md, section 3).
+var tunnelKinds = []string{"vxlan", "geneve", "gre", "ipip"}
+
+// agentValue is the agent's part with its defaults.
+var agentValue = value[rawAgent]{schema: agentObject.schema(),
+	read: func(l *list, n *node) (rawAgent, bool) {
+		a := rawAgent{agent: Agent{MidStream: true}}
+		before := len(l.errs)
+		agentObject.read(l, n, &a)
+		return a, len(l.errs) == before
+	}}
+
 var agentObject = object[rawAgent]{
 	what: "the agent",
 	fields: []field[rawAgent]{
@@ -69,6 +81,12 @@ var agentObject = object[rawAgent]{
 			func(a *rawAgent, v string) { a.agent.TableFull = v }),
 		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc"),
 			func(a *rawAgent, v string) { a.agent.Hook = v }),
+		put("mid_stream", "Whether TCP and SCTP connections are picked up after their beginning; "+
+			"true by default.", boolean(),
+			func(a *rawAgent, v bool) { a.agent.MidStream = v }),
+		put("tunnels", "Kinds of tunnels that are opened; none by default.",
+			listOf("tunnels", choice(tunnelKinds...), 0, len(tunnelKinds)),
+			func(a *rawAgent, v []string) { a.agent.Tunnels = v }),
 		put("lifetimes", "How long connections live without a packet, by state.",
 			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
 			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),
@@ -78,7 +96,8 @@ var agentObject = object[rawAgent]{
 // lossReasons are the reasons for which a packet is lost (bpf/README.md, section 2).
 var lossReasons = []string{"ethernet-header", "vlan-depth", "not-ip", "ipv4-header",
 	"ipv4-length", "ipv6-header", "ipv6-length", "ipv6-extension", "fragment", "tcp-header",
-	"udp-header", "icmp-header", "icmp-cited", "table-full", "ring-full", "no-hook"}
+	"udp-header", "sctp-header", "icmp-header", "icmp-cited", "mid-stream", "table-full",
+	"ring-full", "no-hook"}
 
 // counterNames are the counters that a scenario can expect.
 func counterNames() []string {

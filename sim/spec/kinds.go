@@ -57,9 +57,38 @@ var packetObject = object[rawStep]{
 			func(s *rawStep, v []Layer) { s.step.Packet.Layers = v }).must(),
 		put("count", "How often it is sent, 1 by default.", number[int](1, maxRepeat),
 			func(s *rawStep, v int) { s.step.Packet.Count = v }),
+		put("fragments", "Sends it in fragments: {size: 512, order: [2, 1]}.",
+			fragmentsObject.value(),
+			func(s *rawStep, v Fragments) { s.step.Packet.Fragments = &v }),
 		familyField,
 	},
 }
+
+var fragmentsObject = object[Fragments]{
+	what: "the fragments",
+	fields: []field[Fragments]{
+		put("size", "Bytes of each fragment but the last behind the IP headers.", eights,
+			func(f *Fragments, v int) { f.Size = v }).must(),
+		put("order", "Which fragments are sent and in what order, by number from 1; all by default.",
+			listOf("fragments", number[int](1, maxFragments), 1, maxFragments),
+			func(f *Fragments, v []int) { f.Order = v }),
+	},
+}
+
+// eights is a multiple of 8 that fits into a packet: the unit of fragment offsets.
+var eights = func() value[int] {
+	plain := number[int](8, maxPayload-maxPayload%8)
+	return value[int]{schema: schema{"type": "integer", "multipleOf": 8, "minimum": 8,
+		"maximum": maxPayload - maxPayload%8},
+		read: func(l *list, n *node) (int, bool) {
+			v, ok := plain.read(l, n)
+			if ok && v%8 != 0 {
+				l.add(n, fmt.Sprintf("%d is no multiple of 8", v),
+					"fragment offsets count in units of 8 bytes")
+			}
+			return v, ok && v%8 == 0
+		}}
+}()
 
 var pingObject = object[rawStep]{
 	what: "a ping step", doc: "Scripted ICMP echo.",

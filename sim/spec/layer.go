@@ -52,7 +52,7 @@ func checked(what, example, pattern string, check func(string) error) value[stri
 }
 
 var (
-	etherTypes = []string{"ipv4", "arp", "vlan", "ipv6", "qinq", "lldp", "mpls"}
+	etherTypes = []string{"ipv4", "arp", "ethernet", "vlan", "ipv6", "qinq", "lldp", "mpls"}
 	protocols  = []string{"icmp", "igmp", "ipip", "tcp", "udp", "ipv6", "gre", "esp", "icmpv6",
 		"none", "ospf", "sctp"}
 	extensions = []string{"hop-by-hop", "routing", "fragment", "authentication", "destination",
@@ -62,6 +62,9 @@ var (
 	icmpv6Types = []string{"unreachable", "too-big", "time-exceeded", "parameter-problem",
 		"echo-request", "echo-reply", "router-solicitation", "router-advertisement",
 		"neighbor-solicitation", "neighbor-advertisement"}
+	chunkTypes = []string{"data", "init", "init-ack", "sack", "heartbeat", "heartbeat-ack",
+		"abort", "shutdown", "shutdown-ack", "error", "cookie-echo", "cookie-ack",
+		"shutdown-complete"}
 )
 
 var macValue = checked("a MAC address", "02:00:00:00:00:07", `^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`,
@@ -193,6 +196,37 @@ var layerKinds = map[string][]field[layerFields]{
 		layerField("length", "Length of header and payload.", bits(16)),
 		layerField("checksum", checksumDoc, bits(16)),
 	},
+	"sctp": {
+		layerField("src", "Source port.", bits(16)),
+		layerField("dst", "Destination port.", bits(16)),
+		layerField("tag", "Verification tag.", bits(32)),
+		layerField("checksum", checksumDoc, bits(32)),
+	},
+	"chunk": {
+		layerField("type", "Which chunk of SCTP.", bits(8, chunkTypes...)),
+		layerField("flags", "Flags.", bits(8)),
+		layerField("length", "Length with header and payload.", bits(16)),
+		layerField("tag", "Initiate tag of init and init-ack.", bits(32)),
+		layerField("data", "What follows the first four bytes.", hexValue),
+	},
+	"gre": {
+		layerField("checksum", "Whether there is a checksum.", boolean()),
+		layerField("key", "Key; none when left out.", bits(32)),
+		layerField("seq", "Sequence number; none when left out.", bits(32)),
+		layerField("flags", "The first two bytes: flags and version.", bits(16)),
+		layerField("protocol", "EtherType of what follows.", bits(16, etherTypes...)),
+	},
+	"vxlan": {
+		layerField("vni", "Network identifier.", bits(24)),
+		layerField("flags", "Flags.", bits(8)),
+	},
+	"geneve": {
+		layerField("vni", "Network identifier.", bits(24)),
+		layerField("version", "Version.", bits(2)),
+		layerField("length", "Length of the options in words of 4 bytes.", bits(6)),
+		layerField("options", "Options.", hexValue),
+		layerField("protocol", "EtherType of what follows.", bits(16, etherTypes...)),
+	},
 	"icmp":    icmpFields(icmpTypes),
 	"icmpv6":  icmpFields(icmpv6Types),
 	"payload": {layerField("length", "Number of bytes.", number[uint64](0, maxPayload))},
@@ -215,8 +249,9 @@ func icmpFields(types []string) []field[layerFields] {
 var truncateField = layerField("truncate",
 	"The frame ends so many bytes behind the layer's begin.", bits(16))
 
-// shortField is the field that a layer's short form sets: `payload: 100`, `raw: "dead"`.
-var shortField = map[string]string{"payload": "length", "raw": "hex"}
+// shortField is the field that a layer's short form sets: `payload: 100`, `raw: "dead"`,
+// `chunk: abort`.
+var shortField = map[string]string{"payload": "length", "raw": "hex", "chunk": "type"}
 
 // layerObject is the mapping with a kind's fields.
 func layerObject(kind string) object[layerFields] {

@@ -149,7 +149,7 @@ func (r *resolver) pairStep(raw *rawStep) {
 		r.count(raw, datagrams(s.UDP))
 	case s.Packet != nil:
 		s.Packet.From, s.Packet.To = from, to
-		r.count(raw, s.Packet.Count)
+		r.count(raw, s.Packet.Count*s.Packet.Fragments.most())
 	case s.Ping != nil:
 		s.Ping.From, s.Ping.To = from, to
 		r.count(raw, s.Ping.Count)
@@ -169,6 +169,17 @@ func (r *resolver) count(raw *rawStep, n int) {
 		r.add(raw.at, fmt.Sprintf("the steps up to here send %d packets", r.packets),
 			fmt.Sprintf("a scenario sends at most %d", MaxPackets))
 	}
+}
+
+// most is how many frames a packet can be sent in.
+func (f *Fragments) most() int {
+	switch {
+	case f == nil:
+		return 1
+	case f.Order != nil:
+		return len(f.Order)
+	}
+	return maxPayload/f.Size + 1
 }
 
 func segments(t *TCP) (n int) {

@@ -96,6 +96,11 @@ type Agent struct {
 	TableFull string
 	// Hook forces how to attach: "" (best), "tcx" or "tc".
 	Hook string
+	// MidStream says whether TCP and SCTP connections are picked up after their beginning; true
+	// when the file does not say.
+	MidStream bool
+	// Tunnels are the kinds that are opened: vxlan, geneve, gre, ipip.
+	Tunnels []string
 	// Lifetimes overrides the defaults, by state name.
 	Lifetimes map[string]time.Duration
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
@@ -133,11 +138,19 @@ type Packet struct {
 	// {vlan: {id: 7}}, {ipv4: {ttl: 1, options: "..."}}, {udp: {...}}, {payload: 100}.
 	Layers []Layer
 	Count  int // how often it is sent; at least 1
+	// Fragments sends it in pieces; nil: whole.
+	Fragments *Fragments
+}
+
+// Fragments are the pieces of a packet, cut behind its first IP header.
+type Fragments struct {
+	Size  int   // bytes of each piece but the last behind the IP headers; a multiple of 8
+	Order []int // which are sent and when, by number from 1; nil: all, in order
 }
 
 // Layer is one layer of a packet.
 type Layer struct {
-	Kind   string // ethernet, vlan, arp, ipv4, ipv6, ipv6ext, tcp, udp, icmp, icmpv6, payload, raw
+	Kind   string // ethernet, vlan, ipv4, udp, payload and so on: those of the reference
 	Fields map[string]any
 	Line   int
 }

@@ -16,6 +16,8 @@ const (
 	maxVLANs   = 4
 	maxLayers  = 32
 	maxAdvance = 366 * 24 * time.Hour
+	// maxFragments is how many the longest packet has, 8 bytes in each.
+	maxFragments = maxPayload/8 + 1
 )
 
 // rawStep is a step whose names are not looked up yet.

@@ -59,6 +59,9 @@ func checkPacket(p *spec.Packet) error {
 	if p.From.Host == "" {
 		return errors.New("the packet needs a host it is sent from")
 	}
+	if f := p.Fragments; f != nil && (f.Size < 8 || f.Size%8 != 0) {
+		return fmt.Errorf("fragments of %d bytes: want a multiple of 8", f.Size)
+	}
 	return inRange("count", p.Count, 0, maxRepeat)
 }
 

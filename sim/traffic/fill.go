@@ -54,7 +54,17 @@ func (f *filler) header(p part, behind []part) (header, error) {
 	case "tcp":
 		return f.tcp(v), nil
 	case "udp":
-		return f.udp(v), nil
+		return f.udp(v, behind), nil
+	case "sctp":
+		return f.sctp(v), nil
+	case "chunk":
+		return newChunk(v)
+	case "gre":
+		return newGRE(v), nil
+	case "vxlan":
+		return newVXLAN(v), nil
+	case "geneve":
+		return newGeneve(v), nil
 	case "icmp":
 		return f.icmp(v, 8, isICMPError), nil
 	case "icmpv6":
@@ -173,8 +183,13 @@ func newTCP(src, dst uint16, flags flow.TCPFlags) *tcp {
 		DstPort: layers.TCPPort(dst), Window: 65535}}
 }
 
-func (f *filler) udp(v values) *udp {
-	h := newUDP(number(v, "src", f.srcPort), number(v, "dst", f.dstPort))
+// udp goes to the port of the tunnel that follows it.
+func (f *filler) udp(v values, behind []part) *udp {
+	dst := f.dstPort
+	if len(behind) > 0 && tunnelPorts[behind[0].kind] != 0 {
+		dst = tunnelPorts[behind[0].kind]
+	}
+	h := newUDP(number(v, "src", f.srcPort), number(v, "dst", dst))
 	h.length, h.sum = given[uint16](v, "length"), given[uint16](v, "checksum")
 	return h
 }

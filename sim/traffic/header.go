@@ -27,9 +27,10 @@ type place struct {
 // Numbers for what has none of its own: "local experimental 2" of IEEE 802 (the first one is
 // the engine's marker), and the first of RFC 3692's.
 const (
-	etherTypeOther = 0x88b6
-	protocolOther  = 253
-	protocolNone   = 59 // IPv6: no next header
+	etherTypeOther   = 0x88b6
+	etherTypeBridged = 0x6558 // Ethernet in a tunnel
+	protocolOther    = 253
+	protocolNone     = 59 // IPv6: no next header
 )
 
 // opaque is embedded by headers that no number announces.
@@ -53,6 +54,8 @@ type ethernet struct {
 	dst, src [6]byte
 	typ      opt[uint16]
 }
+
+func (h *ethernet) etherType() uint16 { return etherTypeBridged }
 
 // prepend does not use gopacket's Ethernet: that pads to 60 bytes, which veth does not.
 func (h *ethernet) prepend(b gopacket.SerializeBuffer, at place) error {

@@ -43,7 +43,7 @@ func (b *Builder) packet(p *spec.Packet, out *sink) error {
 		if err != nil {
 			return err
 		}
-		if err := b.send(w, a, out); err != nil {
+		if err := b.send(w, a, pieces{p.Fragments, uint32(i + 1)}, out); err != nil {
 			return err
 		}
 	}
@@ -51,16 +51,25 @@ func (b *Builder) packet(p *spec.Packet, out *sink) error {
 	return nil
 }
 
-// send builds a frame, checks that it can be sent and hands it over.
-func (b *Builder) send(w way, a *assembled, out *sink) error {
+// send builds a frame, checks that it can be sent and hands it over, in pieces if so wanted.
+func (b *Builder) send(w way, a *assembled, p pieces, out *sink) error {
 	data, err := b.build(a)
 	if err != nil {
 		return err
 	}
-	if err := fits(data, w); err != nil {
+	frames, err := p.of(data)
+	if err != nil {
 		return err
 	}
-	return out.put(Frame{w.port.Host, w.port.Interface, data, true})
+	for _, data := range frames {
+		if err := fits(data, w); err != nil {
+			return err
+		}
+		if err := out.put(Frame{w.port.Host, w.port.Interface, data, true}); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // partsOf reads the layers and puts in the ethernet and IP headers that were left out.
@@ -88,7 +97,7 @@ func partsOf(p *spec.Packet) ([]part, error) {
 	switch parts[at].kind {
 	case "ipv6ext", "icmpv6":
 		parts = slices.Insert(parts, at, part{"ipv6", values{}})
-	case "tcp", "udp", "icmp":
+	case "tcp", "udp", "icmp", "sctp", "gre":
 		parts = slices.Insert(parts, at, part{ip, values{}})
 	}
 	return parts, nil

@@ -90,6 +90,26 @@ func TestBytes(t *testing.T) {
 				"fd000000000000000000000000000002" + "2b00010400000000" +
 				"2c010400" + strings.Repeat("00", 12) + "3300001101020304" +
 				"3c04" + strings.Repeat("00", 22) + "3bc8010400000000"},
+		"chunks": {over6, []spec.Layer{layer("sctp", "tag", uint64(9), "checksum", uint64(0)),
+			layer("chunk", "type", "init-ack", "tag", uint64(7), "length", uint64(99)),
+			layer("chunk", "type", "cookie-echo", "data", "0102030405"), layer("chunk"), bytesOf(3)},
+			link + "86dd" + "60000000003f" + "8440" + "fd000000000000000000000000000001" +
+				"fd000000000000000000000000000002" + "045708ae0000000900000000" +
+				"020000630000000700" + "00ffff" + "0001000100000000" + "0a00000901020304" + "05000000" +
+				"00030013" + strings.Repeat("00", 12) + "616263"},
+		"gre": {over4, []spec.Layer{layer("ipv4", "checksum", uint64(0)),
+			layer("gre", "seq", uint64(2), "key", uint64(1), "checksum", true),
+			layer("ethernet", "type", "lldp")},
+			link + "0800" + "450000320001000040" + "2f00000a0000010a000002" +
+				"b0006558" + "5dd40000" + "00000001" + "00000002" + link + "88cc"},
+		"gre by hand": {over4, []spec.Layer{
+			layer("ipv4", "checksum", uint64(0)), layer("gre", "flags", uint64(0x4001),
+				"protocol", "ipv6")}, link + "0800" + "450000180001000040" +
+			"2f00000a0000010a000002" + "400186dd"},
+		"geneve alone": {over4, []spec.Layer{layer("ethernet"), layer("geneve", "options", "0102030405",
+			"vni", uint64(7), "version", uint64(1)), layer("ipv6", "src", "fd00::1", "dst", "fd00::2")},
+			link + "88b6" + "420086dd00000700" + "0102030405000000" + "6000000000003b40" +
+				"fd000000000000000000000000000001" + "fd000000000000000000000000000002"},
 		"data offset": {over4, []spec.Layer{layer("ipv4", "checksum", uint64(0)),
 			layer("tcp", "data_offset", uint64(3), "checksum", uint64(0), "flags", uint64(0xff))},
 			link + "0800" + "4500002800010000400600000a0000010a000002" +
@@ -148,6 +168,8 @@ func TestMistakes(t *testing.T) {
 			`line 4: field "src" of layer udp: -1 is negative`},
 		"family": {packetStep(over4, layer("ipv6"), layer("udp")),
 			`line 3: ipv6: the endpoints have no IPv6 addresses; give src and dst`},
+		"tag": {packetStep(over4, layer("sctp"), layer("chunk", "tag", uint64(1))),
+			`line 3: chunk: only init and init-ack have a tag`},
 		"no layers": {packetStep(over4), `line 3: the packet has no layers`},
 		"MTU": {packetStep(over4, layer("udp"), long),
 			`line 3: a frame of 2042 bytes does not fit through client/eth0: ` +
@@ -210,6 +232,9 @@ func variants(kind, field string) []spec.Layer {
 	l := layer(kind)
 	if kind == "ipv6ext" && (field == "fragment_offset" || field == "more" || field == "id") {
 		l.Fields["type"] = "fragment"
+	}
+	if kind == "chunk" && field != "type" { // the one that has a tag
+		l.Fields["type"] = "init"
 	}
 	for _, x := range []any{uint64(3), true, "0a0b", "02:00:00:00:00:77", "192.0.2.7", "2001:db8::7"} {
 		if field == "" {

@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	etherTypes = map[string]uint64{"ipv4": 0x0800, "arp": 0x0806, "vlan": 0x8100, "ipv6": 0x86dd,
-		"qinq": 0x88a8, "lldp": 0x88cc, "mpls": 0x8847}
+	etherTypes = map[string]uint64{"ipv4": 0x0800, "arp": 0x0806, "ethernet": etherTypeBridged,
+		"vlan": 0x8100, "ipv6": 0x86dd, "qinq": 0x88a8, "lldp": 0x88cc, "mpls": 0x8847}
 	protocols = map[string]uint64{"icmp": 1, "igmp": 2, "ipip": 4, "tcp": 6, "udp": 17,
 		"ipv6": 41, "gre": 47, "esp": 50, "icmpv6": 58, "none": 59, "ospf": 89, "sctp": 132}
 	extensions = map[string]uint64{"hop-by-hop": 0, "routing": 43, "fragment": 44,
@@ -21,6 +21,10 @@ var (
 		"parameter-problem": 4, "echo-request": 128, "echo-reply": 129,
 		"router-solicitation": 133, "router-advertisement": 134,
 		"neighbor-solicitation": 135, "neighbor-advertisement": 136}
+	chunkTypes = map[string]uint64{"data": chunkData, "init": chunkInit, "init-ack": chunkInitAck,
+		"sack": chunkSack, "heartbeat": 4, "heartbeat-ack": 5, "abort": 6,
+		"shutdown": chunkShutdown, "shutdown-ack": 8, "error": 9, "cookie-echo": chunkCookieEcho,
+		"cookie-ack": 11, "shutdown-complete": 14}
 	arpOperations = map[string]uint64{"request": 1, "reply": 2}
 )
 
@@ -47,7 +51,15 @@ var schema = map[string]map[string]convert{
 	"tcp": {"src": u(16), "dst": u(16), "seq": u(32), "ack": u(32), "data_offset": u(4),
 		"flags": tcpFlags, "window": u(16), "checksum": u(16), "urgent": u(16),
 		"options": hexBytes},
-	"udp":    {"src": u(16), "dst": u(16), "length": u(16), "checksum": u(16)},
+	"udp":  {"src": u(16), "dst": u(16), "length": u(16), "checksum": u(16)},
+	"sctp": {"src": u(16), "dst": u(16), "tag": u(32), "checksum": u(32)},
+	"chunk": {"type": bits(8, chunkTypes), "flags": u(8), "length": u(16), "tag": u(32),
+		"data": hexBytes},
+	"gre": {"checksum": boolean, "key": u(32), "seq": u(32), "flags": u(16),
+		"protocol": bits(16, etherTypes)},
+	"vxlan": {"vni": u(24), "flags": u(8)},
+	"geneve": {"vni": u(24), "version": u(2), "length": u(6), "options": hexBytes,
+		"protocol": bits(16, etherTypes)},
 	"icmp":   icmpFields(icmpTypes),
 	"icmpv6": icmpFields(icmpv6Types),
 	"payload": {"length": func(x any) (any, error) {

@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* The short way of most packets: TCP and UDP over Ethernet and IP without options, in a live
+ * connection that they do not change. It counts as the long way would, or leaves a packet to
+ * it. Nothing of the packet goes through memory here.
+ */
+#pragma once
+
+#include "track.h"
+
+#define SHORT_IPV4 (ETH_HLEN + sizeof(struct ipv4) + sizeof(struct tcp))
+#define SHORT_IPV6 (ETH_HLEN + sizeof(struct ipv6) + sizeof(struct tcp))
+
+/* A packet that changes nothing that the lock guards. */
+static __always_inline int is_plain(struct conn *c, struct leg *l, struct packet *p)
+{
+	u8 known = SEEN_NEXT | (p->flags & FLAG_ACK ? SEEN_ACK : 0);
+
+	if (p->flags & ~l->flags)
+		return 0;
+	if (!p->has_states)
+		return 1;
+	if (p->flags & CONTROL_FLAGS || (c->state != STATE_ESTABLISHED &&
+					 c->state != STATE_CLOSED && c->state != STATE_RESET))
+		return 0;
+	return !p->has_numbers || (l->seen & known) == known;
+}
+
+static __always_inline int count_plain(struct leg *l, struct packet *p)
+{
+	if (p->has_numbers)
+		move_numbers(l, p);
+	return count_packet(l, p);
+}
+
+static __always_inline int has_hook(u16 *hooks, u16 hook)
+{
+	return hooks[0] == hook || hooks[1] == hook || hooks[2] == hook;
+}
+
+static __always_inline int quick_update(struct conn *c, struct packet *p, int family, void *key)
+{
+	struct leg *l = &c->leg[p->leg & 1];
+	u8 life = FORGET(c->life);
+	int same;
+
+	if (family == 4)
+		same = same4((struct key4 *)c - 1, key);
+	else
+		same = same6((struct key6 *)c - 1, key);
+	if (!same || life != LIFE_LIVE || idle_too_long(c, l->last, p->now))
+		return LONG_WAY;
+	if (l->owner != p->hook)
+		return !counts(l, p) && has_hook(c->hooks[p->leg & 1], p->hook) ? OBSERVED
+										: LONG_WAY;
+	return is_plain(c, l, p) ? count_plain(l, p) : LONG_WAY;
+}
+
+/* Reads TCP or UDP behind `headers` bytes, of which `left` bytes are there. */
+static __always_inline int quick_transport(struct __sk_buff *skb, struct packet *p,
+					   struct tcp *h, u32 headers)
+{
+	u32 length = (h->offset >> 4) * 4;
+	u32 tagged = skb->vlan_present * 4;
+	struct udp *udp = (struct udp *)h;
+
+	p->port[0] = h->sport;
+	p->port[1] = h->dport;
+	p->flags = 0;
+	if (p->proto == IPPROTO_TCP) {
+		if (length < sizeof(*h) || length > p->left || h->flags & CONTROL_FLAGS)
+			return LONG_WAY;
+		p->flags = h->flags;
+		p->seq = bpf_ntohl(h->seq);
+		p->ack = bpf_ntohl(h->ack);
+		p->payload = p->left - length;
+	} else {
+		length = sizeof(*udp);
+		if (p->left < length || bpf_ntohs(udp->len) < length || tunnels)
+			return LONG_WAY;
+	}
+	p->has_states = p->proto == IPPROTO_TCP;
+	p->has_numbers = p->has_states;
+	p->packets = 1;
+	p->bytes = skb->len + tagged;
+	if (p->gso) {
+		p->packets = skb->gso_segs;
+		p->bytes += (u64)(p->packets - 1) * (headers + length + tagged);
+	}
+	return PARSED;
+}
+
+/* The part of a key behind its addresses. */
+static __always_inline void quick_key(struct packet *p, u16 *port, u16 *zone, u8 *proto)
+{
+	port[0] = p->leg ? p->port[1] : p->port[0];
+	port[1] = p->leg ? p->port[0] : p->port[1];
+	*zone = p->zone;
+	*proto = p->proto;
+}
+
+static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void *data)
+{
+	struct ipv4 *ip = data + ETH_HLEN;
+	u32 total = bpf_ntohs(ip->total);
+	struct conn4 *found;
+	struct key4 k;
+
+	if (ip->ihl_version != 0x45 || ip->fragment & bpf_htons(IP_MORE | IP_OFFSET))
+		return LONG_WAY;
+	p->left = skb->len - ETH_HLEN;
+	if (!p->gso) {
+		if (total < sizeof(*ip) || total > p->left)
+			return LONG_WAY;
+		p->left = total;
+	}
+	p->left -= sizeof(*ip);
+	p->proto = ip->protocol;
+	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
+		return LONG_WAY;
+	p->leg = ip->src != ip->dst ? ip->src > ip->dst : p->port[0] > p->port[1];
+	k.addr[0] = p->leg ? ip->dst : ip->src;
+	k.addr[1] = p->leg ? ip->src : ip->dst;
+	quick_key(p, k.port, &k.zone, &k.proto);
+	k.cites = 0;
+	p->now = now_ns();
+	found = bpf_map_lookup_elem(&conns4, &k);
+	return found ? quick_update((struct conn *)(&found->key + 1), p, 4, &k) : LONG_WAY;
+}
+
+static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void *data)
+{
+	struct ipv6 *ip = data + ETH_HLEN;
+	u32 payload = bpf_ntohs(ip->payload);
+	struct conn6 *found;
+	struct key6 k;
+
+	if ((ip->version & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
+		return LONG_WAY;
+	p->left = skb->len - ETH_HLEN - sizeof(*ip);
+	if (!p->gso) {
+		if (!payload || payload > p->left)
+			return LONG_WAY;
+		p->left = payload;
+	}
+	p->proto = ip->next;
+	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
+		return LONG_WAY;
+	p->leg = p->port[0] > p->port[1];
+	if (ip->src[0] != ip->dst[0])
+		p->leg = ip->src[0] > ip->dst[0];
+	else if (ip->src[1] != ip->dst[1])
+		p->leg = ip->src[1] > ip->dst[1];
+	for (int i = 0; i < 2; i++) {
+		k.addr[0][i] = p->leg ? ip->dst[i] : ip->src[i];
+		k.addr[1][i] = p->leg ? ip->src[i] : ip->dst[i];
+	}
+	quick_key(p, k.port, &k.zone, &k.proto);
+	k.cites = 0;
+	p->now = now_ns();
+	found = bpf_map_lookup_elem(&conns6, &k);
+	return found ? quick_update((struct conn *)(&found->key + 1), p, 6, &k) : LONG_WAY;
+}
+
+/* Counts the packet, or returns LONG_WAY. Sets the packet's amount when it has counted. */
+static __always_inline int quick(struct __sk_buff *skb, struct packet *p, u32 number,
+				 struct hook *h)
+{
+	void *data = (void *)(long)skb->data;
+	void *end = (void *)(long)skb->data_end;
+	struct ethhdr *eth = data;
+	u8 proto;
+
+	if (data + SHORT_IPV4 > end || h->flags & HOOK_L3)
+		return LONG_WAY;
+	p->hook = number;
+	p->zone = h->zone;
+	p->cites = 0;
+	p->fragment = FRAGMENT_NONE;
+	p->gso = skb->gso_segs > 1;
+	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
+		proto = ((struct ipv4 *)(eth + 1))->protocol;
+		if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+			return LONG_WAY;
+		return quick4(skb, p, data);
+	}
+	if (eth->h_proto != bpf_htons(ETH_P_IPV6) || data + SHORT_IPV6 > end)
+		return LONG_WAY;
+	proto = ((struct ipv6 *)(eth + 1))->next;
+	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
+		return LONG_WAY;
+	return quick6(skb, p, data);
+}
