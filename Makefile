@@ -25,6 +25,7 @@ sim: weir ## run the scenarios on this machine's kernel (needs root)
 	$(WEIR) sim run scenarios
 
 bench: weir ## measure speed, as ratios within one run
+	$(WEIR) bench
 	go test -run '^$$' -bench . ./...
 
 figures: weir ## measure every bar and say whether it holds

@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
@@ -63,6 +64,6 @@ func command() *cobra.Command {
 		SilenceErrors: true,
 	}
 	root.AddCommand(agent.Command(), agent.ConntrackCommand(), sim.Command(report.Write),
-		vmtests.Command(), report.Command())
+		vmtests.Command(), report.Command(), bench.Command())
 	return root
 }

@@ -173,7 +173,7 @@ struct work {
 
 #define WORK_ITEMS 2048
 
-/* README section 2. The Go side is bpf.Reason. */
+/* README section 2. Their names are in stats.go. */
 enum lost {
 	LOST_ETHERNET_HEADER,
 	LOST_VLAN_DEPTH,
@@ -193,6 +193,8 @@ enum lost {
 	LOST_TABLE_FULL,
 	LOST_RING_FULL,
 	LOST_NO_HOOK,
+	LEFT_OUT_FILTER, /* not lost: left out */
+	LEFT_OUT_SAMPLING,
 	LOST_REASONS,
 };
 

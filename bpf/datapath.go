@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 	"time"
@@ -27,6 +28,8 @@ type Settings struct {
 	Overflow  bool                  // table-full policy: overflow to the ring buffer, else reject
 	MidStream bool                  // TCP and SCTP connections are picked up in mid-stream
 	Tunnels   Tunnels               // kinds that are opened
+	Sample    uint32                // 1 in so many connections is counted; 0 and 1: all
+	Filter    Filter
 }
 
 // Options say how a datapath is loaded.
@@ -50,6 +53,7 @@ type Datapath struct {
 	stubs  map[uint16]*ebpf.Program
 	hooks  map[uint16]weirHook // numbers in use
 	events *ring
+	rules  int // where the filter's list begins
 	works  *ebpf.Memory
 	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
 	Adopted bool
@@ -178,9 +182,11 @@ func (d *Datapath) start() error {
 	if d.works, err = d.objs.Works.Memory(); err != nil {
 		return fmt.Errorf("map the work items: %w", err)
 	}
-	// The second one first: the first one jumps there.
+	// The first one last: it jumps to the others.
 	if err := errors.Join(
-		d.objs.Jump.Put(uint32(weirProgramPROGRAM_LONG_WAY), d.objs.WeirLongWay),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_TRACK), d.objs.WeirTrack),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_FILTER), d.objs.WeirFilter),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PARSE), d.objs.WeirParse),
 		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PACKET), d.objs.WeirPacket),
 	); err != nil {
 		return fmt.Errorf("put the packet path in place: %w", err)
@@ -194,18 +200,30 @@ func (d *Datapath) Configure(s Settings) error {
 	for i, l := range s.Lifetimes {
 		lifetimes[i] = uint64(l)
 	}
+	if err := d.setFilter(&s.Filter); err != nil {
+		return err
+	}
+	sample := max(s.Sample, 1)
 	if err := errors.Join(
 		d.objs.LifetimeNs.Set(lifetimes),
 		d.objs.TakeoverNs.Set(uint64(s.Takeover)),
 		d.objs.OverflowToRing.Set(bit(s.Overflow)),
 		d.objs.MidStream.Set(bit(s.MidStream)),
 		d.objs.Tunnels.Set(uint8(s.Tunnels)),
+		d.objs.SampleMax.Set(uint32(math.MaxUint32)/sample),
+		d.objs.Gates.Set(bit(!s.Filter.empty())*gateFilter|bit(sample > 1)*gateSample),
 	); err != nil {
 		return fmt.Errorf("set the datapath's settings: %w", err)
 	}
 	d.opts.Settings = s
 	return nil
 }
+
+// Of enum gate in maps.h.
+const (
+	gateFilter = 1
+	gateSample = 2
+)
 
 func bit(b bool) uint8 {
 	if b {

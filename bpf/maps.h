@@ -62,6 +62,7 @@ struct {
  * value may not show the lock in its type, hence the plain words.
  */
 struct scratch {
+	u32 rule; /* the one that is asked */
 	struct packet packet;
 	struct packet outer; /* around the one inside a tunnel */
 	u64 event[sizeof(struct event) / 8];
@@ -102,9 +103,48 @@ struct {
 	__uint(max_entries, 4096);
 } fragments SEC(".maps");
 
+/* What a rule asks for, struct rule.flags. The Go side is in filter.go. */
+enum rule_flags {
+	RULE_REJECT = 1,
+	RULE_PROTOCOL = 2,
+	RULE_PORTS = 4,
+	RULE_FLAGS = 8,
+	RULE_ICMP_TYPE = 16,
+	RULE_ICMP_CODE = 32,
+	RULE_EITHER = 64,
+};
+
+/* A rule of the filter; what is asked of the source first. Ports are in host order. */
+struct rule {
+	u64 addr[2][2];
+	u64 mask[2][2];
+	u16 from[2];
+	u16 to[2];
+	u8 family; /* 0: any */
+	u8 proto;
+	u8 flags; /* enum rule_flags */
+	u8 flags_mask;
+	u8 flags_match;
+	u8 icmp_type;
+	u8 icmp_code;
+	u8 pad;
+};
+
+#define MAX_RULES 512
+
+/* Two lists: one is in use while the other one is written. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct rule);
+	__uint(max_entries, 2 * MAX_RULES);
+} rules SEC(".maps");
+
 enum program {
 	PROGRAM_PACKET,
-	PROGRAM_LONG_WAY,
+	PROGRAM_PARSE,
+	PROGRAM_FILTER,
+	PROGRAM_TRACK,
 	PROGRAMS,
 };
 
@@ -133,6 +173,12 @@ enum clock_source {
 volatile const u8 clock_source = CLOCK_EXACT;
 volatile const u32 possible_cpus = 1;
 
+/* What may leave a packet out. */
+enum gate {
+	GATE_FILTER = 1,
+	GATE_SAMPLE = 2,
+};
+
 /* Settings that may change while traffic flows; user space writes, the packet path reads. */
 volatile u64 virtual_now = 1;
 volatile u64 takeover_ns = 1000000000;
@@ -140,6 +186,9 @@ volatile u64 lifetime_ns[STATE_SLOTS] = {};
 volatile u8 overflow_to_ring = 0;
 volatile u8 mid_stream = 1;
 volatile u8 tunnels = 0;
+volatile u8 gates = 0;		      /* enum gate */
+volatile u32 sample_max = 0xffffffff; /* the highest hash of the sample, its upper half */
+volatile u64 filter_list = 0;	      /* where its rules are: filter.h */
 
 /* The next item of `works` that collect takes, and how many there are. User space sets both
  * before a run; the kernel may run the program more often than asked (EINTR).

@@ -40,6 +40,7 @@ struct packet {
 	u8 icmp_type;
 	u8 icmp_code;
 	u8 leg;
+	u8 icmp_header; /* icmp_type and icmp_code are its own */
 	u8 icmp;	/* the tuple is of ICMP: identifier, type and code for ports */
 	u8 has_states;	/* its protocol's connections have the states of TCP */
 	u8 has_numbers; /* its sequence and acknowledgement numbers mean something */

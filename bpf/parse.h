@@ -320,12 +320,13 @@ static __always_inline int parse_icmp(struct __sk_buff *skb, struct packet *p)
 
 	if (!h)
 		return LOST_ICMP_HEADER;
+	p->icmp_header = 1;
+	p->icmp_type = h->type;
+	p->icmp_code = h->code;
 	if (!icmp_is_error(p->proto, h->type)) {
 		icmp_tuple(p, h, p->proto);
 		return PARSED;
 	}
-	p->icmp_type = h->type;
-	p->icmp_code = h->code;
 	advance(p, sizeof(*h));
 	return parse_cited(skb);
 }

@@ -84,6 +84,8 @@ static __always_inline int quick_transport(struct __sk_buff *skb, struct packet 
 	p->bytes = skb->len + tagged;
 	if (p->gso) {
 		p->packets = skb->gso_segs;
+		if (!p->packets)
+			return LONG_WAY;
 		p->bytes += (u64)(p->packets - 1) * (headers + length + tagged);
 	}
 	return PARSED;
@@ -96,6 +98,22 @@ static __always_inline void quick_key(struct packet *p, u16 *port, u16 *zone, u8
 	port[1] = p->leg ? p->port[0] : p->port[1];
 	*zone = p->zone;
 	*proto = p->proto;
+}
+
+static __always_inline u64 quick_hash4(struct packet *p, struct ipv4 *ip)
+{
+	return mix(endpoint_hash(bpf_ntohs(p->port[0]), bpf_ntohl(ip->src), 0) +
+			   endpoint_hash(bpf_ntohs(p->port[1]), bpf_ntohl(ip->dst), 0),
+		   p->proto);
+}
+
+static __always_inline u64 quick_hash6(struct packet *p, struct ipv6 *ip)
+{
+	return mix(endpoint_hash(bpf_ntohs(p->port[0]), bpf_be64_to_cpu(ip->src[0]),
+				 bpf_be64_to_cpu(ip->src[1])) +
+			   endpoint_hash(bpf_ntohs(p->port[1]), bpf_be64_to_cpu(ip->dst[0]),
+					 bpf_be64_to_cpu(ip->dst[1])),
+		   p->proto);
 }
 
 static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void *data)
@@ -122,6 +140,8 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	k.addr[1] = p->leg ? ip->src : ip->dst;
 	quick_key(p, k.port, &k.zone, &k.proto);
 	k.cites = 0;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash4(p, ip)))
+		return LEFT_OUT_SAMPLING;
 	p->now = now_ns();
 	found = bpf_map_lookup_elem(&conns4, &k);
 	return found ? quick_update((struct conn *)(&found->key + 1), p, 4, &k) : LONG_WAY;
@@ -156,6 +176,8 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	}
 	quick_key(p, k.port, &k.zone, &k.proto);
 	k.cites = 0;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash6(p, ip)))
+		return LEFT_OUT_SAMPLING;
 	p->now = now_ns();
 	found = bpf_map_lookup_elem(&conns6, &k);
 	return found ? quick_update((struct conn *)(&found->key + 1), p, 6, &k) : LONG_WAY;
@@ -170,13 +192,13 @@ static __always_inline int quick(struct __sk_buff *skb, struct packet *p, u32 nu
 	struct ethhdr *eth = data;
 	u8 proto;
 
-	if (data + SHORT_IPV4 > end || h->flags & HOOK_L3)
+	if (data + SHORT_IPV4 > end || h->flags & HOOK_L3 || gates & GATE_FILTER)
 		return LONG_WAY;
 	p->hook = number;
 	p->zone = h->zone;
 	p->cites = 0;
 	p->fragment = FRAGMENT_NONE;
-	p->gso = skb->gso_segs > 1;
+	p->gso = skb->gso_size > 0;
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
 		proto = ((struct ipv4 *)(eth + 1))->protocol;
 		if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)

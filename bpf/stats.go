@@ -20,21 +20,24 @@ func (c *Count) Add(o Count) {
 }
 
 // reasons are the names of enum lost in conn.h, in its order; README section 2 explains them.
+// The last two leave packets out, the others lose them.
 var reasons = [weirLostLOST_REASONS]string{
 	"ethernet-header", "vlan-depth", "not-ip", "ipv4-header", "ipv4-length", "ipv6-header",
 	"ipv6-length", "ipv6-extension", "fragment", "tcp-header", "udp-header", "sctp-header",
 	"icmp-header", "icmp-cited", "mid-stream", "table-full", "ring-full", "no-hook",
+	"filter", "sampling",
 }
 
-// Reasons lists the reasons for which packets are not accounted.
-func Reasons() []string { return reasons[:] }
+// Reasons lists the reasons for which packets are lost.
+func Reasons() []string { return reasons[:weirLostLEFT_OUT_FILTER] }
 
 // Counters say what became of the packets at one hook.
 type Counters struct {
 	Seen      Count            `json:"seen"`
 	Accounted Count            `json:"accounted"`
 	Observed  Count            `json:"observed"`
-	Lost      map[string]Count `json:"lost,omitempty"` // by reason, those above zero
+	LeftOut   map[string]Count `json:"left_out,omitempty"` // by filter or sampling, those above zero
+	Lost      map[string]Count `json:"lost,omitempty"`     // by reason, those above zero
 }
 
 func (c *Counters) add(s *weirHookStats) {
@@ -45,12 +48,16 @@ func (c *Counters) add(s *weirHookStats) {
 		if l.Packets == 0 {
 			continue
 		}
-		if c.Lost == nil {
-			c.Lost = map[string]Count{}
+		to := &c.Lost
+		if i >= int(weirLostLEFT_OUT_FILTER) {
+			to = &c.LeftOut
 		}
-		sum := c.Lost[reasons[i]]
+		if *to == nil {
+			*to = map[string]Count{}
+		}
+		sum := (*to)[reasons[i]]
 		sum.Add(count(l))
-		c.Lost[reasons[i]] = sum
+		(*to)[reasons[i]] = sum
 	}
 }
 

@@ -2,7 +2,7 @@
 /* From a packet to its connection: README sections 4 to 7. */
 #pragma once
 
-#include "parse.h"
+#include "sample.h"
 
 /* What became of a packet. Other values are enum lost. */
 #define ACCOUNTED (-1)
@@ -672,6 +672,8 @@ PART track(struct __sk_buff *skb)
 	if (!p)
 		return LOST_NO_HOOK;
 	interpret(p);
+	if (gates & GATE_SAMPLE && !in_sample(hash_of(p)))
+		return LEFT_OUT_SAMPLING;
 	if (p->family == 4)
 		key_of4(p, &p->key4);
 	else

@@ -11,7 +11,8 @@ import (
 func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	walked := map[string]int{}
 	for name, p := range map[string]*ebpf.Program{
-		"weir_packet": d.objs.WeirPacket, "weir_long_way": d.objs.WeirLongWay,
+		"weir_packet": d.objs.WeirPacket, "weir_parse": d.objs.WeirParse,
+		"weir_filter": d.objs.WeirFilter, "weir_track": d.objs.WeirTrack,
 		"weir_collect": d.objs.WeirCollect,
 	} {
 		info, err := p.Info()

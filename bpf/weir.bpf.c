@@ -3,6 +3,7 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* weir's programs: the packet path behind every hook, and garbage collection's side. */
 #include "collect.h"
+#include "filter.h"
 #include "fragment.h"
 #include "quick.h"
 #include "tunnel.h"
@@ -24,19 +25,25 @@ static __always_inline void prepare(struct __sk_buff *skb, struct packet *p, u32
 	p->l3 = h->flags & HOOK_L3;
 	p->left = skb->len;
 	p->tags = skb->vlan_present;
-	p->gso = skb->gso_segs > 1;
+	p->gso = skb->gso_size > 0;
+}
+
+/* How many packets a GSO packet stands for. */
+static __always_inline u32 segments(struct __sk_buff *skb, u32 headers)
+{
+	u32 size = skb->gso_size;
+
+	if (skb->gso_segs)
+		return skb->gso_segs;
+	return size && skb->len > headers ? (skb->len - headers + size - 1) / size : 1;
 }
 
 static __always_inline void measure(struct __sk_buff *skb, struct packet *p)
 {
 	u32 tagged = skb->vlan_present * 4;
 
-	p->packets = 1;
-	p->bytes = skb->len + tagged;
-	if (!p->gso)
-		return;
-	p->packets = skb->gso_segs;
-	p->bytes += (u64)(p->packets - 1) * (p->headers + tagged);
+	p->packets = p->gso ? segments(skb, p->headers) : 1;
+	p->bytes = skb->len + tagged + (u64)(p->packets - 1) * (p->headers + tagged);
 }
 
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p, u32 number,
@@ -84,7 +91,7 @@ static __always_inline void tally(u32 hook, struct packet *p, int result)
 		count(&s->lost[result], p);
 }
 
-/* The packet path: the short way, or else the program that knows everything. */
+/* The packet path: the short way, or else the long one. */
 SEC("tc")
 int weir_packet(struct __sk_buff *skb)
 {
@@ -96,14 +103,15 @@ int weir_packet(struct __sk_buff *skb)
 	if (h && h->flags & HOOK_ON)
 		result = quick(skb, &p, number, h);
 	if (result == LONG_WAY)
-		bpf_tail_call_static(skb, &jump, PROGRAM_LONG_WAY);
+		bpf_tail_call_static(skb, &jump, PROGRAM_PARSE);
 	else
 		tally(number, &p, result);
 	return NEXT_PROGRAM;
 }
 
+/* The long way has three programs; the packet at hand stays in scratch between them. */
 SEC("tc")
-int weir_long_way(struct __sk_buff *skb)
+int weir_parse(struct __sk_buff *skb)
 {
 	u32 number = skb->cb[4];
 	struct hook *h = bpf_map_lookup_elem(&hooks, &number);
@@ -114,14 +122,41 @@ int weir_long_way(struct __sk_buff *skb)
 		return NEXT_PROGRAM;
 	if (h && h->flags & HOOK_ON) {
 		result = classify(skb, p, number, h);
-		if (result == PARSED)
-			result = track(skb);
 	} else {
 		number = 0;
 		p->packets = 1;
 		p->bytes = skb->len;
 	}
-	tally(number, p, result);
+	if (result != PARSED)
+		tally(number, p, result);
+	else if (gates & GATE_FILTER)
+		bpf_tail_call_static(skb, &jump, PROGRAM_FILTER);
+	else
+		bpf_tail_call_static(skb, &jump, PROGRAM_TRACK);
+	return NEXT_PROGRAM;
+}
+
+SEC("tc")
+int weir_filter(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_at_hand(skb);
+
+	if (!s)
+		return NEXT_PROGRAM;
+	if (rejected(skb, s))
+		tally(s->packet.hook, &s->packet, LEFT_OUT_FILTER);
+	else
+		bpf_tail_call_static(skb, &jump, PROGRAM_TRACK);
+	return NEXT_PROGRAM;
+}
+
+SEC("tc")
+int weir_track(struct __sk_buff *skb)
+{
+	struct packet *p = packet_at_hand(skb);
+
+	if (p)
+		tally(p->hook, p, track(skb));
 	return NEXT_PROGRAM;
 }
 

@@ -116,7 +116,7 @@ type weirHookStats struct {
 	Seen      weirCount
 	Accounted weirCount
 	Observed  weirCount
-	Lost      [18]weirCount
+	Lost      [20]weirCount
 }
 
 type weirKey4 struct {
@@ -172,19 +172,41 @@ const (
 	weirLostLOST_TABLE_FULL      weirLost = 15
 	weirLostLOST_RING_FULL       weirLost = 16
 	weirLostLOST_NO_HOOK         weirLost = 17
-	weirLostLOST_REASONS         weirLost = 18
+	weirLostLEFT_OUT_FILTER      weirLost = 18
+	weirLostLEFT_OUT_SAMPLING    weirLost = 19
+	weirLostLOST_REASONS         weirLost = 20
 )
 
 type weirProgram uint32
 
 const (
-	weirProgramPROGRAM_PACKET   weirProgram = 0
-	weirProgramPROGRAM_LONG_WAY weirProgram = 1
-	weirProgramPROGRAMS         weirProgram = 2
+	weirProgramPROGRAM_PACKET weirProgram = 0
+	weirProgramPROGRAM_PARSE  weirProgram = 1
+	weirProgramPROGRAM_FILTER weirProgram = 2
+	weirProgramPROGRAM_TRACK  weirProgram = 3
+	weirProgramPROGRAMS       weirProgram = 4
 )
+
+type weirRule struct {
+	_          structs.HostLayout
+	Addr       [2][2]uint64
+	Mask       [2][2]uint64
+	From       [2]uint16
+	To         [2]uint16
+	Family     uint8
+	Proto      uint8
+	Flags      uint8
+	FlagsMask  uint8
+	FlagsMatch uint8
+	IcmpType   uint8
+	IcmpCode   uint8
+	Pad        uint8
+}
 
 type weirScratch struct {
 	_      structs.HostLayout
+	Rule   uint32
+	_      [4]byte
 	Packet struct {
 		_          structs.HostLayout
 		Now        uint64
@@ -205,6 +227,7 @@ type weirScratch struct {
 		IcmpType   uint8
 		IcmpCode   uint8
 		Leg        uint8
+		IcmpHeader uint8
 		Icmp       uint8
 		HasStates  uint8
 		HasNumbers uint8
@@ -212,7 +235,6 @@ type weirScratch struct {
 		Gso        uint8
 		Cut        uint8
 		Fragment   uint8
-		_          [1]byte
 		Offset     uint32
 		Left       uint32
 		Length     uint32
@@ -244,6 +266,7 @@ type weirScratch struct {
 		IcmpType   uint8
 		IcmpCode   uint8
 		Leg        uint8
+		IcmpHeader uint8
 		Icmp       uint8
 		HasStates  uint8
 		HasNumbers uint8
@@ -251,7 +274,6 @@ type weirScratch struct {
 		Gso        uint8
 		Cut        uint8
 		Fragment   uint8
-		_          [1]byte
 		Offset     uint32
 		Left       uint32
 		Length     uint32
@@ -292,17 +314,23 @@ const (
 	weirMapFragments      = "fragments"
 	weirMapHooks          = "hooks"
 	weirMapJump           = "jump"
+	weirMapRules          = "rules"
 	weirMapScratch        = "scratch"
 	weirMapStats          = "stats"
 	weirMapWorks          = "works"
 	weirProgWeirCollect   = "weir_collect"
-	weirProgWeirLongWay   = "weir_long_way"
+	weirProgWeirFilter    = "weir_filter"
 	weirProgWeirPacket    = "weir_packet"
+	weirProgWeirParse     = "weir_parse"
+	weirProgWeirTrack     = "weir_track"
 	weirVarClockSource    = "clock_source"
+	weirVarFilterList     = "filter_list"
+	weirVarGates          = "gates"
 	weirVarLifetimeNs     = "lifetime_ns"
 	weirVarMidStream      = "mid_stream"
 	weirVarOverflowToRing = "overflow_to_ring"
 	weirVarPossibleCpus   = "possible_cpus"
+	weirVarSampleMax      = "sample_max"
 	weirVarTakeoverNs     = "takeover_ns"
 	weirVarTunnels        = "tunnels"
 	weirVarUnusedEvent    = "unused_event"
@@ -356,8 +384,10 @@ type weirSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirProgramSpecs struct {
 	WeirCollect *ebpf.ProgramSpec `ebpf:"weir_collect"`
-	WeirLongWay *ebpf.ProgramSpec `ebpf:"weir_long_way"`
+	WeirFilter  *ebpf.ProgramSpec `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.ProgramSpec `ebpf:"weir_packet"`
+	WeirParse   *ebpf.ProgramSpec `ebpf:"weir_parse"`
+	WeirTrack   *ebpf.ProgramSpec `ebpf:"weir_track"`
 }
 
 // weirMapSpecs contains maps before they are loaded into the kernel.
@@ -371,6 +401,7 @@ type weirMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Hooks     *ebpf.MapSpec `ebpf:"hooks"`
 	Jump      *ebpf.MapSpec `ebpf:"jump"`
+	Rules     *ebpf.MapSpec `ebpf:"rules"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Stats     *ebpf.MapSpec `ebpf:"stats"`
 	Works     *ebpf.MapSpec `ebpf:"works"`
@@ -381,10 +412,13 @@ type weirMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirVariableSpecs struct {
 	ClockSource    *ebpf.VariableSpec `ebpf:"clock_source"`
+	FilterList     *ebpf.VariableSpec `ebpf:"filter_list"`
+	Gates          *ebpf.VariableSpec `ebpf:"gates"`
 	LifetimeNs     *ebpf.VariableSpec `ebpf:"lifetime_ns"`
 	MidStream      *ebpf.VariableSpec `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.VariableSpec `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	SampleMax      *ebpf.VariableSpec `ebpf:"sample_max"`
 	TakeoverNs     *ebpf.VariableSpec `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.VariableSpec `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -422,6 +456,7 @@ type weirMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Hooks     *ebpf.Map `ebpf:"hooks"`
 	Jump      *ebpf.Map `ebpf:"jump"`
+	Rules     *ebpf.Map `ebpf:"rules"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Stats     *ebpf.Map `ebpf:"stats"`
 	Works     *ebpf.Map `ebpf:"works"`
@@ -436,6 +471,7 @@ func (m *weirMaps) Close() error {
 		m.Fragments,
 		m.Hooks,
 		m.Jump,
+		m.Rules,
 		m.Scratch,
 		m.Stats,
 		m.Works,
@@ -447,10 +483,13 @@ func (m *weirMaps) Close() error {
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirVariables struct {
 	ClockSource    *ebpf.Variable `ebpf:"clock_source"`
+	FilterList     *ebpf.Variable `ebpf:"filter_list"`
+	Gates          *ebpf.Variable `ebpf:"gates"`
 	LifetimeNs     *ebpf.Variable `ebpf:"lifetime_ns"`
 	MidStream      *ebpf.Variable `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.Variable `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.Variable `ebpf:"possible_cpus"`
+	SampleMax      *ebpf.Variable `ebpf:"sample_max"`
 	TakeoverNs     *ebpf.Variable `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.Variable `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.Variable `ebpf:"unused_event"`
@@ -466,15 +505,19 @@ type weirVariables struct {
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirPrograms struct {
 	WeirCollect *ebpf.Program `ebpf:"weir_collect"`
-	WeirLongWay *ebpf.Program `ebpf:"weir_long_way"`
+	WeirFilter  *ebpf.Program `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.Program `ebpf:"weir_packet"`
+	WeirParse   *ebpf.Program `ebpf:"weir_parse"`
+	WeirTrack   *ebpf.Program `ebpf:"weir_track"`
 }
 
 func (p *weirPrograms) Close() error {
 	return _WeirClose(
 		p.WeirCollect,
-		p.WeirLongWay,
+		p.WeirFilter,
 		p.WeirPacket,
+		p.WeirParse,
+		p.WeirTrack,
 	)
 }
 

@@ -43,7 +43,6 @@ func (p *packet) icmp(b []byte) Reason {
 	if len(b) < 8 {
 		return ReasonICMPHeader
 	}
-	p.headers += 8
 	if class, _ := classify(p.protocol, b[0]); class == icmpError {
 		return p.icmpErr(b)
 	}
@@ -94,6 +93,8 @@ func readCited(b []byte, v4 bool) (*packet, bool) {
 		return nil, false
 	}
 	switch {
+	case c.protocol == 0:
+		return nil, false // reserved: in keys it stands for no error
 	case c.isICMP():
 		return c, c.icmpTuple(b)
 	case !c.hasPorts():

@@ -180,10 +180,10 @@ func (p *packet) ipv6(b []byte, gso bool) ([]byte, Reason) {
 	}
 	p.headers += 40
 	size, reason := p.extensions(b[40:])
+	p.headers += size
 	if reason != "" {
 		return nil, reason
 	}
-	p.headers += size
 	return b[40+size:], ""
 }
 
@@ -199,18 +199,18 @@ func (p *packet) ipv6Header(b []byte) bool {
 }
 
 // extensions passes over IPv6 extension headers, p.protocol being the type of the first one, and
-// returns their length. p.protocol is then what follows them. In a later fragment nothing is
+// returns their length as far as they could be read. p.protocol is then what follows them. In a later fragment nothing is
 // read behind its fragment header.
 func (p *packet) extensions(b []byte) (int, Reason) {
 	at := 0
 	for n := 0; extension(p.protocol) && !p.frag.later; n++ {
 		if n == maxExtensions {
-			return 0, ReasonIPv6Extension
+			return at, ReasonIPv6Extension
 		}
 		rest := b[at:]
 		size, ok := extensionSize(p.protocol, rest)
 		if !ok {
-			return 0, ReasonIPv6Extension
+			return at, ReasonIPv6Extension
 		}
 		if p.protocol == protoFragment {
 			place := binary.BigEndian.Uint16(rest[2:])

@@ -18,14 +18,15 @@ func (c *connection) first(d int, p *packet) {
 		}
 		return
 	}
+	if p.has(tcpRST) {
+		c.state, c.initiator = conntrack.StateReset, unknown
+		return
+	}
 	l := &c.legs[d]
 	l.rememberSYN(p)
 	l.number(p)
 	l.fin = p.has(tcpFIN)
 	switch {
-	case p.has(tcpRST):
-		c.state, c.initiator = conntrack.StateReset, unknown
-		return
 	case p.has(tcpSYN) && !p.has(tcpACK):
 		c.state = conntrack.StateSynSent
 		return

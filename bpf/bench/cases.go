@@ -1,0 +1,46 @@
+package bench
+
+import "fmt"
+
+// freshFlows is how many connections one round opens, at most.
+const freshFlows = 16384
+
+// notYet is why a feature that is planned is not measured.
+const notYet = "not in the datapath yet"
+
+// packetCases are all kinds of packets, in the order of the table.
+func (b *bench) packetCases() []packetCase {
+	all := []packetCase{
+		{name: "tcp4/hot", what: "TCP over IPv4, one established flow", packet: tcp4(ack), flows: 1},
+		{name: "tcp6/hot", what: "TCP over IPv6, one established flow", packet: tcp6(ack), flows: 1},
+		{name: "udp4/hot", what: "UDP over IPv4, one flow", packet: udp4(), flows: 1},
+	}
+	for _, n := range b.opts.Flows {
+		all = append(all, packetCase{name: fmt.Sprintf("tcp4/%d", n), packet: tcp4(ack), flows: n,
+			what: fmt.Sprintf("TCP over IPv4, %d established flows in turn", n)})
+	}
+	for _, n := range b.opts.Flows {
+		all = append(all, packetCase{name: fmt.Sprintf("tcp6/%d", n), packet: tcp6(ack), flows: n,
+			what: fmt.Sprintf("TCP over IPv6, %d established flows in turn", n)})
+	}
+	return append(all, b.otherCases()...)
+}
+
+func (b *bench) otherCases() []packetCase {
+	fresh, full := min(freshFlows, b.opts.Table), 2*b.opts.Table
+	return []packetCase{
+		{name: "tcp4/new", what: "TCP over IPv4, each packet opens a flow (SYN)", packet: tcp4(syn),
+			flows: fresh, fresh: true},
+		{name: "tcp6/new", what: "TCP over IPv6, each packet opens a flow (SYN)", packet: tcp6(syn),
+			flows: fresh, fresh: true},
+		{name: "tcp4/2cpu-one", what: "2 CPUs on one flow, each", packet: tcp4(ack), flows: 1, cpus: 2},
+		{name: "tcp4/2cpu-two", what: "2 CPUs on a flow each, each", packet: tcp4(ack), flows: 1,
+			cpus: 2, distinct: true},
+		{name: "tcp4/full", what: "twice the table's flows in turn, half of them find no room: rejected",
+			packet: tcp4(ack), flows: full},
+		{name: "tcp4/full-overflow", what: "the same, each packet without room is an event",
+			packet: tcp4(ack), flows: full, overflow: true},
+		{name: "sampled-out", what: "a packet that sampling leaves out", missing: notYet},
+		{name: "features", what: "each feature on", missing: notYet},
+	}
+}

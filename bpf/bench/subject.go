@@ -1,0 +1,135 @@
+package bench
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
+
+	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf"
+)
+
+// subject is a program that packets are sent through.
+type subject struct {
+	program *ebpf.Program
+	kind    ebpf.AttachType
+	tables  []*ebpf.Map  // hash maps, which fill with flows
+	drain   func() error // reads what was handed to user space; may be nil
+	close   func() error
+}
+
+// loadEmpty loads a program that lets every packet pass. What it costs is the test run's.
+func loadEmpty() (*subject, error) {
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "bench_empty", Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Instructions: asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load the empty program: %w", err)
+	}
+	return &subject{program: p, close: p.Close}, nil
+}
+
+// overflowRing is the size of the ring buffer in bytes where one round's events have to fit in.
+const overflowRing = 64 << 20
+
+// loadOurs loads the datapath as the agent does by default, and the stub of one hook.
+func loadOurs(table int, overflow bool) (*subject, error) {
+	c := agent.DefaultConfig()
+	opts, err := c.DatapathOptions()
+	if err != nil {
+		return nil, err
+	}
+	opts.Table, opts.Overflow = table, overflow
+	if overflow {
+		opts.Ring = overflowRing
+	}
+	d, err := bpf.Load(opts)
+	if err != nil {
+		return nil, err
+	}
+	stub, err := d.Stub(bpf.Hook{Interface: 1})
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
+	v4, v6 := d.Tables()
+	drain := func() error {
+		err := d.Events(func(*bpf.Event) error { return nil })
+		d.ReleaseEvents()
+		return err
+	}
+	return &subject{program: stub, tables: []*ebpf.Map{v4, v6}, drain: drain, close: d.Close}, nil
+}
+
+// empty deletes all flows.
+func (s *subject) empty() error {
+	for _, m := range s.tables {
+		// All keys come first: deleting while walking restarts the walk at every step.
+		all, err := keys(m)
+		if err != nil {
+			return err
+		}
+		for _, k := range all {
+			if err := m.Delete(k); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+				return fmt.Errorf("empty %v: %w", m, err)
+			}
+		}
+	}
+	return nil
+}
+
+func keys(m *ebpf.Map) ([][]byte, error) {
+	var all [][]byte
+	var key any // nil asks for the first one
+	for {
+		next, err := m.NextKeyBytes(key)
+		if err != nil {
+			return nil, fmt.Errorf("walk %v: %w", m, err)
+		}
+		if next == nil {
+			return all, nil
+		}
+		all = append(all, next)
+		key = next
+	}
+}
+
+// held is how many entries the fullest table holds.
+func (s *subject) held() (int, error) {
+	most := 0
+	for _, m := range s.tables {
+		all, err := keys(m)
+		if err != nil {
+			return 0, err
+		}
+		most = max(most, len(all))
+	}
+	return most, nil
+}
+
+// memory is what the kernel has allocated for the tables that hold flows, and how many entries
+// the fullest of them holds.
+func (s *subject) memory() (bytes uint64, entries int, err error) {
+	for _, m := range s.tables {
+		all, err := keys(m)
+		if err != nil {
+			return 0, 0, err
+		}
+		if len(all) == 0 {
+			continue
+		}
+		info, err := m.Info()
+		if err != nil {
+			return 0, 0, fmt.Errorf("ask about %v: %w", m, err)
+		}
+		lock, ok := info.Memlock()
+		if !ok {
+			return 0, 0, errors.New("the kernel does not tell a map's memory")
+		}
+		bytes += lock
+		entries = max(entries, len(all))
+	}
+	return bytes, entries, nil
+}
