@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -45,6 +46,7 @@ type Agent struct {
 	mu      sync.Mutex // guards all below, and the datapath
 	hooks   map[uint16]flow.Hook
 	placed  []placed
+	left    []placed // of an earlier agent, taken off
 	sweeper *sweeper
 	now     int64 // the virtual clock
 	stopped bool
@@ -95,12 +97,34 @@ func (a *Agent) start() error {
 	if _, err := rand.Read(boot); err != nil {
 		return fmt.Errorf("draw the boot id: %w", err)
 	}
-	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot)}
+	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
+		sampling: a.cfg.Sample}
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
 	for _, n := range a.cfg.Interfaces {
 		if err := a.attach(n); err != nil {
 			return err
 		}
+	}
+	return a.dropLeftovers()
+}
+
+// dropLeftovers takes off what an earlier agent has left on interfaces that are not watched any
+// more. Their hooks stay in the books: what they have counted is still to be reported.
+func (a *Agent) dropLeftovers() error {
+	if !a.own { // hooks of a datapath that is lent are its owner's
+		return nil
+	}
+	for _, at := range a.dp.Leftovers() {
+		namespace, err := ifaces.ByInode(at.Namespace)
+		p := placed{namespace, at}
+		if err == nil || at.Mode == bpf.TCX {
+			err = a.takeOff(p)
+		}
+		if err != nil && !errors.Is(err, os.ErrNotExist) {
+			return fmt.Errorf("take an earlier agent's %s off: %w", a.hook(at.Number), err)
+		}
+		a.left = append(a.left, p)
+		a.log.Info("taken off", "hook", a.hook(at.Number).String(), "mode", at.Mode)
 	}
 	return nil
 }
@@ -252,7 +276,7 @@ func (a *Agent) Counters() (control.Counters, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := control.Counters{Reported: a.sweeper.rec.total}
-	for _, p := range a.placed {
+	for _, p := range slices.Concat(a.placed, a.left) {
 		c, err := a.dp.Counters(p.at.Number)
 		if err != nil {
 			return out, err
@@ -281,16 +305,20 @@ func (a *Agent) stop() error {
 func (a *Agent) detach() error {
 	var errs []error
 	for _, p := range a.placed {
-		err := ifaces.Do(p.namespace, func() error { return a.dp.Detach(p.at) })
-		if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it
-			err = nil
-			if p.at.Mode == bpf.TCX { // a link is let go from anywhere
-				err = a.dp.Detach(p.at)
-			}
-		}
-		errs = append(errs, err)
+		errs = append(errs, a.takeOff(p))
 	}
 	return errors.Join(errs...)
+}
+
+func (a *Agent) takeOff(p placed) error {
+	if p.at.Mode == bpf.TCX { // a link is let go from anywhere
+		return a.dp.Detach(p.at)
+	}
+	err := ifaces.Do(p.namespace, func() error { return a.dp.Detach(p.at) })
+	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it
+		return nil
+	}
+	return err
 }
 
 // abandon undoes a start that failed. What an earlier agent had pinned stays for the next one.

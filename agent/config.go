@@ -29,6 +29,11 @@ type Config struct {
 	// Tunnels are opened, so that what they carry is counted in its own connections: vxlan,
 	// geneve, gre, ipip.
 	Tunnels []string `yaml:"tunnels"`
+	// Filters say which packets are counted; all, when there are none.
+	Filters Filters `yaml:"filters,omitempty"`
+	// Sample counts 1 in so many connections, the same ones in both directions and on every
+	// node; 1 counts all. Records tell it as "sampling".
+	Sample uint32 `yaml:"sample"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
 	// Active is how often a connection that goes on is reported.
@@ -82,6 +87,7 @@ func DefaultConfig() Config {
 		Table:     Table{Size: 65536, Full: "overflow"},
 		Takeover:  time.Second,
 		MidStream: true,
+		Sample:    1,
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
 		Output:    "-",
@@ -151,6 +157,9 @@ func (c *Config) Check() error {
 		return fmt.Errorf("interval: %v, active: %v, takeover: %v; want interval >= %v, "+
 			"active >= interval, takeover > 0", c.Interval, c.Active, c.Takeover, minEvery)
 	}
+	if c.Sample == 0 {
+		return fmt.Errorf("sample: 0 would count nothing; want 1 for all connections, N for 1 in N")
+	}
 	if c.Clock.Start < 1 {
 		return fmt.Errorf("clock.start: %d; want at least 1", c.Clock.Start)
 	}
@@ -193,8 +202,12 @@ func (c *Config) settings() (bpf.Settings, error) {
 	if err != nil {
 		return bpf.Settings{}, fmt.Errorf("tunnels: %w", err)
 	}
+	filter, err := c.Filters.Compile()
+	if err != nil {
+		return bpf.Settings{}, fmt.Errorf("filters.%w", err)
+	}
 	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full == "overflow",
-		MidStream: c.MidStream, Tunnels: tunnels}, nil
+		MidStream: c.MidStream, Tunnels: tunnels, Sample: c.Sample, Filter: filter}, nil
 }
 
 // DatapathOptions is what a datapath for this configuration is loaded with.

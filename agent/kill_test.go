@@ -232,3 +232,33 @@ func TestStopUnderLoad(t *testing.T) {
 		}
 	})
 }
+
+// TestAdoptTakesOffWhatIsNotWatched lets an agent watch one of two interfaces that the one before it
+// has watched.
+func TestAdoptTakesOffWhatIsNotWatched(t *testing.T) {
+	modes(t, func(t *testing.T, mode string) {
+		p := newPair(t)
+		cfg := p.pinned(t)
+		near := Interface{Name: nearName, Namespace: p.near, Hook: mode}
+		cfg.Interfaces[0].Hook = mode
+		cfg.Interfaces = append(cfg.Interfaces, near)
+		agent := startProcess(t, cfg)
+		require.Equal(t, ours(mode), attachedTo(t, p.near, nearName))
+		p.send(t, p.udp(t, 1000, 53, 0))
+		agent.kill(t)
+
+		cfg.Interfaces = cfg.Interfaces[:1]
+		agent = startProcess(t, cfg)
+		require.Empty(t, attachedTo(t, p.near, nearName))
+		require.Equal(t, ours(mode), p.attached(t))
+		c, err := control.Dial(cfg.Control).Counters(t.Context())
+		require.NoError(t, err)
+		require.Len(t, c.Hooks, 4, "what was taken off stays in the books")
+		var accounted bpf.Count
+		for _, h := range c.Hooks {
+			accounted.Add(h.Accounted)
+		}
+		agent.end(t)
+		require.Equal(t, accounted, delivered(t, cfg.Output))
+	})
+}

@@ -49,12 +49,14 @@ func (p *pair) watching(t testing.TB) Config {
 	return cfg
 }
 
-// attached lists the programs on the far end: "tcx ingress name", "tc egress name".
-func (p *pair) attached(t testing.TB) []string {
+// attached lists the programs on the far end, attachedTo those on any: "tcx ingress name", "tc egress name".
+func (p *pair) attached(t testing.TB) []string { return attachedTo(t, p.far, farName) }
+
+func attachedTo(t testing.TB, namespace, name string) []string {
 	t.Helper()
 	all := []string{}
-	inside(t, p.far, func() error {
-		l, err := netlink.LinkByName(farName)
+	inside(t, namespace, func() error {
+		l, err := netlink.LinkByName(name)
 		if err != nil {
 			return err
 		}

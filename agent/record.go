@@ -11,8 +11,10 @@ type recorder struct {
 	sink  Sink
 	hooks func(uint16) flow.Hook
 	boot  string
-	next  uint64
-	total bpf.Count // of all records
+	// sampling is the factor that records tell: 1 in so many connections is counted.
+	sampling uint32
+	next     uint64
+	total    bpf.Count // of all records
 }
 
 // Sink takes flow records. Flush returns when they are safe.
@@ -54,7 +56,16 @@ func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.
 		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
 		State: conntrack.State(e.State).String(), Reason: why,
 		ICMPError: conntrack.ErrorText(e), Seen: conntrack.Seen(l, r.hooks),
+		Sampling: factor(r.sampling),
 	})
+}
+
+// factor is how records tell a sample: not at all when every connection is counted.
+func factor(sample uint32) uint32 {
+	if sample == 1 {
+		return 0
+	}
+	return sample
 }
 
 func role(e *bpf.Entry, leg int) flow.Role {

@@ -48,13 +48,14 @@ type Options struct {
 
 // Datapath is the loaded datapath. Its methods may not be called concurrently.
 type Datapath struct {
-	opts   Options
-	objs   weirObjects
-	stubs  map[uint16]*ebpf.Program
-	hooks  map[uint16]weirHook // numbers in use
-	events *ring
-	rules  int // where the filter's list begins
-	works  *ebpf.Memory
+	opts    Options
+	objs    weirObjects
+	stubs   map[uint16]*ebpf.Program
+	hooks   map[uint16]weirHook // numbers in use
+	claimed map[uint16]bool     // those of them that this agent has attached
+	events  *ring
+	rules   int // where the filter's list begins
+	works   *ebpf.Memory
 	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
 	Adopted bool
 	Probes  Probes
@@ -83,7 +84,7 @@ func Load(opts Options) (*Datapath, error) {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
 	d := &Datapath{opts: opts, stubs: map[uint16]*ebpf.Program{},
-		hooks: map[uint16]weirHook{}, Probes: probe()}
+		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{}, Probes: probe()}
 	spec, err := d.spec()
 	if err != nil {
 		return nil, err

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 )
 
 // The flags of struct hook (enum hook_flags).
@@ -49,6 +50,7 @@ func (d *Datapath) assign(h Hook) (number uint16, known bool, err error) {
 		return 0, false, fmt.Errorf("write hook %d: %w", number, err)
 	}
 	d.hooks[number] = want
+	d.claimed[number] = true
 	return number, known, nil
 }
 
@@ -58,7 +60,28 @@ func (d *Datapath) release(number uint16) error {
 		return fmt.Errorf("release hook %d: %w", number, err)
 	}
 	delete(d.hooks, number)
+	delete(d.claimed, number)
 	return d.clearCounters(number)
+}
+
+// Leftovers lists the attachments of an earlier agent that no Attach has taken over, for Detach.
+// Their counters go on being read by number: packets that they saw are still to be reported.
+func (d *Datapath) Leftovers() []*Attachment {
+	var all []*Attachment
+	for number, h := range d.hooks {
+		if d.claimed[number] {
+			continue
+		}
+		a := &Attachment{Number: number, Mode: TC, Hook: Hook{Interface: int(h.Ifindex),
+			Egress: h.Egress != 0, Namespace: h.Netns, Zone: h.Zone, L3: h.Flags&hookL3 != 0}}
+		if pin := d.linkPin(number); pin != "" {
+			if l, err := link.LoadPinnedLink(pin, nil); err == nil {
+				a.Mode, a.link = TCX, l
+			}
+		}
+		all = append(all, a)
+	}
+	return all
 }
 
 // adoptHooks reads the hooks that an earlier agent has left in the pinned map.

@@ -180,4 +180,6 @@ type Record struct {
 	ICMPError string `json:"icmp_error,omitempty"`
 	// Seen lists where packets of this direction were seen; the first one owns the count.
 	Seen []Hook `json:"seen"`
+	// Sampling is N when 1 in N connections is counted, all packets of it; 0 when all are.
+	Sampling uint32 `json:"sampling,omitempty"`
 }

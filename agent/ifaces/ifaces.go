@@ -2,6 +2,7 @@
 package ifaces
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -43,20 +44,56 @@ func Do(namespace string, fn func() error) error {
 	}
 	done := make(chan error, 1)
 	go func() {
+		err := errors.New("the call has ended its goroutine") // unless it returns
+		defer func() { done <- err }()
 		runtime.LockOSThread()
-		back, err := enter(Path(namespace))
-		if err != nil {
+		back, failed := enter(Path(namespace))
+		if failed != nil {
 			runtime.UnlockOSThread() // still where it was
-			done <- fmt.Errorf("enter network namespace %s: %w", namespace, err)
+			err = fmt.Errorf("enter network namespace %s: %w", namespace, failed)
 			return
 		}
 		err = fn()
 		if back() == nil {
 			runtime.UnlockOSThread()
 		}
-		done <- err
 	}()
 	return <-done
+}
+
+// ByInode finds a file of the network namespace with an inode: where it is mounted, or of one of
+// its processes. The error is os.ErrNotExist when there is neither.
+func ByInode(inode uint64) (string, error) {
+	if path, err := mountOf(inode); path != "" || err != nil {
+		return path, err
+	}
+	files, err := filepath.Glob("/proc/[0-9]*/ns/net")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		var st syscall.Stat_t
+		if syscall.Stat(file, &st) == nil && st.Ino == inode {
+			return file, nil
+		}
+	}
+	return "", fmt.Errorf("network namespace with inode %d: %w", inode, os.ErrNotExist)
+}
+
+// mountOf finds where a network namespace is mounted, or "". Its root is "net:[inode]" in the
+// list of mounts (proc_pid_mountinfo(5)).
+func mountOf(inode uint64) (string, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return "", fmt.Errorf("list the mounts: %w", err)
+	}
+	root := fmt.Sprintf("net:[%d]", inode)
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 4 && f[3] == root {
+			return f[4], nil
+		}
+	}
+	return "", nil
 }
 
 // enter moves the calling thread and returns how to move it back.

@@ -134,3 +134,26 @@ func TestFind(t *testing.T) {
 		require.True(t, tun.L3, "a tun device has no link header")
 	}
 }
+
+func TestByInode(t *testing.T) {
+	path := namespace(t)
+	var st unix.Stat_t
+	require.NoError(t, unix.Stat(path, &st))
+	got, err := ByInode(st.Ino)
+	require.NoError(t, err)
+	require.Equal(t, path, got)
+
+	require.NoError(t, unix.Stat("/proc/self/ns/net", &st))
+	got, err = ByInode(st.Ino)
+	require.NoError(t, err)
+	own := st.Ino
+	require.NoError(t, unix.Stat(got, &st))
+	require.Equal(t, own, st.Ino)
+
+	_, err = ByInode(1)
+	require.ErrorIs(t, err, os.ErrNotExist)
+}
+
+func TestDoSurvivesGoexit(t *testing.T) {
+	require.Error(t, Do(namespace(t), func() error { runtime.Goexit(); return nil }))
+}
