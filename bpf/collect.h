@@ -8,12 +8,15 @@
 
 static __always_inline int acknowledge(struct conn *c, struct conn *mark)
 {
-	if (c->life != LIFE_LIVE && c->life != LIFE_RETIRED)
+	if (c->life == LIFE_DEAD || c->life == LIFE_BORN)
 		return WORK_GONE;
 	c->reported[0] = mark->reported[0];
 	c->reported[1] = mark->reported[1];
 	c->reported_at = mark->reported_at;
-	return WORK_DONE;
+	/* The record that is being handed over was measured from the mark before; should it
+	 * find no room, the entry stays with this one.
+	 */
+	return c->life == LIFE_ENDING ? WORK_GONE : WORK_DONE;
 }
 
 static __always_inline int retire(struct conn *c, struct work *w, u64 now)

@@ -32,6 +32,7 @@ enum conn_life {
 	LIFE_RETIRED, /* step 1 done: no new packet counts here */
 	LIFE_DEAD,    /* step 4: about to be deleted */
 	LIFE_ENDING,  /* a packet is handing its last record over, to replace it */
+	LIFE_BORN,    /* is being written to the table */
 };
 
 /* What a leg has shown and is, struct leg.seen. SEEN_FIN and SEEN_ACK are FLAG_FIN and FLAG_ACK
@@ -117,9 +118,8 @@ struct conn {
 	CONN_FIELDS
 };
 
-/* Each entry repeats its key: a CPU can hold an entry that was deleted and given away. The key
- * stands first, because the kernel writes a new entry from its beginning: whoever sees that
- * its `life` is live sees its key. Both end as struct conn does, and are used through it.
+/* Each entry repeats its key: a CPU can hold an entry that was deleted and given away. Both end
+ * as struct conn does, and are used through it.
  */
 struct conn4 {
 	struct key4 key;

@@ -1,7 +1,6 @@
 package bpf
 
 import (
-	"encoding/binary"
 	"net"
 	"os"
 	"testing"
@@ -352,13 +351,4 @@ func TestReset(t *testing.T) {
 	c, err := d.Counters(1)
 	require.NoError(t, err)
 	require.Zero(t, c.Seen)
-}
-
-func FuzzEvent(f *testing.F) {
-	f.Add(make([]byte, 300))
-	f.Add(binary.LittleEndian.AppendUint16(nil, 0x0401))
-	f.Fuzz(func(_ *testing.T, raw []byte) {
-		var e Event
-		_ = e.decode(raw)
-	})
 }

@@ -321,9 +321,9 @@ static __always_inline long hand_over(struct packet *p, struct event *e, u8 kind
 	return bpf_ringbuf_output(&events, e, sizeof(*e), 0);
 }
 
-/* An entry that was found can have been deleted and given to another tuple meanwhile. The
- * key is read after `life`: a live entry with this key stays so until this CPU leaves.
- * Family is a constant at each call, so that the verifier sees one kind of entry.
+/* An entry that was found can have been deleted and given to another tuple meanwhile. Outside
+ * the lock its `life` is read before its key: a live entry with this key stays so until this
+ * CPU leaves. Family is a constant at each call, so that the verifier sees one kind of entry.
  */
 static __always_inline int same4(struct key4 *a, struct key4 *b)
 {
@@ -358,6 +358,8 @@ static __always_inline int take_end(struct conn *c, struct scratch *s, int famil
 
 	bpf_spin_lock(&c->lock);
 	if (!same_key(c, p, family))
+		result = AGAIN;
+	else if (c->life == LIFE_BORN)
 		result = AGAIN;
 	else if (c->life == LIFE_DEAD || c->life == LIFE_ENDING)
 		result = NO_PLACE;
@@ -483,11 +485,11 @@ PART no_place(struct __sk_buff *skb)
 #define E2BIG  7
 #define EEXIST 17
 
-/* What an insertion's error means for the packet. */
-static __always_inline int after_insert(long err)
+/* What an insertion's error means for the packet. Before 6.4 the map's function returns an int,
+ * whose upper half is not what a long says.
+ */
+static __always_inline int after_insert(int err)
 {
-	if (!err)
-		return ACCOUNTED;
 	if (err == -EEXIST)
 		return AGAIN;
 	if (err == -E2BIG && !overflow_to_ring)
@@ -495,26 +497,53 @@ static __always_inline int after_insert(long err)
 	return NO_PLACE;
 }
 
+/* An entry comes to life once it is written: the kernel writes it without its lock, while
+ * another CPU may still hold it for the connection that had it before.
+ */
+static __always_inline void publish(struct conn *c)
+{
+	bpf_spin_lock(&c->lock);
+	if (c->life == LIFE_BORN)
+		c->life = LIFE_LIVE;
+	bpf_spin_unlock(&c->lock);
+}
+
 static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
 {
 	struct key4 *k = (struct key4 *)s->fresh - 1;
+	struct conn4 *c;
+	int err;
 
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
-	first_packet(skb, s);
+	first_packet(skb, s)->life = LIFE_BORN;
 	*k = s->packet.key4;
-	return after_insert(bpf_map_update_elem(&conns4, &s->packet.key4, k, BPF_NOEXIST));
+	err = bpf_map_update_elem(&conns4, &s->packet.key4, k, BPF_NOEXIST);
+	if (err)
+		return after_insert(err);
+	c = bpf_map_lookup_elem(&conns4, &s->packet.key4);
+	if (c)
+		publish((struct conn *)(&c->key + 1));
+	return ACCOUNTED;
 }
 
 static __always_inline int open6(struct __sk_buff *skb, struct scratch *s)
 {
 	struct key6 *k = (struct key6 *)s->fresh - 1;
+	struct conn6 *c;
+	int err;
 
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
-	first_packet(skb, s);
+	first_packet(skb, s)->life = LIFE_BORN;
 	*k = s->packet.key6;
-	return after_insert(bpf_map_update_elem(&conns6, &s->packet.key6, k, BPF_NOEXIST));
+	err = bpf_map_update_elem(&conns6, &s->packet.key6, k, BPF_NOEXIST);
+	if (err)
+		return after_insert(err);
+	c = bpf_map_lookup_elem(&conns6, &s->packet.key6);
+	if (c)
+		publish((struct conn *)(&c->key + 1));
+	return ACCOUNTED;
 }
 
 /* Leg 1 goes from the upper endpoint to the lower. */

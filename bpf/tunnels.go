@@ -9,6 +9,9 @@ import (
 // Tunnels is a set of kinds of tunnels (enum tunnel in maps.h; README section 3).
 type Tunnels uint8
 
+// AllTunnels is the set of all kinds.
+const AllTunnels Tunnels = 0xf
+
 // tunnels are the names of the bits of Tunnels, lowest first.
 var tunnels = []string{"vxlan", "geneve", "gre", "ipip"}
 

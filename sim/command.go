@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/sim/differ"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/spec"
@@ -38,7 +39,8 @@ func Command(report ReportFunc) *cobra.Command {
 		Use: "sim", Short: "run scenarios on this machine's kernel", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(runCommand(report), listCommand(), lintCommand(), schemaCommand())
+	c.AddCommand(runCommand(report), listCommand(), lintCommand(), schemaCommand(),
+		differ.VectorsCommand(), differ.FuzzCommand())
 	return c
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/sim/differ"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/suite"
@@ -74,10 +75,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(fmt.Errorf("read --run: %w", err))
 	}
-	jobs, err := suite.Find(args, match)
-	if err == nil {
-		err = suite.Check(jobs)
-	}
+	jobs, err := findJobs(args, match)
 	if err == nil && f.update && os.Getenv("CI") != "" {
 		err = errors.New("--update: refused where CI is set; goldens are written by people")
 	}
@@ -101,6 +99,23 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 		return broken(err)
 	}
 	return f.show(cmd, r)
+}
+
+// findJobs finds the scenarios that were asked for, and what runs beside them when that is the whole
+// suite: packet vectors, and a while of fuzzing.
+func findJobs(args []string, match *regexp.Regexp) ([]runner.Job, error) {
+	var beside []runner.Job
+	if suite.Whole(args) {
+		beside = differ.Jobs(match)
+	}
+	jobs, err := suite.Find(args, match)
+	if errors.Is(err, suite.ErrNoMatch) && len(beside) > 0 {
+		err = nil
+	}
+	if err == nil {
+		err = suite.Check(jobs)
+	}
+	return append(jobs, beside...), err
 }
 
 // judge fetches the kernels and runs the scenarios.

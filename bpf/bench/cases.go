@@ -1,12 +1,14 @@
 package bench
 
-import "fmt"
+import (
+	"fmt"
+	"math"
+
+	"github.com/weirnet/weir/bpf"
+)
 
 // freshFlows is how many connections one round opens, at most.
 const freshFlows = 16384
-
-// notYet is why a feature that is planned is not measured.
-const notYet = "not in the datapath yet"
 
 // packetCases are all kinds of packets, in the order of the table.
 func (b *bench) packetCases() []packetCase {
@@ -39,8 +41,30 @@ func (b *bench) otherCases() []packetCase {
 		{name: "tcp4/full", what: "twice the table's flows in turn, half of them find no room: rejected",
 			packet: tcp4(ack), flows: full},
 		{name: "tcp4/full-overflow", what: "the same, each packet without room is an event",
-			packet: tcp4(ack), flows: full, overflow: true},
-		{name: "sampled-out", what: "a packet that sampling leaves out", missing: notYet},
-		{name: "features", what: "each feature on", missing: notYet},
+			packet: tcp4(ack), flows: full, alter: overflow},
+		{name: "sampled-out", what: "a packet of a connection that is not in the sample",
+			packet: tcp4(ack), flows: 1, none: true, alter: sample(math.MaxUint32)},
+		{name: "feature/sampling", what: "TCP over IPv4, one established flow, which is in the sample",
+			packet: tcp4(ack), flows: 1, alter: sample(sampleWithFlow)},
+		{name: "feature/filter", what: "the same without sampling, with ten rules that do not match",
+			packet: tcp4(ack), flows: 1, alter: tenRules},
+		{name: "feature/tunnels", what: "the same without rules, with all kinds of tunnels opened",
+			packet: tcp4(ack), flows: 1, alter: func(o *bpf.Options) { o.Tunnels = bpf.AllTunnels }},
+	}
+}
+
+func overflow(o *bpf.Options) { o.Overflow, o.Ring = true, overflowRing }
+
+// sampleWithFlow is a factor with which the flow of tcp4 is in the sample.
+const sampleWithFlow = 2
+
+func sample(n uint32) func(*bpf.Options) {
+	return func(o *bpf.Options) { o.Sample = n }
+}
+
+func tenRules(o *bpf.Options) {
+	for port := range uint16(10) {
+		o.Filter.Rules = append(o.Filter.Rules, bpf.Rule{Reject: true, Protocol: 6 + 1,
+			DstPort: bpf.PortRange{From: 60000 + port, To: 60000 + port}})
 	}
 }

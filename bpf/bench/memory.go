@@ -14,7 +14,7 @@ func (b *bench) memory() ([]Figure, error) {
 	c := b.memoryCase()
 	f := Figure{Name: c.name, What: c.what, Unit: PerFlow}
 	var err error
-	f.Ours, err = b.perFlow(&c, func() (*subject, error) { return loadOurs(b.opts.Table, false) })
+	f.Ours, err = b.perFlow(&c, func() (*subject, error) { return loadOurs(b.opts.Table, nil) })
 	if err != nil {
 		return nil, err
 	}

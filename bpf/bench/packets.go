@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/weirnet/weir/bpf"
 )
 
 // packetCase is one kind of packet at one state of the table.
@@ -20,9 +22,11 @@ type packetCase struct {
 	// cpus is how many CPUs send at the same time; distinct gives each a flow of its own.
 	cpus     int
 	distinct bool
-	// overflow is the policy when the table is full; it has no counterpart in other agents.
-	overflow bool
-	missing  string // why there is nothing to measure
+	// alter changes how our datapath is loaded, to something that has no counterpart in other
+	// agents. nil: nothing.
+	alter func(*bpf.Options)
+	// none tells that no packet reaches the table.
+	none bool
 }
 
 // lane is a subject in a case.
@@ -42,7 +46,7 @@ func (l *lane) close() error {
 }
 
 func (b *bench) packets(ctx context.Context, c *packetCase) (f Figure, err error) {
-	f = Figure{Name: c.name, What: c.what, Unit: PerPacket, Missing: c.missing}
+	f = Figure{Name: c.name, What: c.what, Unit: PerPacket}
 	if c.cpus > len(b.workers) {
 		f.Missing = fmt.Sprintf("needs %d CPUs", c.cpus)
 	}
@@ -104,9 +108,9 @@ func (b *bench) rounds(c *packetCase) int {
 func (b *bench) lanes(c *packetCase) (lanes []*lane, err error) {
 	loads := []func() (*subject, error){
 		loadEmpty,
-		func() (*subject, error) { return loadOurs(b.opts.Table, c.overflow) },
+		func() (*subject, error) { return loadOurs(b.opts.Table, c.alter) },
 	}
-	if b.opts.Peer != nil && !c.overflow {
+	if b.opts.Peer != nil && c.alter == nil {
 		loads = append(loads, func() (*subject, error) { return loadPeer(b.opts.Peer, b.opts.Table) })
 	}
 	for _, load := range loads {
@@ -158,7 +162,7 @@ func (b *bench) round(l *lane) error {
 	} else if _, err := b.run(l, min(repeat, max(l.flows, 1000))); err != nil {
 		return err
 	}
-	if l.overflow && l.subject.drain != nil {
+	if l.subject.drain != nil {
 		if err := l.subject.drain(); err != nil {
 			return err
 		}
@@ -250,6 +254,9 @@ func (b *bench) expected(c *packetCase) int {
 	flows := c.flows
 	if c.distinct {
 		flows = c.cpus
+	}
+	if c.none {
+		flows = 0
 	}
 	return min(flows, b.opts.Table)
 }

@@ -35,16 +35,16 @@ func loadEmpty() (*subject, error) {
 // overflowRing is the size of the ring buffer in bytes where one round's events have to fit in.
 const overflowRing = 64 << 20
 
-// loadOurs loads the datapath as the agent does by default, and the stub of one hook.
-func loadOurs(table int, overflow bool) (*subject, error) {
+// loadOurs loads the datapath as the agent does by default, but that it rejects when the table is full, and the stub of one hook.
+func loadOurs(table int, alter func(*bpf.Options)) (*subject, error) {
 	c := agent.DefaultConfig()
 	opts, err := c.DatapathOptions()
 	if err != nil {
 		return nil, err
 	}
-	opts.Table, opts.Overflow = table, overflow
-	if overflow {
-		opts.Ring = overflowRing
+	opts.Table, opts.Overflow = table, false
+	if alter != nil {
+		alter(&opts)
 	}
 	d, err := bpf.Load(opts)
 	if err != nil {

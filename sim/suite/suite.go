@@ -21,6 +21,25 @@ const (
 	suffix          = ".yaml"
 )
 
+// ErrNoMatch is returned by Find when there are scenarios, but none whose name matches.
+var ErrNoMatch = errors.New("no scenario's name matches")
+
+// noMatch is an ErrNoMatch that says which scenarios there are.
+type noMatch string
+
+// Error implements error.
+func (e noMatch) Error() string { return string(e) }
+
+// Is makes it an ErrNoMatch.
+func (e noMatch) Is(target error) bool { return target == ErrNoMatch }
+
+// Whole tells whether paths name a whole suite: nothing, or a folder called "scenarios".
+func Whole(paths []string) bool {
+	return len(paths) == 0 || slices.ContainsFunc(paths, func(p string) bool {
+		return filepath.Base(p) == scenariosFolder
+	})
+}
+
 // Find returns the scenarios in the given files and folders (all of ./scenarios when there are
 // none) whose names match; nil matches all. A scenario's name is its path below the nearest
 // folder called "scenarios", without .yaml; its golden file has the same path below the folder
@@ -58,8 +77,8 @@ func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
 		}
 	}
 	if len(jobs) == 0 && match != nil {
-		return nil, fmt.Errorf("find scenarios: none of the %d in %s matches %q",
-			len(files), strings.Join(paths, " "), match)
+		return nil, noMatch(fmt.Sprintf("find scenarios: none of the %d in %s matches %q",
+			len(files), strings.Join(paths, " "), match))
 	}
 	if len(jobs) == 0 {
 		return nil, fmt.Errorf("find scenarios: no %s file in %s", suffix, strings.Join(paths, " "))

@@ -95,9 +95,19 @@ func TestFindsNothing(t *testing.T) {
 	require.EqualError(t, err, "find scenarios: no .yaml file in empty")
 	_, err = Find(nil, regexp.MustCompile("tpc"))
 	require.EqualError(t, err, `find scenarios: none of the 2 in scenarios matches "tpc"`)
+	require.ErrorIs(t, err, ErrNoMatch)
 	_, err = Find([]string{"gone"}, nil)
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, "gone")
+}
+
+func TestWhole(t *testing.T) {
+	for _, paths := range [][]string{nil, {"scenarios"}, {"./scenarios/"}, {"a.yaml", "/x/scenarios"}} {
+		require.True(t, Whole(paths), "%q", paths)
+	}
+	for _, paths := range [][]string{{"scenarios/tcp"}, {"scenarios/udp.yaml"}, {"."}} {
+		require.False(t, Whole(paths), "%q", paths)
+	}
 }
 
 func TestGoldenIsNoFile(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/sim/differ"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/vmtests/initramfs"
@@ -39,6 +40,7 @@ type worker struct {
 	to     *wire.Writer
 	kernel *kernelLog
 	runner Runner
+	differ *differ.Differ
 	orders wire.Orders
 
 	cancelled chan int // number of a scenario that the host gave up
@@ -51,7 +53,7 @@ func workerMain(opts Options) int {
 	// of scenarios.
 	debug.SetGCPercent(-1)
 	debug.SetMemoryLimit(memoryLimit)
-	w := &worker{opts: opts, cancelled: make(chan int, 1)}
+	w := &worker{opts: opts, differ: differ.New(), cancelled: make(chan int, 1)}
 	if err := w.work(); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "weir: guest:", err)
 		return 1
@@ -223,6 +225,9 @@ func (w *worker) guarded(ctx context.Context, job runner.Job) (s result.Scenario
 	}()
 	if w.orders.Faults && isFault(job.Name) {
 		return runFault(ctx, job.Name, w.kernel)
+	}
+	if differ.IsJob(job) {
+		return w.differ.Run(ctx, job)
 	}
 	return w.runner.Run(ctx, job)
 }

@@ -1,0 +1,144 @@
+// Package protocol checks the model of the datapath's protocol, protocol.pml, with spin. See
+// README.md.
+package protocol
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+)
+
+// sound are the configurations in which the protocol must hold, in every interleaving.
+var sound = map[string]string{
+	"two CPUs":              "",
+	"two sweeps":            "FEWER=1 SWEEPS=2",
+	"larger ring":           "FEWER=1 RING=2",
+	"element given away":    "FEWER=1 TUPLES=2",
+	"two elements":          "PACKETS=1 TUPLES=2 ELEMENTS=2",
+	"kill":                  "FEWER=1 KILL",
+	"kill after three":      "CPUS=1 PACKETS=3 KILL",
+	"kill, two tuples":      "PACKETS=1 TUPLES=2 KILL",
+	"kill, element for two": "CPUS=1 TUPLES=2 KILL",
+}
+
+// seeded are bugs and the smallest configuration that shows them.
+var seeded = map[string]string{
+	"BUG_ACK_ANY_FLOW":            "FEWER=1",
+	"BUG_DELETE_ANY_LIFE":         "FEWER=1",
+	"BUG_DELETE_WITHOUT_RETIRE":   "FEWER=1",
+	"BUG_ENDING_FORGOTTEN":        "FEWER=1",
+	"BUG_LATE_WITHOUT_GRACE":      "FEWER=1",
+	"BUG_LIFE_BEFORE_COUNTERS":    "FEWER=1",
+	"BUG_NO_ACK_WHILE_ENDING":     "FEWER=1",
+	"BUG_NO_GRACE":                "FEWER=1",
+	"BUG_NO_LATE":                 "FEWER=1",
+	"BUG_REPLACE_STORES_ZERO":     "FEWER=1",
+	"BUG_RING_FULL_IS_SILENT":     "FEWER=1",
+	"BUG_STOP_WITHOUT_GRACE":      "FEWER=1",
+	"BUG_WALK_SHOWS_ENDING":       "FEWER=1",
+	"BUG_WALK_WITHOUT_LOCK":       "FEWER=1",
+	"BUG_COUNT_BEFORE_KEY":        "FEWER=1 TUPLES=2",
+	"BUG_KEY_AFTER_LIFE":          "FEWER=1 TUPLES=2",
+	"BUG_REPLACE_READS_KEY_FIRST": "FEWER=1 TUPLES=2",
+	"BUG_UPDATE_READS_KEY_FIRST":  "FEWER=1 TUPLES=2",
+	"BUG_ACK_BEFORE_FLUSH":        "CPUS=1 PACKETS=3 KILL",
+	"BUG_DELETE_BEFORE_FLUSH":     "CPUS=1 PACKETS=3 KILL",
+	"BUG_RELEASE_BEFORE_FLUSH":    "CPUS=1 PACKETS=3 KILL",
+	"CLAIM_SAME_START":            "CPUS=1 PACKETS=3 KILL",
+}
+
+func TestProtocolHolds(t *testing.T) {
+	needSpin(t)
+	for name, defines := range sound {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			out := search(t, defines)
+			require.Contains(t, out, "errors: 0\n")
+			for _, incomplete := range []string{"Search not completed", "max search depth", "MEMLIM"} {
+				require.NotContains(t, out, incomplete)
+			}
+			t.Log(figures.FindAllString(out, -1), "for", defines)
+		})
+	}
+}
+
+func TestSeededBugsAreFound(t *testing.T) {
+	needSpin(t)
+	model, err := os.ReadFile("protocol.pml")
+	require.NoError(t, err)
+	for _, m := range conditional.FindAllSubmatch(model, -1) {
+		require.Contains(t, seeded, string(m[1]), "a bug that no run seeds")
+	}
+	for bug, defines := range seeded {
+		t.Run(bug, func(t *testing.T) {
+			t.Parallel()
+			require.Contains(t, string(model), bug)
+			out := search(t, defines+" "+bug)
+			require.Contains(t, out, "errors: 1\n")
+			require.Contains(t, out, "assertion violated")
+		})
+	}
+}
+
+var (
+	figures     = regexp.MustCompile(`\d+ states, stored|elapsed time \S+|[\d.]+\ttotal actual memory`)
+	conditional = regexp.MustCompile(`(?m)^#ifn?def ((?:BUG|CLAIM)_\w+)`)
+)
+
+func needSpin(t *testing.T) {
+	t.Helper()
+	if testing.Short() {
+		t.Skip("skipped: -short, and the race detector has nothing to see here")
+	}
+	for _, program := range []string{"spin", "gcc"} {
+		if _, err := exec.LookPath(program); err == nil {
+			continue
+		}
+		const text = "%s is missing: apt-get install spin gcc libc6-dev (or ci/install test)"
+		if os.Getenv("CI") == "true" {
+			t.Fatalf(text, program)
+		}
+		t.Skipf("skipped: "+text, program)
+	}
+}
+
+// search makes spin's verifier of the model and lets it visit every state. No run is
+// long enough to be worth a compiler that optimizes.
+func search(t *testing.T, defines string) string {
+	t.Helper()
+	model, err := filepath.Abs("protocol.pml")
+	require.NoError(t, err)
+	dir := t.TempDir()
+	args := []string{"-a"}
+	for _, d := range strings.Fields(defines) {
+		args = append(args, "-D"+d)
+	}
+	run(t, dir, "spin", append(args, model)...)
+	compile := []string{"-O0", "-w", "-DSAFETY", "-DCOLLAPSE", "-DMEMLIM=2000", "-o", "pan", "pan.c"}
+	if slices.Contains(args, "-DKILL") {
+		compile = append(compile, "-DNOREDUCE") // an unless can make a reduction unsound
+	}
+	run(t, dir, "gcc", compile...)
+	return run(t, dir, "./pan", "-m10000", "-w20")
+}
+
+func run(t *testing.T, dir, name string, args ...string) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, name, args...)
+	cmd.Dir = dir
+	var out bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &out
+	require.NoError(t, cmd.Run(), out.String())
+	return out.String()
+}
