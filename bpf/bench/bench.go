@@ -59,6 +59,10 @@ type Result struct {
 	Table   int      `json:"table"`  // entries
 	Peer    string   `json:"peer,omitempty"`
 	Figures []Figure `json:"figures"`
+	// Programs is how many instructions the verifier walked for each of our programs; empty on
+	// kernels that do not tell (before 5.16).
+	Programs map[string]int `json:"programs"`
+	LoadMS   float64        `json:"load_ms"` // to load all of them, maps included; the median
 }
 
 // Find returns the figure of a name, and whether there is one.
@@ -108,6 +112,9 @@ func Run(ctx context.Context, opts Options) (Result, error) {
 		Table: opts.Table}
 	if opts.Peer != nil {
 		r.Peer = opts.Peer.String()
+	}
+	if r.Programs, r.LoadMS, err = loading(); err != nil {
+		return r, err
 	}
 	for _, p := range b.parts() {
 		if !slices.ContainsFunc(p.names, b.wants) {

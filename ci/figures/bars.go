@@ -32,8 +32,11 @@ const (
 
 func always(*options) bool { return true }
 
-// bars are all of them, the quick ones first.
-var bars = []bar{
+// bars are all of them.
+var bars = slices.Concat(harnessBars, speedBars)
+
+// harnessBars are about the harness, the quick ones first.
+var harnessBars = []bar{
 	{"bad-input", "0 wrong", "bad scenario files: one clear error each, exit code 2",
 		always, (*meter).badInput},
 	{"one-warm", "<= 3 s", "one scenario on one kernel, from command to verdict, kernel cached",

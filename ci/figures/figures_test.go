@@ -2,28 +2,35 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
 )
 
 func TestChoose(t *testing.T) {
+	var speed []string
+	for _, b := range speedBars {
+		speed = append(speed, b.name)
+	}
 	for name, c := range map[string]struct {
 		args, want []string
 	}{
-		"usual": {nil, []string{"bad-input", "one-warm", "faults", "matrix-warm",
-			"host-flakes", "matrix-flakes"}},
-		"cold": {[]string{"--cold"}, []string{"bad-input", "one-warm", "faults", "matrix-warm",
-			"host-flakes", "matrix-flakes", "cold"}},
+		"usual": {nil, slices.Concat([]string{"bad-input", "one-warm", "faults", "matrix-warm",
+			"host-flakes", "matrix-flakes"}, speed)},
+		"cold": {[]string{"--cold"}, slices.Concat([]string{"bad-input", "one-warm", "faults",
+			"matrix-warm", "host-flakes", "matrix-flakes", "cold"}, speed)},
 		"without the long ones": {[]string{"--host-runs=0", "--matrix-runs=0"},
-			[]string{"bad-input", "one-warm", "faults", "matrix-warm"}},
+			slices.Concat([]string{"bad-input", "one-warm", "faults", "matrix-warm"}, speed)},
 		"one":          {[]string{"--only", "bad-input"}, []string{"bad-input"}},
 		"two":          {[]string{"--only", "faults, bad-input"}, []string{"bad-input", "faults"}},
 		"cold by name": {[]string{"--only", "cold"}, []string{"cold"}},
@@ -183,4 +190,38 @@ func TestFlakes(t *testing.T) {
 	require.Contains(t, f.note, "1 x exit code 1: boom")
 	require.Equal(t, holds, fake(t, "exit 0").flakes(t.Context(), 3).verdict)
 	require.Equal(t, unknown, fake(t, "exit 0").flakes(t.Context(), 0).verdict)
+}
+
+// TestSpeed judges a run of `weir bench` that was made up.
+func TestSpeed(t *testing.T) {
+	value := func(v float64) *bench.Value { return &bench.Value{Median: v} }
+	m := &meter{}
+	m.speed.done = true
+	m.speed.result = bench.Result{LoadMS: 51, Programs: map[string]int{"a": 1, "b": 10_000},
+		Figures: []bench.Figure{
+			{Name: "tcp4/hot", Ours: value(45), Peer: value(90), Ratio: 0.5},
+			{Name: "tcp6/hot", Ours: value(70), Peer: value(100), Ratio: 0.7},
+			{Name: "tcp4/8000", Ours: value(1)},
+			{Name: "tcp4/131000", Ours: value(100), Peer: value(100), Ratio: 1, Note: "disturbed"},
+			{Name: "tcp4/full", Ours: value(120)},
+			{Name: "sampled-out", Ours: value(11)},
+		}}
+	want := map[string]figure{
+		"tcp4-hot":    {"0.50x", holds, "45 over 90 "},
+		"tcp6-hot":    {"0.70x", short, "70 over 100 "},
+		"tcp4-8000":   notMeasured("needs the peer's compiled object: --object FILE --program NAME"),
+		"tcp4-131000": notMeasured("disturbed"),
+		"table-full":  {"1.20x", holds, "120 over 100 "},
+		"sampled-out": {"11", short, ""},
+		"memory":      notMeasured("weir bench does not give memory/conn4 "),
+		"verifier":    {"10000", holds, "instructions for b"},
+		"load":        {"51", short, "ms for all programs and maps, the median"},
+	}
+	for _, b := range speedBars {
+		if f, ok := want[b.name]; ok {
+			require.Equal(t, f, b.measure(m, t.Context()), b.name)
+		}
+	}
+	m.speed.err = errors.New("no")
+	require.Equal(t, unknown, speedBars[0].measure(m, t.Context()).verdict)
 }

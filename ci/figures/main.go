@@ -1,6 +1,7 @@
 // Command figures measures the bars that weir holds itself to, and says of each whether it holds.
 //
 //	go run ./ci/figures [--only NAME,...] [--host-runs 50] [--matrix-runs 10] [--cold]
+//	                    [--object FILE --program NAME]
 //
 // It drives the built binary as a user does. One line is printed for each bar: its name, the
 // figure, the bar, the verdict, and what was measured. Exit codes: 0 all hold, 1 one falls short,
@@ -40,6 +41,8 @@ type options struct {
 	kernels    string // lines of the matrix
 	faults     string // lines of the fault tests
 	only       string
+	object     string // the peer's compiled object
+	program    string // in it
 	hostRuns   int
 	matrixRuns int
 	oneRuns    int
@@ -57,6 +60,8 @@ func parse(args []string, stderr io.Writer) (options, []bar, error) {
 	f.StringVar(&o.kernels, "kernel", "all", "`LINES` of the matrix; fewer do not measure the bar")
 	f.StringVar(&o.faults, "faults-kernel", "5.10,newest", "`LINES` of the fault tests")
 	f.StringVar(&o.only, "only", "", "measure these `BARS`, separated by commas")
+	f.StringVar(&o.object, "object", "", "compare speed with a program of this compiled `FILE`")
+	f.StringVar(&o.program, "program", "", "`NAME` of the program in it")
 	f.IntVar(&o.hostRuns, "host-runs", 50, "`RUNS` of all scenarios on this kernel; 0 leaves it out")
 	f.IntVar(&o.matrixRuns, "matrix-runs", 10, "`RUNS` of the matrix; 0 leaves it out")
 	f.IntVar(&o.oneRuns, "one-runs", 5, "`RUNS` of one scenario on one kernel")

@@ -21,6 +21,7 @@ type meter struct {
 	options
 	binary   string
 	progress io.Writer
+	speed    benched
 }
 
 // measure measures a bar, and says on the progress what it is about to do.
