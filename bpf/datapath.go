@@ -89,7 +89,8 @@ func Load(opts Options) (*Datapath, error) {
 	if err != nil {
 		return nil, err
 	}
-	load := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()}}
+	load := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()},
+		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
 	if err := spec.LoadAndAssign(&d.objs, load); err != nil {
 		return nil, loadError(err, d.pinPath())
 	}

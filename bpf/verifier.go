@@ -2,12 +2,13 @@ package bpf
 
 import (
 	"fmt"
+	"strconv"
+	"strings"
 
 	"github.com/cilium/ebpf"
 )
 
 // VerifierEffort returns how many instructions the kernel's verifier has walked for each program.
-// Kernels before 5.16 do not tell: the map is empty there.
 func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	walked := map[string]int{}
 	for name, p := range map[string]*ebpf.Program{
@@ -15,13 +16,21 @@ func (d *Datapath) VerifierEffort() (map[string]int, error) {
 		"weir_filter": d.objs.WeirFilter, "weir_track": d.objs.WeirTrack,
 		"weir_collect": d.objs.WeirCollect,
 	} {
-		info, err := p.Info()
+		n, err := processed(p.VerifierLog)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
-		if n, ok := info.VerifiedInstructions(); ok {
-			walked[name] = int(n)
-		}
+		walked[name] = n
 	}
 	return walked, nil
+}
+
+// processed reads the verifier's statistics: "processed 454 insns (limit 1000000) ...".
+func processed(log string) (int, error) {
+	_, rest, found := strings.Cut(log, "processed ")
+	number, _, ok := strings.Cut(rest, " insns")
+	if !found || !ok {
+		return 0, fmt.Errorf("the verifier's log does not say how much it processed: %q", log)
+	}
+	return strconv.Atoi(number)
 }

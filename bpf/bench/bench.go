@@ -59,8 +59,7 @@ type Result struct {
 	Table   int      `json:"table"`  // entries
 	Peer    string   `json:"peer,omitempty"`
 	Figures []Figure `json:"figures"`
-	// Programs is how many instructions the verifier walked for each of our programs; empty on
-	// kernels that do not tell (before 5.16).
+	// Programs is how many instructions the verifier walked for each of our programs.
 	Programs map[string]int `json:"programs"`
 	LoadMS   float64        `json:"load_ms"` // to load all of them, maps included; the median
 }

@@ -78,12 +78,14 @@ type Kernel struct {
 	Package string `json:"package,omitempty"` // package and version it came from
 	SHA256  string `json:"sha256,omitempty"`  // of the package file
 	// Unavailable is why the kernel could not be had; no scenario ran then.
-	Unavailable string     `json:"unavailable,omitempty"`
-	Accel       string     `json:"accel,omitempty"` // tcg, kvm, or host
-	BootMillis  int64      `json:"boot_ms,omitempty"`
-	Restores    int        `json:"restores,omitempty"` // times a snapshot was restored
-	Millis      int64      `json:"ms"`
-	Scenarios   []Scenario `json:"scenarios"`
+	Unavailable string `json:"unavailable,omitempty"`
+	Accel       string `json:"accel,omitempty"` // tcg, kvm, or host
+	BootMillis  int64  `json:"boot_ms,omitempty"`
+	Restores    int    `json:"restores,omitempty"` // times a snapshot was restored
+	// Verified is how many instructions the kernel's verifier walked, for each program.
+	Verified  map[string]int `json:"verified,omitempty"`
+	Millis    int64          `json:"ms"`
+	Scenarios []Scenario     `json:"scenarios"`
 }
 
 // Report is a whole run.

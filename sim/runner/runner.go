@@ -67,6 +67,10 @@ func New(opts Options) (*Runner, error) {
 	return &Runner{opts: opts, dp: dp}, nil
 }
 
+// Verified is how many instructions the kernel's verifier has walked for each program of the
+// datapath.
+func (r *Runner) Verified() (map[string]int, error) { return r.dp.VerifierEffort() }
+
 // Close unloads the datapath.
 func (r *Runner) Close() error { return r.dp.Close() }
 

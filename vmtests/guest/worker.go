@@ -79,6 +79,11 @@ func (w *worker) work() error {
 	if w.runner, err = w.opts.NewRunner(); err != nil {
 		ready.Error = fmt.Sprintf("load datapath: %v", err)
 	}
+	if ready.Error == "" {
+		if ready.Verified, err = w.runner.Verified(); err != nil {
+			ready.Error = fmt.Sprintf("ask for the verifier's effort: %v", err)
+		}
+	}
 	ready.UpMs = upMillis()
 	if err := w.to.Send(wire.TypeReady, ready); err != nil {
 		return err

@@ -179,6 +179,7 @@ func (m *matrix) do(ctx context.Context, t task) {
 	t.lane.snap = snap
 	t.lane.out.BootMillis = snap.facts.BootMillis
 	t.lane.out.Version = snap.facts.Ready.Release
+	t.lane.out.Verified = snap.facts.Ready.Verified
 	if snap.created {
 		m.report(t.lane, Booted, start)
 	}

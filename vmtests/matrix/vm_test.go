@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 // greeter is a runner that passes scenarios whose specification it likes.
 type greeter struct{}
 
+func (greeter) Verified() (map[string]int, error) { return map[string]int{"greet": 1}, nil }
+
 func (greeter) Run(_ context.Context, j runner.Job) result.Scenario {
 	if strings.HasPrefix(string(j.Spec), "hello") {
 		return result.Scenario{Verdict: result.Pass, Summary: fmt.Sprint(len(j.Spec))}

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/weirnet/weir/sim/result"
@@ -40,11 +43,11 @@ func Markdown(w io.Writer, r *result.Report) error {
 
 // mdKernels writes the table of the kernels.
 func (m *matrix) mdKernels(b *bytes.Buffer) {
-	b.WriteString("| kernel | version | accel | boot | total | passed | failed | skipped |\n" +
-		"|---|---|---|--:|--:|--:|--:|--:|\n")
+	b.WriteString("| kernel | version | accel | boot | verified | total | passed | failed | skipped |\n" +
+		"|---|---|---|--:|--:|--:|--:|--:|--:|\n")
 	for _, k := range m.kernels {
 		if k.Unavailable != "" {
-			fmt.Fprintf(b, "| **%s** | unavailable: %s | | | | | | |\n",
+			fmt.Fprintf(b, "| **%s** | unavailable: %s | | | | | | | |\n",
 				mdText(k.Line), mdText(k.Unavailable))
 			continue
 		}
@@ -53,11 +56,19 @@ func (m *matrix) mdKernels(b *bytes.Buffer) {
 			boot = duration(k.BootMillis)
 		}
 		c := countsOf(k)
-		fmt.Fprintf(b, "| **%s** | %s | %s | %s | %s | %d | %d | %d |\n", mdText(k.Line),
-			mdText(k.Version), mdText(k.Accel), boot, duration(k.Millis),
+		fmt.Fprintf(b, "| **%s** | %s | %s | %s | %s | %s | %d | %d | %d |\n", mdText(k.Line),
+			mdText(k.Version), mdText(k.Accel), boot, verified(k), duration(k.Millis),
 			c.passed(), c.failed(), c.skipped())
 	}
 	b.WriteByte('\n')
+}
+
+// verified is the most that the verifier has walked for one program, in instructions.
+func verified(k *result.Kernel) string {
+	if len(k.Verified) == 0 {
+		return ""
+	}
+	return strconv.Itoa(slices.Max(slices.Collect(maps.Values(k.Verified))))
 }
 
 // mdMatrix writes the matrix, folded when it is long.

@@ -28,10 +28,10 @@ func sample() *result.Report {
 			Package:    "linux-image-" + line + "-amd64 " + line + ".42-1",
 			SHA256:     strings.Repeat(fmt.Sprintf("%02x", 16+i), 32),
 			Accel:      "tcg",
-			BootMillis: int64(2300 + 310*i),
-			Restores:   4,
-			Millis:     int64(11_200 + 1430*i),
-			Scenarios:  sampleScenarios(line, i),
+			BootMillis: int64(2300 + 310*i), Verified: map[string]int{"weir_packet": 2000, "weir_track": 9000},
+			Restores:  4,
+			Millis:    int64(11_200 + 1430*i),
+			Scenarios: sampleScenarios(line, i),
 		})
 	}
 	r.Kernels = append(r.Kernels, result.Kernel{

@@ -143,7 +143,7 @@ func TestMarkdown(t *testing.T) {
 	got := render(t, Markdown, sample())
 	for _, want := range []string{
 		"## ✗ weir: 133 passed, 10 failed, 1 skipped, 1 kernel unavailable\n",
-		"| **6.12** | 6.12.94+deb13-amd64 | tcg | 2.9 s | 14.1 s | 23 | 1 | 0 |\n",
+		"| **6.12** | 6.12.94+deb13-amd64 | tcg | 2.9 s | 9000 | 14.1 s | 23 | 1 | 0 |\n",
 		"| tcp/handshake-v4 | ✓ | **✗ fail** | **✗ fail** | ✓ | ✓ | ✓ | ∅ |\n",
 		"### ✗ fail: tcp/handshake-v4 on 6.1, 6.12\n",
 		"  - missing   {src: server:80",

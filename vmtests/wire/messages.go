@@ -45,8 +45,10 @@ type Ready struct {
 	Release string   `json:"release"`
 	Modules []string `json:"modules,omitempty"` // loaded
 	Absent  []string `json:"absent,omitempty"`  // wanted, but not there for this kernel
-	UpMs    int64    `json:"up_ms"`             // time since the kernel started, by its own clock
-	Error   string   `json:"error,omitempty"`   // why the guest cannot run scenarios
+	// Verified is how many instructions the verifier walked, for each program of the datapath.
+	Verified map[string]int `json:"verified,omitempty"`
+	UpMs     int64          `json:"up_ms"`           // time since the kernel started, by its own clock
+	Error    string         `json:"error,omitempty"` // why the guest cannot run scenarios
 }
 
 // Orders are what a guest has to do: run scenarios, or serve a shell.

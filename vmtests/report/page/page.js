@@ -162,6 +162,7 @@ function kernelView(k) {
   const facts = [['version', kernel.version], ['package', kernel.package],
     ['sha256', kernel.sha256], ['acceleration', kernel.accel],
     ['boot', kernel.boot_ms && kernel.boot_ms + ' ms'],
+    ['verified', Object.entries(kernel.verified || {}).map(([p, n]) => p + ' ' + n).join(', ')],
     ['restores', kernel.restores], ['total', kernel.ms + ' ms'],
     ['scenarios', counts.map(([l, n]) => n + ' ' + l.verdict).join(', ')]];
   return el('div', { class: 'detail' },
