@@ -43,13 +43,14 @@ type Agent struct {
 	file *file.Sink // when the agent opened it
 	lock *os.File   // of the pin folder
 
-	mu      sync.Mutex // guards all below, and the datapath
-	hooks   map[uint16]flow.Hook
-	placed  []placed
-	left    []placed // of an earlier agent, taken off
-	sweeper *sweeper
-	now     int64 // the virtual clock
-	stopped bool
+	mu       sync.Mutex // guards all below, and the datapath
+	hooks    map[uint16]flow.Hook
+	placed   []placed
+	left     []placed // of an earlier agent, taken off
+	sweeper  *sweeper
+	features *features
+	now      int64 // the virtual clock
+	stopped  bool
 }
 
 type placed struct {
@@ -99,6 +100,8 @@ func (a *Agent) start() error {
 	}
 	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
 		sampling: a.cfg.Sample}
+	a.features = startFeatures(&a.cfg, a.sink, rec.boot, a.log)
+	rec.sink = a.features.sink(a.sink)
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
 	for _, n := range a.cfg.Interfaces {
 		if err := a.attach(n); err != nil {
@@ -223,7 +226,7 @@ func (a *Agent) Sweep() error {
 	if a.stopped {
 		return errors.New("the agent has stopped")
 	}
-	return a.sweeper.sweep(a.time(), false)
+	return a.sweep(a.time(), false)
 }
 
 // SetClock moves the virtual clock, and sweeps at the new time.
@@ -243,7 +246,7 @@ func (a *Agent) SetClock(ns int64) error {
 		return err
 	}
 	a.now = ns
-	return a.sweeper.sweep(ns, false)
+	return a.sweep(ns, false)
 }
 
 // time reads the clock that the datapath reads, in ns.
@@ -296,7 +299,7 @@ func (a *Agent) stop() error {
 	err := a.detach()
 	if a.sweeper != nil && !a.stopped {
 		// A packet may still be on its way through a filter that was taken off.
-		err = errors.Join(err, a.dp.Grace(), a.sweeper.sweep(a.time(), true))
+		err = errors.Join(err, a.dp.Grace(), a.sweep(a.time(), true))
 	}
 	a.stopped = true
 	return errors.Join(err, a.release())
@@ -352,5 +355,5 @@ func (a *Agent) closeFiles() error {
 	if a.file != nil {
 		errs = append(errs, a.file.Close())
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, a.features.close())...)
 }

@@ -44,6 +44,7 @@ that was counted is reported first.`,
 		},
 	}
 	c.Flags().StringVar(&path, "config", "weir.yaml", "configuration file")
+	c.AddCommand(featuresCommand())
 	return c
 }
 

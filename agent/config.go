@@ -36,8 +36,13 @@ type Config struct {
 	Sample uint32 `yaml:"sample"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
+	// Sweep is how the tables are gone through: scan, batch, or empty for the best.
+	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
 	Active time.Duration `yaml:"active"`
+	// Features are optional programs beside the datapath: drops, rtt. Each holds up to
+	// table.size entries from one sweep to the next.
+	Features []string `yaml:"features"`
 	// Output is the file that flow records are appended to; "-" is standard output.
 	Output string `yaml:"output"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
@@ -160,8 +165,14 @@ func (c *Config) Check() error {
 	if c.Sample == 0 {
 		return fmt.Errorf("sample: 0 would count nothing; want 1 for all connections, N for 1 in N")
 	}
+	if c.Sweep != "" && c.Sweep != bpf.SweepScan && c.Sweep != bpf.SweepBatch {
+		return fmt.Errorf("sweep: %q; want scan or batch, or leave it out", c.Sweep)
+	}
 	if c.Clock.Start < 1 {
 		return fmt.Errorf("clock.start: %d; want at least 1", c.Clock.Start)
+	}
+	if err := checkFeatures(c.Features); err != nil {
+		return err
 	}
 	_, err := c.settings()
 	return err
@@ -214,6 +225,6 @@ func (c *Config) settings() (bpf.Settings, error) {
 func (c *Config) DatapathOptions() (bpf.Options, error) {
 	s, err := c.settings()
 	return bpf.Options{
-		Pin: c.Pin, Table: c.Table.Size, Virtual: c.Clock.Virtual, Settings: s,
+		Pin: c.Pin, Table: c.Table.Size, Virtual: c.Clock.Virtual, Sweep: c.Sweep, Settings: s,
 	}, err
 }

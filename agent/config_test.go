@@ -43,6 +43,8 @@ lifetimes: {closed: 1s, established: 2h4m}
 takeover: 2s
 mid_stream: false
 tunnels: [gre, vxlan]
+sample: 100
+filters: {default: reject, rules: [{action: accept, protocol: tcp, either: true}]}
 interval: 3s
 active: 4s
 output: flows.jsonl
@@ -55,6 +57,8 @@ clock: {virtual: true, start: 5}
 		Pin:        "/sys/fs/bpf/weir", Table: Table{Size: 10, Full: "reject"},
 		Lifetimes: map[string]time.Duration{"closed": time.Second, "established": 124 * time.Minute},
 		Tunnels:   []string{"gre", "vxlan"}, Takeover: 2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
+		Sample: 100, Filters: Filters{Default: "reject",
+			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
 		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
 	o, err := c.DatapathOptions()

@@ -132,14 +132,18 @@ func TestConservationUnderLoad(t *testing.T) {
 		full     string
 		lifetime time.Duration
 		hook     string
+		sweep    string
 	}{
-		{"few flows that go on", 4, 1024, "overflow", time.Hour, ""},
-		{"flows that end between two packets", 4096, 8192, "overflow", 10 * time.Millisecond, ""},
-		{"flows that end at any moment", 64, 128, "overflow", time.Microsecond, ""},
-		{"entries that change hands", 256, 64, "reject", time.Microsecond, ""},
-		{"table full, overflow", 512, 64, "overflow", 5 * time.Millisecond, ""},
-		{"table full, reject", 512, 64, "reject", 5 * time.Millisecond, ""},
-		{"by tc", 64, 128, "overflow", time.Millisecond, bpf.TC},
+		{"few flows that go on", 4, 1024, "overflow", time.Hour, "", ""},
+		{"flows that end between two packets", 4096, 8192, "overflow", 10 * time.Millisecond, "", ""},
+		{"flows that end at any moment", 64, 128, "overflow", time.Microsecond, "", ""},
+		{"entries that change hands", 256, 64, "reject", time.Microsecond, "", ""},
+		{"table full, overflow", 512, 64, "overflow", 5 * time.Millisecond, "", ""},
+		{"table full, reject", 512, 64, "reject", 5 * time.Millisecond, "", ""},
+		{"flows that end at any moment, by batch", 64, 128, "overflow", time.Microsecond, "", bpf.SweepBatch},
+		{"table full, by batch", 512, 64, "overflow", 5 * time.Millisecond, "", bpf.SweepBatch},
+		{"few flows that go on, by batch", 4, 1024, "overflow", time.Hour, "", bpf.SweepBatch},
+		{"by tc", 64, 128, "overflow", time.Millisecond, bpf.TC, ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -147,6 +151,7 @@ func TestConservationUnderLoad(t *testing.T) {
 			cfg := DefaultConfig()
 			cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far, Hook: test.hook}}
 			cfg.Table = Table{Size: test.table, Full: test.full}
+			cfg.Sweep = test.sweep
 			cfg.Lifetimes = map[string]time.Duration{"unreplied": test.lifetime}
 			l := newLedger()
 			a, err := New(cfg, Options{Sink: l})

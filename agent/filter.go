@@ -55,11 +55,7 @@ func (e *RuleError) Error() string {
 	return e.Key + ": " + e.Msg + "; " + e.Hint
 }
 
-// FilterProtocols are the protocols that rules call by name, with IANA's numbers.
-func FilterProtocols() map[string]uint8 {
-	return map[string]uint8{"icmp": icmp4, "tcp": tcp, "udp": udp, "icmpv6": icmp6, "sctp": sctp}
-}
-
+// IANA's numbers of the protocols that rules know more of than the number.
 const (
 	icmp4 = 1
 	tcp   = 6
@@ -67,6 +63,11 @@ const (
 	icmp6 = 58
 	sctp  = 132
 )
+
+// filterProtocols are the protocols that rules call by name.
+var filterProtocols = map[string]uint8{
+	"icmp": icmp4, "tcp": tcp, "udp": udp, "icmpv6": icmp6, "sctp": sctp,
+}
 
 const wantAction = "want accept or reject"
 
@@ -139,11 +140,11 @@ func readAction(s string, out *bpf.Rule) *RuleError {
 }
 
 func readProtocol(s string, out *bpf.Rule) *RuleError {
-	number, known := FilterProtocols()[s]
+	number, known := filterProtocols[s]
 	if !known {
 		v, err := strconv.ParseUint(s, 10, 8)
 		if err != nil {
-			return wrong("want tcp, udp, icmp, icmpv6, sctp, or a number from 0 to 255", "%q", s)
+			return wrong("want tcp, udp, icmp, icmpv6, sctp, or a number from 0 to 255", "%q is no protocol", s)
 		}
 		number = uint8(v)
 	}
@@ -160,7 +161,7 @@ func readPrefix(s string, to *netip.Prefix) *RuleError {
 	}
 	p, err := netip.ParsePrefix(s)
 	if err != nil {
-		return wrong(want, "%q", s)
+		return wrong(want, "%q is no prefix", s)
 	}
 	if p.Masked() != p {
 		return wrong("the prefix is "+p.Masked().String(), "%q has bits behind its length", s)
@@ -178,7 +179,7 @@ func readPorts(s string, to *bpf.PortRange) *RuleError {
 	from, err := strconv.ParseUint(low, 10, 16)
 	last, err2 := strconv.ParseUint(high, 10, 16)
 	if err != nil || err2 != nil || from == 0 || from > last {
-		return wrong("want a port from 1 to 65535, or a range like 8000-9000", "%q", s)
+		return wrong("want a port from 1 to 65535, or a range like 8000-9000", "%q are no ports", s)
 	}
 	*to = bpf.PortRange{From: uint16(from), To: uint16(last)}
 	return nil
@@ -187,13 +188,16 @@ func readPorts(s string, to *bpf.PortRange) *RuleError {
 func readFlags(s string, out *bpf.Rule) *RuleError {
 	const want = "want match/mask, like SYN/SYN|ACK for a SYN without ACK"
 	left, right, ok := strings.Cut(s, "/")
-	if !ok || left == "" {
-		return wrong(want, "%q", s)
+	if !ok {
+		return wrong(want, "%q has no mask", s)
 	}
-	if left == "none" {
-		left = ""
+	match, err := flow.TCPFlags(0), error(nil)
+	if left != "none" {
+		match, err = flow.ParseTCPFlags(left)
 	}
-	match, err := flow.ParseTCPFlags(left)
+	if err == nil && match == 0 && left != "none" {
+		return wrong(want, "%q has no match", s)
+	}
 	if err != nil {
 		return wrong(want, "%v", err)
 	}
@@ -220,7 +224,8 @@ func readICMP(s string, out *bpf.Rule) *RuleError {
 		out.ICMPCode = uint16(v) + 1
 	}
 	if err != nil {
-		return wrong("want a type like 3, or a type and a code like 3/1, each from 0 to 255", "%q", s)
+		return wrong("want a type like 3, or a type and a code like 3/1, each from 0 to 255",
+			"%q is no type or type/code", s)
 	}
 	return nil
 }

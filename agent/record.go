@@ -15,13 +15,22 @@ type recorder struct {
 	sampling uint32
 	next     uint64
 	total    bpf.Count // of all records
+
+	record flow.Record // the one at hand
+	// seen holds the names of the hooks that saw a leg, by the hooks' numbers, owner first. Most
+	// legs share a few such lists. It is good for one sweep: a number can get another name.
+	seen map[[4]uint16][]flow.Hook
 }
 
-// Sink takes flow records. Flush returns when they are safe.
+// Sink takes flow records. Flush returns when they are safe. What Write is given is valid during the
+// call; lists in it may be kept, and not changed.
 type Sink interface {
 	Write(*flow.Record) error
 	Flush() error
 }
+
+// begin begins a sweep.
+func (r *recorder) begin() { r.seen = map[[4]uint16][]flow.Hook{} }
 
 // connection reports what both legs of a connection have counted beyond the mark.
 func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReason) error {
@@ -46,7 +55,7 @@ func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.
 	r.next++
 	r.total.Add(delta)
 	l := &e.Legs[leg]
-	return r.sink.Write(&flow.Record{
+	r.record = flow.Record{
 		Boot: r.boot, Sequence: r.next, Flow: e.Flow, Zone: e.Zone,
 		Src: e.Addr[leg], Dst: e.Addr[1-leg], SrcPort: e.Port[leg], DstPort: e.Port[1-leg],
 		Protocol: e.Protocol, Cites: e.Cites,
@@ -55,9 +64,23 @@ func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.
 		PacketsBefore: before.Packets, BytesBefore: before.Bytes,
 		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
 		State: conntrack.State(e.State).String(), Reason: why,
-		ICMPError: conntrack.ErrorText(e), Seen: conntrack.Seen(l, r.hooks),
+		ICMPError: conntrack.ErrorText(e), Seen: r.seenBy(l),
 		Sampling: factor(r.sampling),
-	})
+	}
+	return r.sink.Write(&r.record)
+}
+
+func (r *recorder) seenBy(l *bpf.Leg) []flow.Hook {
+	numbers := [4]uint16{l.Owner, l.Hooks[0], l.Hooks[1], l.Hooks[2]}
+	names, ok := r.seen[numbers]
+	if !ok {
+		names = conntrack.Seen(l, r.hooks)
+		if r.seen == nil {
+			r.begin()
+		}
+		r.seen[numbers] = names
+	}
+	return names
 }
 
 // factor is how records tell a sample: not at all when every connection is counted.

@@ -2,6 +2,8 @@ package agent
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
@@ -10,8 +12,9 @@ import (
 
 // sweeper drains the connection table and collects its garbage in one pass. The order of its
 // steps is what makes reports complete: a record is written before the datapath is told that it
-// was, so an agent that is killed in between reports twice,
-// never not at all.
+// was, so an agent that is killed in between reports twice, never not at all. It goes slice by
+// slice, so that it needs little memory however large the table is, and finds what it acknowledges
+// still in the caches.
 type sweeper struct {
 	dp     *bpf.Datapath
 	rec    *recorder
@@ -19,9 +22,11 @@ type sweeper struct {
 
 	marks []bpf.Mark
 	ends  []bpf.Candidate
-	// late holds what was reported of connections that were replaced before the datapath could
-	// be told; their last event is measured from there.
+	// late holds what was reported of connections that the datapath could not be told of, because
+	// a packet was replacing them: their last event is measured from there. When the ring buffer
+	// was full, they have stayed; one whose end is written waits here until it is deleted.
 	late map[uint64]report
+	told []uint64 // flow ids of events, over one sweep
 	// overflow adds up packets that found no room, per tuple and leg, over one sweep.
 	overflow map[overflowKey]*bpf.Entry
 	order    []overflowKey
@@ -43,40 +48,58 @@ func newSweeper(dp *bpf.Datapath, rec *recorder, active int64) *sweeper {
 		late: map[uint64]report{}, overflow: map[overflowKey]*bpf.Entry{}}
 }
 
+// maxEnds is how many connections are retired before they are collected, together: each time takes
+// a grace period.
+const maxEnds = 8 * bpf.WorkItems
+
 // sweep makes one pass. With stop, every connection ends.
 func (s *sweeper) sweep(now int64, stop bool) error {
-	if err := s.walk(now, stop); err != nil {
-		return err
-	}
-	if err := s.rec.sink.Flush(); err != nil {
-		return err
-	}
-	if err := s.acknowledge(); err != nil {
-		return err
-	}
-	if err := s.collect(now, stop); err != nil {
-		return err
+	s.ends = s.ends[:0]
+	s.rec.begin()
+	pass := s.dp.Pass(bpf.Wanted{Now: now, Active: s.active, All: stop})
+	for more := true; more; {
+		var err error
+		if more, err = s.slice(pass, now, stop); err != nil {
+			return err
+		}
+		if !more || len(s.ends) >= maxEnds {
+			if err := s.collect(now, stop); err != nil {
+				return err
+			}
+		}
 	}
 	return s.events()
 }
 
-// walk reports connections that go on and finds those that have ended.
-func (s *sweeper) walk(now int64, stop bool) error {
-	s.marks, s.ends = s.marks[:0], s.ends[:0]
-	return s.dp.Walk(func(e *bpf.Entry) error {
-		if stop || s.expired(e, now) {
-			// At the stop also what seems to have expired is forced: the datapath's clock may be
-			// a tick behind, and there is no next sweep.
-			s.ends = append(s.ends, bpf.Candidate{Entry: *e, Force: stop})
+// slice reports connections that go on, and retires those that have ended. At the stop that is all
+// of them, and by force also when they seem to have expired: the datapath's clock may be a tick behind,
+// and there is no next sweep.
+func (s *sweeper) slice(pass *bpf.Pass, now int64, stop bool) (more bool, err error) {
+	s.marks = s.marks[:0]
+	ended := len(s.ends) // before this slice
+	end := func(k bpf.Key) { s.ends = append(s.ends, bpf.Candidate{Key: k, Force: stop}) }
+	more, err = pass.Next(bpf.Show{Expired: end, Entry: func(e *bpf.Entry) error {
+		if stop {
+			end(e.Key())
 			return nil
 		}
-		news := e.Unreported(0).Packets + e.Unreported(1).Packets
-		if news == 0 || !e.Due(now, s.active) {
-			return nil
-		}
-		s.marks = append(s.marks, bpf.Mark{Entry: *e, At: now, Reported: counted(e)})
+		s.marks = append(s.marks, bpf.Mark{Key: e.Key(), At: now, Reported: counted(e)})
 		return s.rec.connection(e, e.Reported, flow.EndActive)
-	})
+	}})
+	if err != nil {
+		return false, err
+	}
+	if err := s.rec.sink.Flush(); err != nil {
+		return false, err
+	}
+	if err := s.acknowledge(); err != nil {
+		return false, err
+	}
+	if err := s.dp.Retire(s.ends[ended:]); err != nil {
+		return false, err
+	}
+	s.ends = s.ends[:ended+done(s.ends[ended:])]
+	return more, nil
 }
 
 func (s *sweeper) expired(e *bpf.Entry, now int64) bool {
@@ -92,69 +115,81 @@ func (s *sweeper) acknowledge() error {
 	if err := s.dp.Acknowledge(s.marks); err != nil {
 		return err
 	}
-	for _, m := range s.marks {
-		if !m.Done {
-			s.late[m.Entry.Flow] = report{counted: m.Reported}
+	for i := range s.marks {
+		if m := &s.marks[i]; !m.Done {
+			s.late[m.Key.Flow] = report{counted: m.Reported}
 		}
 	}
 	return nil
 }
 
-// collect ends the connections that walk has found: README of bpf, section 6.
+// collect ends the connections that are retired: README of bpf, section 6.
 func (s *sweeper) collect(now int64, stop bool) error {
 	if len(s.ends) == 0 {
 		return nil
 	}
-	if err := s.dp.Retire(s.ends); err != nil {
-		return err
-	}
-	s.ends = done(s.ends)
 	if err := s.dp.Grace(); err != nil {
 		return err
 	}
-	if err := s.dp.Read(s.ends); err != nil {
-		return err
-	}
-	s.ends = done(s.ends)
-	for i := range s.ends {
-		c := &s.ends[i]
-		why := flow.EndReason(c.End)
-		if stop && !s.expired(&c.Entry, now) {
-			why = flow.EndForced
-		}
-		if err := s.rec.connection(&c.Entry, c.Entry.Reported, why); err != nil {
+	for part := range slices.Chunk(s.ends, bpf.WorkItems) {
+		if err := s.bury(part, now, stop); err != nil {
 			return err
 		}
+	}
+	s.ends = s.ends[:0]
+	return nil
+}
+
+// bury writes the last records of retired connections, and deletes these.
+func (s *sweeper) bury(ends []bpf.Candidate, now int64, stop bool) error {
+	err := s.dp.Read(ends, func(c *bpf.Candidate, e *bpf.Entry) error {
+		if s.late[e.Flow].ended {
+			return nil // its last record is written
+		}
+		why := flow.EndReason(c.End)
+		if stop && !s.expired(e, now) {
+			why = flow.EndForced
+		}
+		return s.rec.connection(e, e.Reported, why)
+	})
+	if err != nil {
+		return err
 	}
 	if err := s.rec.sink.Flush(); err != nil {
 		return err
 	}
-	if err := s.dp.Delete(s.ends); err != nil {
+	ends = ends[:done(ends)]
+	if err := s.dp.Delete(ends); err != nil {
 		return err
 	}
-	for _, c := range s.ends {
-		if !c.Done {
-			s.late[c.Entry.Flow] = report{counted: counted(&c.Entry), ended: true}
+	for i := range ends {
+		c := &ends[i]
+		if c.Done {
+			delete(s.late, c.Key.Flow)
+		} else {
+			s.late[c.Key.Flow] = report{counted: c.Counted, ended: true}
 		}
 	}
 	return nil
 }
 
-// done keeps the candidates whose last step succeeded. The others live on, or come as events.
-func done(cs []bpf.Candidate) []bpf.Candidate {
-	kept := cs[:0]
-	for _, c := range cs {
-		if c.Done {
-			kept = append(kept, c)
+// done moves the candidates whose last step succeeded to the front, and counts them. The others live
+// on, or come as events.
+func done(cs []bpf.Candidate) int {
+	n := 0
+	for i := range cs {
+		if cs[i].Done {
+			cs[n] = cs[i]
+			n++
 		}
 	}
-	return kept
+	return n
 }
 
 // events reports what the packet path has handed over, and lets go of it once it is safe.
 func (s *sweeper) events() error {
 	clear(s.overflow) // of a sweep that failed: its events come again
-	s.order = s.order[:0]
+	s.order, s.told = s.order[:0], s.told[:0]
 	if len(s.late) > 0 {
 		// Their events are sent after the entries' locks are given back: wait until they are.
 		if err := s.dp.Grace(); err != nil {
@@ -184,11 +219,21 @@ func (s *sweeper) events() error {
 		return err
 	}
 	s.dp.ReleaseEvents()
-	clear(s.late) // what was replaced before this sweep has come by now, or was lost and counted
+	s.forget()
 	return nil
 }
 
+// forget drops what the events have settled: what was replaced before this sweep has come by now, or
+// has stayed with the mark that it was given.
+func (s *sweeper) forget() {
+	for _, id := range s.told {
+		delete(s.late, id)
+	}
+	maps.DeleteFunc(s.late, func(_ uint64, r report) bool { return !r.ended })
+}
+
 func (s *sweeper) replaced(e *bpf.Event) error {
+	s.told = append(s.told, e.Entry.Flow)
 	mark, ok := s.late[e.Entry.Flow]
 	if !ok {
 		mark.counted = e.Entry.Reported

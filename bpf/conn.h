@@ -147,10 +147,12 @@ struct event {
 };
 
 enum work_op {
-	WORK_ACK = 1,	 /* in: id, conn.reported; marks them as reported */
-	WORK_RETIRE = 2, /* in: id, force; marks an expired entry as retired */
-	WORK_READ = 3,	 /* in: id; out: conn, the final counters of a retired entry */
+	WORK_ACK = 1,	 /* in: id, reported, reported_at; marks them as reported */
+	WORK_RETIRE = 2, /* in: id; marks an expired entry as retired */
+	WORK_READ = 3,	 /* in: id; out: end, answer: the final counters of a retired entry */
 	WORK_DELETE = 4, /* in: id; deletes a retired entry */
+	WORK_FORCE = 5,	 /* in: id; as WORK_RETIRE, also when not expired */
+	WORK_LOOK = 6,	 /* out: answer, the connection as it stands */
 };
 
 enum work_result {
@@ -162,16 +164,27 @@ struct work {
 	u8 op;
 	u8 result;
 	u8 family;
-	u8 force; /* WORK_RETIRE: also when not expired */
-	u8 end;	  /* WORK_READ: enum end_reason */
-	u8 pad[3];
-	struct key6 key;
+	u8 end; /* enum end_reason */
+	u32 reported_at;
 	u64 id;
-	u64 conn[sizeof(struct conn) /
-		 8]; /* a value with a lock cannot be mapped into memory */
+	struct count reported[2];
+	struct key6 key; /* IPv4 keys use the first 16 bytes */
 };
 
-#define WORK_ITEMS 2048
+/* A connection copied for user space: words, as a type with a lock cannot be mapped. */
+struct answer {
+	u64 conn[sizeof(struct conn) / 8];
+};
+
+/* A connection that a scan has found, as it seemed: it was read without its lock. */
+struct finding {
+	struct key6 key; /* IPv4 keys use the first 16 bytes */
+	u64 id;
+	u64 expired;
+};
+
+#define WORK_ITEMS 4096
+#define WORK_RUN   32 /* items that one run of collect takes */
 
 /* README section 2. Their names are in stats.go. */
 enum lost {

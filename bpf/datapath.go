@@ -43,6 +43,8 @@ type Options struct {
 	Ring int
 	// Virtual makes the datapath read its time from SetNow instead of the kernel's clock.
 	Virtual bool
+	// Sweep is how the tables are gone through: SweepScan, SweepBatch, or empty for the best.
+	Sweep string
 	Settings
 }
 
@@ -55,7 +57,14 @@ type Datapath struct {
 	claimed map[uint16]bool     // those of them that this agent has attached
 	events  *ring
 	rules   int // where the filter's list begins
-	works   *ebpf.Memory
+
+	scans   bool // how the tables are gone through
+	works   shared[weirWork]
+	answers shared[weirAnswer]
+	found   shared[weirFinding]
+	batch4  buffers[weirKey4, weirConn4]
+	batch6  buffers[weirKey6, weirConn6]
+
 	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
 	Adopted bool
 	Probes  Probes
@@ -64,11 +73,14 @@ type Datapath struct {
 // Probes holds what was found out about the kernel.
 type Probes struct {
 	CoarseClock bool // bpf_ktime_get_coarse_ns, 5.11
+	ForEach     bool // bpf_for_each_map_elem, 5.13
 }
 
 func probe() Probes {
-	err := features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs)
-	return Probes{CoarseClock: err == nil}
+	has := func(helper asm.BuiltinFunc) bool {
+		return features.HaveProgramHelper(ebpf.SchedCLS, helper) == nil
+	}
+	return Probes{CoarseClock: has(asm.FnKtimeGetCoarseNs), ForEach: has(asm.FnForEachMapElem)}
 }
 
 // Load loads the programs and creates the maps, or adopts the maps that are pinned.
@@ -85,6 +97,10 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{opts: opts, stubs: map[uint16]*ebpf.Program{},
 		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{}, Probes: probe()}
+	var err error
+	if d.scans, err = scansTables(&opts, d.Probes); err != nil {
+		return nil, err
+	}
 	spec, err := d.spec()
 	if err != nil {
 		return nil, err
@@ -112,8 +128,10 @@ func loadError(err error, pin string) error {
 	return fmt.Errorf("load the datapath: %w", err)
 }
 
-// pinned lists the maps that hold state or are held by attachments.
-var pinned = []string{"conns4", "conns6", "hooks", "stats", "events", "flow_ids", "jump"}
+// pinned lists the maps that hold state or are held by attachments. Scratch is one of them because a
+// packet may be handed from an earlier agent's program to ours.
+var pinned = []string{"conns4", "conns6", "hooks", "stats", "events", "flow_ids", "jump",
+	"scratch", "fragments"}
 
 func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	spec, err := loadWeir()
@@ -123,6 +141,15 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	spec.Maps["conns4"].MaxEntries = uint32(d.opts.Table)
 	spec.Maps["conns6"].MaxEntries = uint32(d.opts.Table)
 	spec.Maps["events"].MaxEntries = uint32(d.opts.Ring)
+	if d.scans {
+		spec.Maps["found"].MaxEntries = uint32(d.opts.Table)
+	} else {
+		// The kernel may not know what it calls.
+		for _, name := range []string{"weir_scan4", "weir_scan6"} {
+			nothing := asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
+			spec.Programs[name].Instructions = nothing
+		}
+	}
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count the possible CPUs: %w", err)
@@ -181,8 +208,8 @@ func (d *Datapath) start() error {
 	if d.events, err = openRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if d.works, err = d.objs.Works.Memory(); err != nil {
-		return fmt.Errorf("map the work items: %w", err)
+	if err := d.share(); err != nil {
+		return err
 	}
 	// The first one last: it jumps to the others.
 	if err := errors.Join(
@@ -194,6 +221,18 @@ func (d *Datapath) start() error {
 		return fmt.Errorf("put the packet path in place: %w", err)
 	}
 	return nil
+}
+
+// share maps the arrays through which user space and the programs of the sweep talk.
+func (d *Datapath) share() (err error) {
+	if d.works, err = share[weirWork](d.objs.Works); err != nil {
+		return err
+	}
+	if d.answers, err = share[weirAnswer](d.objs.Answers); err != nil {
+		return err
+	}
+	d.found, err = share[weirFinding](d.objs.Found)
+	return err
 }
 
 // Configure changes the settings; the next packet sees them.
@@ -247,7 +286,7 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	var errs []error
+	errs := []error{d.works.close(), d.answers.close(), d.found.close()}
 	if d.events != nil {
 		errs = append(errs, d.events.close())
 	}

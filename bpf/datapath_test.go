@@ -3,6 +3,7 @@ package bpf
 import (
 	"net"
 	"os"
+	"slices"
 	"testing"
 	"time"
 	"unsafe"
@@ -264,21 +265,21 @@ func TestGarbageCollection(t *testing.T) {
 	send(t, d, 1, udp6(t, "2001:db8::2", "2001:db8::1", 53, 3)) // expired: starts anew
 	var cs []Candidate
 	for _, e := range entries(t, d) {
-		cs = append(cs, Candidate{Entry: e})
+		cs = append(cs, Candidate{Key: e.Key()})
 	}
 	require.Len(t, cs, 3)
 	require.NoError(t, d.Retire(cs))
 	// A packet revives one of the two retired entries.
 	send(t, d, 1, udp6(t, "2001:db8::1", "2001:db8::2", 2, 53))
 	require.NoError(t, d.Grace())
-	require.NoError(t, d.Read(cs))
-	final := cs[:0]
-	for _, c := range cs {
-		if c.Done {
-			final = append(final, c)
-			require.Equal(t, uint64(1), c.Entry.Legs[c.Entry.Initiator].Packets)
-		}
-	}
+	read := 0
+	require.NoError(t, d.Read(cs, func(_ *Candidate, e *Entry) error {
+		read++
+		require.Equal(t, uint64(1), e.Legs[e.Initiator].Packets)
+		return nil
+	}))
+	final := slices.DeleteFunc(cs, func(c Candidate) bool { return !c.Done })
+	require.Equal(t, 1, read)
 	require.Len(t, final, 1)
 	require.NoError(t, d.Delete(final))
 	require.True(t, final[0].Done)
@@ -290,7 +291,7 @@ func TestAcknowledge(t *testing.T) {
 	frame := tcp(t, client, server, "A", 1, 0, 0)
 	send(t, d, 1, frame)
 	e := only(t, d)
-	marks := []Mark{{Entry: e, At: 3 * second}}
+	marks := []Mark{{Key: e.Key(), At: 3 * second}}
 	for leg := range 2 {
 		marks[0].Reported[leg] = e.Legs[leg].Count
 	}
@@ -303,7 +304,7 @@ func TestAcknowledge(t *testing.T) {
 		e.Unreported(0).Bytes + e.Unreported(1).Bytes})
 	require.True(t, e.Due(4*second, second))
 	require.False(t, e.Due(4*second-2<<tickShift, second))
-	marks[0].Entry.Flow++
+	marks[0].Key.Flow++
 	require.NoError(t, d.Acknowledge(marks))
 	require.False(t, marks[0].Done, "another connection's mark must be refused")
 }

@@ -59,14 +59,38 @@ const tickShift = 24
 // Due tells whether the connection was reported, or began, at least `every` before now. Both are
 // in ns; the answer is right to 2^24 ns (16.8 ms).
 func (e *Entry) Due(now, every int64) bool {
-	return int64(uint32(now>>tickShift)-e.reportedAt) >= every>>tickShift
+	return ticksSince(e.reportedAt, now) >= every>>tickShift
 }
+
+func ticksSince(tick uint32, now int64) int64 { return int64(uint32(now>>tickShift) - tick) }
+
+// Key names the connection for Acknowledge, Retire, Read and Delete.
+func (e *Entry) Key() Key { return Key{Family: e.Family, Flow: e.Flow, key: e.key} }
 
 // Unreported returns what the leg has counted beyond what was acknowledged.
 func (e *Entry) Unreported(leg int) Count {
 	return Count{
 		Packets: e.Legs[leg].Packets - e.Reported[leg].Packets,
 		Bytes:   e.Legs[leg].Bytes - e.Reported[leg].Bytes,
+	}
+}
+
+// keyOf names a connection by the key of a table.
+func keyOf(family uint8, key unsafe.Pointer, flow uint64) Key {
+	k := Key{Family: family, Flow: flow}
+	if family == 4 {
+		*(*weirKey4)(unsafe.Pointer(&k.key)) = *(*weirKey4)(key)
+	} else {
+		k.key = *(*weirKey6)(key)
+	}
+	return k
+}
+
+func (e *Entry) set(family uint8, key unsafe.Pointer, c *weirConn) {
+	if family == 4 {
+		e.set4((*weirKey4)(key), c)
+	} else {
+		e.set6((*weirKey6)(key), c)
 	}
 }
 

@@ -14,14 +14,17 @@ const membarrierGlobal = 1
 
 // Grace waits until every CPU has left the packet path once since the call. It takes about
 // as long as an RCU grace period: 10 ms, more on a busy machine.
-func (d *Datapath) Grace() error {
+func (d *Datapath) Grace() error { return Grace() }
+
+// Grace waits until every eBPF program that runs at the time of the call has ended, likewise.
+func Grace() error {
 	_, _, errno := unix.Syscall(unix.SYS_MEMBARRIER, membarrierGlobal, 0, 0)
 	if errno == 0 {
 		return nil
 	}
 	// Kernels with CPUs in full dynticks mode refuse (EINVAL), others may not have the call.
 	if err := graceByMap(); err != nil {
-		return fmt.Errorf("wait for the packet path: membarrier: %w, map update: %w", errno, err)
+		return fmt.Errorf("wait for running programs: membarrier: %w, map update: %w", errno, err)
 	}
 	return nil
 }

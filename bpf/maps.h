@@ -47,6 +47,23 @@ struct {
 	__uint(max_entries, WORK_ITEMS);
 } works SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct answer);
+	__uint(max_entries, WORK_ITEMS);
+} answers SEC(".maps");
+
+/* What a scan has found. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, u32);
+	__type(value, struct finding);
+	__uint(max_entries, 1); /* set by the loader: the table's size when it is scanned */
+} found SEC(".maps");
+
 /* Flow ids are drawn per CPU: id = count * possible CPUs + cpu + 1, unique without atomics
  * that return a value (5.12).
  */
@@ -195,6 +212,12 @@ volatile u64 filter_list = 0;	      /* where its rules are: filter.h */
  */
 u32 work_next = 0;
 volatile u32 work_count = 0;
+
+/* What a scan is asked for and has found, set and read by user space. */
+volatile u8 scan_all = 0;
+volatile u32 scan_active = 0; /* TICKs between two reports of a connection */
+volatile u64 scan_now = 0;    /* ns */
+volatile u32 scan_found = 0;
 
 static __always_inline u64 now_ns(void)
 {

@@ -14,7 +14,8 @@ func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	for name, p := range map[string]*ebpf.Program{
 		"weir_packet": d.objs.WeirPacket, "weir_parse": d.objs.WeirParse,
 		"weir_filter": d.objs.WeirFilter, "weir_track": d.objs.WeirTrack,
-		"weir_collect": d.objs.WeirCollect,
+		"weir_collect": d.objs.WeirCollect, "weir_scan4": d.objs.WeirScan4,
+		"weir_scan6": d.objs.WeirScan6,
 	} {
 		n, err := processed(p.VerifierLog)
 		if err != nil {

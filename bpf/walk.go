@@ -13,57 +13,161 @@ import (
 // measure alike) and keep a CPU busy in the kernel for longer.
 const chunk = 1024
 
-// Walk calls fn for every connection in both tables. The entry is valid during the call. Each
-// is read without stopping the packet path: its counters are what they were at some moment of the
-// walk. Connections that begin or end during the walk may be missed; a table that is changing
-// may show one twice.
-func (d *Datapath) Walk(fn func(*Entry) error) error {
-	var e Entry
-	err := walk(d.objs.Conns4, func(k *weirKey4, v *weirConn4) error {
-		e.set4(k, (*weirConn)(unsafe.Pointer(&v.Id)))
-		return fn(&e)
-	})
-	if err != nil {
-		return fmt.Errorf("walk the IPv4 connections: %w", err)
+// Wanted says which connections a pass shows: those that have expired, and those that have counted
+// something since they were reported, if that is long enough ago.
+type Wanted struct {
+	Now    int64 // ns of the datapath's clock
+	Active int64 // ns between two reports of a connection
+	All    bool  // shows every connection
+}
+
+// Show takes what a pass finds. It must not use the datapath.
+type Show struct {
+	Entry func(*Entry) error // a connection, valid during the call
+	// Expired, unless it is nil, takes those that have expired instead, by name: they will be
+	// read when they are retired.
+	Expired func(Key)
+}
+
+// Pass goes through both tables once, in slices.
+type Pass struct {
+	d     *Datapath
+	want  Wanted
+	left  []walk // in order
+	shown int    // in this slice
+	entry Entry
+	show  Show
+}
+
+// walk goes through one table.
+type walk interface {
+	// next shows the next chunk, and tells whether more may come.
+	next(p *Pass) (more bool, err error)
+}
+
+// Pass begins a pass through both tables.
+func (d *Datapath) Pass(want Wanted) *Pass {
+	p := &Pass{d: d, want: want}
+	if d.scans {
+		p.left = []walk{&scan{family: 4}, &scan{family: 6}}
+	} else {
+		p.left = []walk{newBatch[weirKey4, weirConn4](d.objs.Conns4, 4, &d.batch4),
+			newBatch[weirKey6, weirConn6](d.objs.Conns6, 6, &d.batch6)}
 	}
-	err = walk(d.objs.Conns6, func(k *weirKey6, v *weirConn6) error {
-		e.set6(k, (*weirConn)(unsafe.Pointer(&v.Id)))
-		return fn(&e)
-	})
-	if err != nil {
-		return fmt.Errorf("walk the IPv6 connections: %w", err)
+	return p
+}
+
+// Next shows the connections of the next slice, not many more than WorkItems, and tells whether
+// more may come. Each is read without stopping the packet path: its counters are what they were at
+// some moment. Connections that begin or end during the pass may be missed; of those that last, each
+// is shown once.
+func (p *Pass) Next(show Show) (more bool, err error) {
+	p.show = show
+	for p.shown = 0; len(p.left) > 0 && p.shown+chunk <= WorkItems; {
+		more, err := p.left[0].next(p)
+		if err != nil {
+			return false, fmt.Errorf("walk the connections: %w", err)
+		}
+		if !more {
+			p.left = p.left[1:]
+		}
+	}
+	return len(p.left) > 0, nil
+}
+
+// Walk calls fn for every connection in both tables, as Pass.Next does.
+func (d *Datapath) Walk(fn func(*Entry) error) error {
+	p := d.Pass(Wanted{All: true})
+	for {
+		if more, err := p.Next(Show{Entry: fn}); err != nil || !more {
+			return err
+		}
+	}
+}
+
+// Of enum conn_life in conn.h.
+const (
+	lifeEnding = 3
+	lifeBorn   = 4
+)
+
+// one shows a connection if it is wanted; most of a table is not.
+func (p *Pass) one(family uint8, key unsafe.Pointer, c *weirConn) error {
+	expired := p.expired(c)
+	switch {
+	case c.Life == lifeBorn || c.Life == lifeEnding:
+		return nil // a packet that opens or ends it is not through yet
+	case expired && p.show.Expired != nil:
+		p.shown++
+		p.show.Expired(keyOf(family, key, c.Id))
+		return nil
+	case expired || p.want.All || p.due(c):
+		p.shown++
+		p.entry.set(family, key, c)
+		return p.show.Entry(&p.entry)
 	}
 	return nil
+}
+
+func (p *Pass) expired(c *weirConn) bool {
+	last := max(int64(c.Leg[0].Last), int64(c.Leg[1].Last))
+	return p.want.Now-last > int64(p.d.opts.Lifetimes[c.State%States])
+}
+
+func (p *Pass) due(c *weirConn) bool {
+	news := c.Leg[0].Packets != c.Reported[0].Packets || c.Leg[1].Packets != c.Reported[1].Packets
+	return news && ticksSince(c.ReportedAt, p.want.Now) >= p.want.Active>>tickShift
+}
+
+// batch walks a table by BPF_MAP_LOOKUP_BATCH, which takes the lock of one hash bucket after
+// the other. On kernels from 5.11 to 6.6 a packet that comes in on the same CPU just when one is
+// given back may fail to open a connection: its bucket may share the mark that says so.
+type batch[K, V any] struct {
+	m      *ebpf.Map
+	family uint8
+	buf    *buffers[K, V]
+	cursor ebpf.MapBatchCursor
+	read   int
+}
+
+// buffers hold one chunk, from one pass to the next.
+type buffers[K, V any] struct {
+	keys   []K
+	values []V
+}
+
+func (b *buffers[K, V]) grow(n int) { b.keys, b.values = make([]K, n), make([]V, n) }
+
+func newBatch[K, V any](m *ebpf.Map, family uint8, buf *buffers[K, V]) *batch[K, V] {
+	if buf.keys == nil {
+		buf.grow(min(chunk, int(m.MaxEntries())))
+	}
+	return &batch[K, V]{m: m, family: family, buf: buf}
 }
 
 // whole takes each entry's lock while it is copied, so that it is of one connection.
 var whole = &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)}
 
-func walk[K, V any](m *ebpf.Map, fn func(*K, *V) error) error {
-	size := min(chunk, int(m.MaxEntries()))
-	keys, values := make([]K, size), make([]V, size)
-	var cursor ebpf.MapBatchCursor
-	// A table that grows as fast as it is read would be read for ever.
-	for read := 0; read <= 2*int(m.MaxEntries()); {
-		n, err := m.BatchLookup(&cursor, keys, values, whole)
-		if errors.Is(err, unix.ENOSPC) {
-			// One hash bucket holds more than the buffer; the cursor has not moved.
-			size *= 2
-			keys, values = make([]K, size), make([]V, size)
-			continue
-		}
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		for i := range n {
-			if ferr := fn(&keys[i], &values[i]); ferr != nil {
-				return ferr
-			}
-		}
-		if err != nil {
-			return nil
-		}
-		read += n
+func (b *batch[K, V]) next(p *Pass) (more bool, err error) {
+	keys, values := b.buf.keys, b.buf.values
+	n, err := b.m.BatchLookup(&b.cursor, keys, values, whole)
+	if errors.Is(err, unix.ENOSPC) {
+		// One hash bucket holds more than the buffer; the cursor has not moved.
+		b.buf.grow(2 * len(keys))
+		return true, nil
 	}
-	return nil
+	end := errors.Is(err, ebpf.ErrKeyNotExist)
+	if err != nil && !end {
+		return false, err
+	}
+	for i := range n {
+		// The connection stands behind its key, in every entry.
+		c := (*weirConn)(unsafe.Add(unsafe.Pointer(&values[i]), unsafe.Sizeof(keys[i])))
+		if err := p.one(b.family, unsafe.Pointer(&keys[i]), c); err != nil {
+			return false, err
+		}
+	}
+	// A table that grows as fast as it is read would be read for ever.
+	b.read += n
+	return !end && b.read <= 2*int(b.m.MaxEntries()), nil
 }

@@ -163,13 +163,25 @@ int weir_track(struct __sk_buff *skb)
 SEC("tc")
 int weir_collect(struct __sk_buff *skb)
 {
-	u32 i = work_next;
-	struct work *w = bpf_map_lookup_elem(&works, &i);
+#pragma clang loop unroll(disable)
+	for (int i = 0; i < WORK_RUN; i++)
+		if (!work_item(skb))
+			break;
+	return 0;
+}
 
-	if (w && i < work_count) {
-		work_next = i + 1;
-		work_item(w);
-	}
+/* Loaded where the kernel has bpf_for_each_map_elem (5.13). */
+SEC("tc")
+int weir_scan4(struct __sk_buff *skb)
+{
+	scan_table4();
+	return 0;
+}
+
+SEC("tc")
+int weir_scan6(struct __sk_buff *skb)
+{
+	scan_table6();
 	return 0;
 }
 

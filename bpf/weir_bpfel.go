@@ -13,6 +13,11 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type weirAnswer struct {
+	_    structs.HostLayout
+	Conn [20]uint64
+}
+
 type weirConn struct {
 	_    structs.HostLayout
 	Id   uint64
@@ -80,6 +85,13 @@ type weirEvent struct {
 	Pad    [5]uint8
 	Key    weirKey6
 	Conn   weirConn
+}
+
+type weirFinding struct {
+	_       structs.HostLayout
+	Key     weirKey6
+	Id      uint64
+	Expired uint64
 }
 
 type weirFragmentKey struct {
@@ -291,26 +303,27 @@ type weirScratch struct {
 }
 
 type weirWork struct {
-	_      structs.HostLayout
-	Op     uint8
-	Result uint8
-	Family uint8
-	Force  uint8
-	End    uint8
-	Pad    [3]uint8
-	Key    weirKey6
-	Id     uint64
-	Conn   [20]uint64
+	_          structs.HostLayout
+	Op         uint8
+	Result     uint8
+	Family     uint8
+	End        uint8
+	ReportedAt uint32
+	Id         uint64
+	Reported   [2]weirCount
+	Key        weirKey6
 }
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
+	weirMapAnswers        = "answers"
 	weirMapConns4         = "conns4"
 	weirMapConns6         = "conns6"
 	weirMapEvents         = "events"
 	weirMapFlowIds        = "flow_ids"
+	weirMapFound          = "found"
 	weirMapFragments      = "fragments"
 	weirMapHooks          = "hooks"
 	weirMapJump           = "jump"
@@ -322,6 +335,8 @@ const (
 	weirProgWeirFilter    = "weir_filter"
 	weirProgWeirPacket    = "weir_packet"
 	weirProgWeirParse     = "weir_parse"
+	weirProgWeirScan4     = "weir_scan4"
+	weirProgWeirScan6     = "weir_scan6"
 	weirProgWeirTrack     = "weir_track"
 	weirVarClockSource    = "clock_source"
 	weirVarFilterList     = "filter_list"
@@ -331,6 +346,10 @@ const (
 	weirVarOverflowToRing = "overflow_to_ring"
 	weirVarPossibleCpus   = "possible_cpus"
 	weirVarSampleMax      = "sample_max"
+	weirVarScanActive     = "scan_active"
+	weirVarScanAll        = "scan_all"
+	weirVarScanFound      = "scan_found"
+	weirVarScanNow        = "scan_now"
 	weirVarTakeoverNs     = "takeover_ns"
 	weirVarTunnels        = "tunnels"
 	weirVarUnusedEvent    = "unused_event"
@@ -387,6 +406,8 @@ type weirProgramSpecs struct {
 	WeirFilter  *ebpf.ProgramSpec `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.ProgramSpec `ebpf:"weir_packet"`
 	WeirParse   *ebpf.ProgramSpec `ebpf:"weir_parse"`
+	WeirScan4   *ebpf.ProgramSpec `ebpf:"weir_scan4"`
+	WeirScan6   *ebpf.ProgramSpec `ebpf:"weir_scan6"`
 	WeirTrack   *ebpf.ProgramSpec `ebpf:"weir_track"`
 }
 
@@ -394,10 +415,12 @@ type weirProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirMapSpecs struct {
+	Answers   *ebpf.MapSpec `ebpf:"answers"`
 	Conns4    *ebpf.MapSpec `ebpf:"conns4"`
 	Conns6    *ebpf.MapSpec `ebpf:"conns6"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	FlowIds   *ebpf.MapSpec `ebpf:"flow_ids"`
+	Found     *ebpf.MapSpec `ebpf:"found"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Hooks     *ebpf.MapSpec `ebpf:"hooks"`
 	Jump      *ebpf.MapSpec `ebpf:"jump"`
@@ -419,6 +442,10 @@ type weirVariableSpecs struct {
 	OverflowToRing *ebpf.VariableSpec `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	SampleMax      *ebpf.VariableSpec `ebpf:"sample_max"`
+	ScanActive     *ebpf.VariableSpec `ebpf:"scan_active"`
+	ScanAll        *ebpf.VariableSpec `ebpf:"scan_all"`
+	ScanFound      *ebpf.VariableSpec `ebpf:"scan_found"`
+	ScanNow        *ebpf.VariableSpec `ebpf:"scan_now"`
 	TakeoverNs     *ebpf.VariableSpec `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.VariableSpec `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -449,10 +476,12 @@ func (o *weirObjects) Close() error {
 //
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirMaps struct {
+	Answers   *ebpf.Map `ebpf:"answers"`
 	Conns4    *ebpf.Map `ebpf:"conns4"`
 	Conns6    *ebpf.Map `ebpf:"conns6"`
 	Events    *ebpf.Map `ebpf:"events"`
 	FlowIds   *ebpf.Map `ebpf:"flow_ids"`
+	Found     *ebpf.Map `ebpf:"found"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Hooks     *ebpf.Map `ebpf:"hooks"`
 	Jump      *ebpf.Map `ebpf:"jump"`
@@ -464,10 +493,12 @@ type weirMaps struct {
 
 func (m *weirMaps) Close() error {
 	return _WeirClose(
+		m.Answers,
 		m.Conns4,
 		m.Conns6,
 		m.Events,
 		m.FlowIds,
+		m.Found,
 		m.Fragments,
 		m.Hooks,
 		m.Jump,
@@ -490,6 +521,10 @@ type weirVariables struct {
 	OverflowToRing *ebpf.Variable `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.Variable `ebpf:"possible_cpus"`
 	SampleMax      *ebpf.Variable `ebpf:"sample_max"`
+	ScanActive     *ebpf.Variable `ebpf:"scan_active"`
+	ScanAll        *ebpf.Variable `ebpf:"scan_all"`
+	ScanFound      *ebpf.Variable `ebpf:"scan_found"`
+	ScanNow        *ebpf.Variable `ebpf:"scan_now"`
 	TakeoverNs     *ebpf.Variable `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.Variable `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.Variable `ebpf:"unused_event"`
@@ -508,6 +543,8 @@ type weirPrograms struct {
 	WeirFilter  *ebpf.Program `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.Program `ebpf:"weir_packet"`
 	WeirParse   *ebpf.Program `ebpf:"weir_parse"`
+	WeirScan4   *ebpf.Program `ebpf:"weir_scan4"`
+	WeirScan6   *ebpf.Program `ebpf:"weir_scan6"`
 	WeirTrack   *ebpf.Program `ebpf:"weir_track"`
 }
 
@@ -517,6 +554,8 @@ func (p *weirPrograms) Close() error {
 		p.WeirFilter,
 		p.WeirPacket,
 		p.WeirParse,
+		p.WeirScan4,
+		p.WeirScan6,
 		p.WeirTrack,
 	)
 }

@@ -5,11 +5,15 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
 )
 
-// WorkItems is how many connections one call of Acknowledge, Retire, Read or Delete hands to the
-// kernel at a time; longer slices are split.
-const WorkItems = 2048
+const (
+	// WorkItems is how many connections one call of Acknowledge, Retire, Read or Delete hands
+	// to the kernel at a time; longer slices are split.
+	WorkItems = 4096
+	workRun   = 32 // WORK_RUN in conn.h
+)
 
 // The values of enum work_op and enum work_result in conn.h.
 const (
@@ -17,13 +21,22 @@ const (
 	workRetire uint8 = 2
 	workRead   uint8 = 3
 	workDelete uint8 = 4
+	workForce  uint8 = 5
+	workLook   uint8 = 6
 
 	workDone uint8 = 2
 )
 
+// Key names a connection in its table.
+type Key struct {
+	Family uint8
+	Flow   uint64
+	key    weirKey6
+}
+
 // Mark says what of a connection has been reported.
 type Mark struct {
-	Entry    Entry // as Walk showed it; its key and flow id are used
+	Key      Key
 	Reported [2]Count
 	At       int64 // ns, when
 	// Done is the answer: false when the connection has ended meanwhile. What it had not
@@ -34,20 +47,23 @@ type Mark struct {
 // Acknowledge stores in each connection what has been reported of it.
 func (d *Datapath) Acknowledge(marks []Mark) error {
 	fill := func(i int, w *weirWork) {
+		m := &marks[i]
 		w.Op = workAck
-		w.conn().ReportedAt = uint32(marks[i].At >> tickShift)
-		for leg, c := range marks[i].Reported {
-			w.conn().Reported[leg] = weirCount{Packets: c.Packets, Bytes: c.Bytes}
+		w.ReportedAt = uint32(m.At >> tickShift)
+		for leg, c := range m.Reported {
+			w.Reported[leg].Packets, w.Reported[leg].Bytes = c.Packets, c.Bytes
 		}
-		w.setKey(&marks[i].Entry)
+		w.setKey(&m.Key)
 	}
-	done := func(i int, w *weirWork) { marks[i].Done = w.Result == workDone }
-	return d.run(len(marks), fill, done)
+	return d.run(len(marks), fill, func(i int, w *weirWork, _ *weirConn) error {
+		marks[i].Done = w.Result == workDone
+		return nil
+	})
 }
 
 // Candidate is a connection to retire, and the answer.
 type Candidate struct {
-	Entry Entry // in: as Walk showed it; after Read: as it ended
+	Key Key
 	// Force retires it although it has not expired.
 	Force bool
 	// Done is the answer to the last step. When it is false, a packet has come in between: the
@@ -55,77 +71,84 @@ type Candidate struct {
 	Done bool
 	// End is, after Read, why the connection ended (IPFIX flowEndReason).
 	End uint8
+	// Counted is, after Read, what it has counted.
+	Counted [2]Count
 }
 
 // Retire is the first step of garbage collection (README section 6): no packet counts any more
 // in a connection for which Done becomes true. Wait for Grace before Read.
 func (d *Datapath) Retire(cs []Candidate) error {
-	return d.step(workRetire, cs, nil)
+	return d.step(cs, func(c *Candidate) uint8 {
+		if c.Force {
+			return workForce
+		}
+		return workRetire
+	}, nil)
 }
 
-// Read reads the final counters of retired connections.
-func (d *Datapath) Read(cs []Candidate) error {
-	return d.step(workRead, cs, func(c *Candidate, w *weirWork) {
+// Read reads the final counters of retired connections, and shows each as it ended. The entry is
+// valid during the call, which must not use the datapath.
+func (d *Datapath) Read(cs []Candidate, fn func(*Candidate, *Entry) error) error {
+	var e Entry
+	op := func(*Candidate) uint8 { return workRead }
+	return d.step(cs, op, func(c *Candidate, w *weirWork, conn *weirConn) error {
+		e.set(c.Key.Family, unsafe.Pointer(&c.Key.key), conn)
 		c.End = w.End
-		c.Entry.setConn(w.conn())
+		c.Counted = [2]Count{e.Legs[0].Count, e.Legs[1].Count}
+		return fn(c, &e)
 	})
 }
 
 // Delete deletes retired connections.
 func (d *Datapath) Delete(cs []Candidate) error {
-	return d.step(workDelete, cs, nil)
+	return d.step(cs, func(*Candidate) uint8 { return workDelete }, nil)
 }
 
-func (d *Datapath) step(op uint8, cs []Candidate, done func(*Candidate, *weirWork)) error {
+func (d *Datapath) step(cs []Candidate, op func(*Candidate) uint8,
+	done func(*Candidate, *weirWork, *weirConn) error) error {
 	fill := func(i int, w *weirWork) {
-		w.Op = op
-		if cs[i].Force {
-			w.Force = 1
-		}
-		w.setKey(&cs[i].Entry)
+		w.Op = op(&cs[i])
+		w.setKey(&cs[i].Key)
 	}
-	return d.run(len(cs), fill, func(i int, w *weirWork) {
+	return d.run(len(cs), fill, func(i int, w *weirWork, conn *weirConn) error {
 		cs[i].Done = w.Result == workDone
 		if cs[i].Done && done != nil {
-			done(&cs[i], w)
+			return done(&cs[i], w, conn)
 		}
+		return nil
 	})
 }
 
-// conn is the connection in the item, whose type hides it (struct work in conn.h).
-func (w *weirWork) conn() *weirConn { return (*weirConn)(unsafe.Pointer(&w.Conn)) }
-
-func (w *weirWork) setKey(e *Entry) {
-	w.Family = e.Family
-	w.Key = e.key
-	w.Id = e.Flow
+func (w *weirWork) setKey(k *Key) {
+	w.Family = k.Family
+	w.Key = k.key
+	w.Id = k.Flow
 }
 
-// run hands n items to the collect program, which is run once for each of them in one system
-// call for WorkItems.
-func (d *Datapath) run(n int, fill, done func(int, *weirWork)) error {
+// run hands n items to the collect program, in one system call for WorkItems of them. It fills in
+// all that the item's operation reads, and then is shown the answers.
+func (d *Datapath) run(n int, fill func(int, *weirWork),
+	done func(int, *weirWork, *weirConn) error) error {
 	for first := 0; first < n; first += WorkItems {
-		count := min(WorkItems, n-first)
-		for i := range count {
-			var w weirWork
-			fill(first+i, &w)
-			if _, err := d.works.WriteAt(bytesOf(&w), workOffset(i)); err != nil {
-				return fmt.Errorf("write work item %d: %w", i, err)
-			}
+		works := d.works.items[:min(WorkItems, n-first)]
+		for i := range works {
+			fill(first+i, &works[i])
 		}
-		if err := d.collect(count); err != nil {
+		if err := d.collect(len(works)); err != nil {
 			return err
 		}
-		for i := range count {
-			var w weirWork
-			if _, err := d.works.ReadAt(bytesOf(&w), workOffset(i)); err != nil {
-				return fmt.Errorf("read work item %d: %w", i, err)
+		for i := range works {
+			c := (*weirConn)(unsafe.Pointer(&d.answers.items[i]))
+			if err := done(first+i, &works[i], c); err != nil {
+				return err
 			}
-			done(first+i, &w)
 		}
 	}
 	return nil
 }
+
+// frame is what a test run wants; 14 bytes are the least.
+var frame = make([]byte, 14)
 
 func (d *Datapath) collect(items int) error {
 	if err := d.objs.WorkCount.Set(uint32(items)); err != nil {
@@ -134,16 +157,34 @@ func (d *Datapath) collect(items int) error {
 	if err := d.objs.WorkNext.Set(uint32(0)); err != nil {
 		return fmt.Errorf("set the first work item: %w", err)
 	}
-	// A test run wants a frame; 14 bytes are the least.
-	opts := &ebpf.RunOptions{Data: make([]byte, 14), Repeat: uint32(items)}
+	opts := &ebpf.RunOptions{Data: frame, Repeat: uint32((items + workRun - 1) / workRun)}
 	if _, err := d.objs.WeirCollect.Run(opts); err != nil {
 		return fmt.Errorf("run the collect program: %w", err)
 	}
 	return nil
 }
 
-func workOffset(i int) int64 { return int64(i) * int64(unsafe.Sizeof(weirWork{})) }
+// shared is an array map whose items user space and programs see in the same memory. Programs
+// that touch it run only when user space says so, and before the call returns.
+type shared[T any] struct {
+	memory []byte
+	items  []T
+}
 
-func bytesOf(w *weirWork) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(w)), unsafe.Sizeof(*w))
+func share[T any](m *ebpf.Map) (shared[T], error) {
+	var s shared[T]
+	n := int(m.MaxEntries())
+	memory, err := unix.Mmap(m.FD(), 0, n*int(unsafe.Sizeof(*new(T))),
+		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
+	if err != nil {
+		return s, fmt.Errorf("map %v: %w", m, err)
+	}
+	return shared[T]{memory, unsafe.Slice((*T)(unsafe.Pointer(&memory[0])), n)}, nil
+}
+
+func (s *shared[T]) close() error {
+	if s.memory == nil {
+		return nil
+	}
+	return unix.Munmap(s.memory)
 }

@@ -182,4 +182,11 @@ type Record struct {
 	Seen []Hook `json:"seen"`
 	// Sampling is N when 1 in N connections is counted, all packets of it; 0 when all are.
 	Sampling uint32 `json:"sampling,omitempty"`
+	// RTTMin, RTTLast and RTTMax are the smoothed round-trip times, in microseconds, that the
+	// TCP socket at Src knew since the record before; RTTSamples is at how many packets it was
+	// asked. All are 0 when there is no such socket here, or the feature is off.
+	RTTMin     uint32 `json:"rtt_us_min,omitempty"`
+	RTTLast    uint32 `json:"rtt_us_last,omitempty"`
+	RTTMax     uint32 `json:"rtt_us_max,omitempty"`
+	RTTSamples uint32 `json:"rtt_samples,omitempty"`
 }

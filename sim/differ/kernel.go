@@ -239,7 +239,7 @@ func (k *kernel) step(s *Step) error {
 func (k *kernel) report() error {
 	var marks []bpf.Mark
 	err := k.dp.Walk(func(e *bpf.Entry) error {
-		marks = append(marks, bpf.Mark{Entry: *e, At: k.now + k.ahead,
+		marks = append(marks, bpf.Mark{Key: e.Key(), At: k.now + k.ahead,
 			Reported: [2]bpf.Count{e.Legs[0].Count, e.Legs[1].Count}})
 		return nil
 	})
@@ -249,39 +249,43 @@ func (k *kernel) report() error {
 // sweep is one pass of garbage collection.
 func (k *kernel) sweep() error {
 	lifetimes := k.dp.Options().Lifetimes
-	final, err := k.collect(func(e *bpf.Entry) bool {
+	return k.collect(func(e *bpf.Entry) bool {
 		return k.now+k.ahead-e.Last() > int64(lifetimes[e.State])
 	})
-	for i := range final {
-		k.retired = append(k.retired, k.flows(k.shift(&final[i].Entry), flow.EndReason(final[i].End))...)
-	}
-	return err
 }
 
-// collect retires the connections that are chosen. The datapath must agree that each has expired.
-func (k *kernel) collect(chosen func(*bpf.Entry) bool) ([]bpf.Candidate, error) {
+// collect ends the connections that are chosen. The datapath must agree that each has expired.
+func (k *kernel) collect(chosen func(*bpf.Entry) bool) error {
 	var cs []bpf.Candidate
 	err := k.dp.Walk(func(e *bpf.Entry) error {
 		if chosen(e) {
-			cs = append(cs, bpf.Candidate{Entry: *e})
+			cs = append(cs, bpf.Candidate{Key: e.Key()})
 		}
 		return nil
 	})
 	if err != nil || len(cs) == 0 {
-		return nil, err
+		return err
 	}
-	for _, do := range []func([]bpf.Candidate) error{k.dp.Retire, k.grace, k.dp.Read, k.dp.Delete} {
+	for _, do := range []func([]bpf.Candidate) error{k.dp.Retire, k.grace, k.read, k.dp.Delete} {
 		if err := do(cs); err != nil {
-			return nil, err
+			return err
 		}
 		if i := slices.IndexFunc(cs, func(c bpf.Candidate) bool { return !c.Done }); i >= 0 {
-			return nil, fmt.Errorf("the datapath does not collect %v", cs[i].Entry.Tuple)
+			return fmt.Errorf("the datapath does not collect flow %d", cs[i].Key.Flow)
 		}
 	}
-	return cs, nil
+	return nil
 }
 
 func (k *kernel) grace([]bpf.Candidate) error { return k.dp.Grace() }
+
+// read notes what the connections that have ended were.
+func (k *kernel) read(cs []bpf.Candidate) error {
+	return k.dp.Read(cs, func(c *bpf.Candidate, e *bpf.Entry) error {
+		k.retired = append(k.retired, k.flows(k.shift(e), flow.EndReason(c.End))...)
+		return nil
+	})
+}
 
 // state tells what the datapath says.
 func (k *kernel) state() (*State, error) {

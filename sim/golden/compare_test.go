@@ -76,10 +76,11 @@ var compareTests = []struct {
 		[]string{"labels extra"}},
 	{"counters", func(g *Golden) {
 		g.Counters[0].Seen.Packets = N(11)
+		g.Counters[1].LeftOut["filter"] = Traffic{N(4), N(180)}
 		g.Counters[1].Lost["not-ip"] = Traffic{N(2), N(201)}
 		g.Counters[1].Lost["no-hook"] = Traffic{N(1), N(1)}
 	}, []string{"counters differs seen.packets=10/11",
-		"counters differs lost.not-ip.bytes=200/201 lost.no-hook.packets=/1 " +
+		"counters differs left_out.filter.packets=3/4 lost.not-ip.bytes=200/201 lost.no-hook.packets=/1 " +
 			"lost.no-hook.bytes=/1"}},
 	{"no counters", func(g *Golden) { g.Counters = nil },
 		[]string{"counters missing", "counters missing"}},
@@ -132,10 +133,10 @@ func TestConservation(t *testing.T) {
 	c.Observed.Bytes = 5
 	books[ingress] = c
 	diffs := Conservation(books, flows, nil)
-	require.Equal(t, []string{"conservation differs bytes=900/905"}, kinds(diffs))
-	require.Equal(t, "server/eth0 ingress: seen = accounted + observed + lost", diffs[0].Record)
+	require.Equal(t, []string{"conservation differs bytes=1300/1305"}, kinds(diffs))
+	require.Equal(t, "server/eth0 ingress: seen = accounted + observed + left out + lost", diffs[0].Record)
 
-	witness := map[flow.Hook]model.Count{ingress: {Packets: 9, Bytes: 900},
+	witness := map[flow.Hook]model.Count{ingress: {Packets: 13, Bytes: 1300},
 		egress: {Packets: 11, Bytes: 10}, {Interface: "eth9"}: {Packets: 1, Bytes: 60}}
 	diffs = Conservation(testCounters(), flows, witness)
 	require.Equal(t, []string{"conservation differs packets=1/0 bytes=60/0",

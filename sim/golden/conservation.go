@@ -13,7 +13,7 @@ import (
 
 // Conservation checks the first law, in packets and in bytes:
 //
-//   - at every hook, seen = accounted + observed + lost;
+//   - at every hook, seen = accounted + observed + left out + lost;
 //   - all flows together = all that was accounted;
 //   - with a witness, each hook has seen what the witness has.
 //
@@ -27,7 +27,7 @@ func Conservation(hooks map[flow.Hook]model.Counters, flows []Flow,
 		c := hooks[hook]
 		accounted = accounted.Plus(c.Accounted)
 		found = append(found, balance("invariant",
-			hook.String()+": seen = accounted + observed + lost", c.Seen, c.Outcomes())...)
+			hook.String()+": seen = accounted + observed + left out + lost", c.Seen, c.Outcomes())...)
 	}
 	found = append(found, balance("invariant", "all flows = accounted",
 		accounted, reported(flows))...)

@@ -112,20 +112,27 @@ func Counters(hooks map[flow.Hook]model.Counters) []HookCounters {
 	for hook, c := range hooks {
 		h := HookCounters{Hook: hook.String(), Seen: traffic(c.Seen),
 			Accounted: traffic(c.Accounted), Observed: traffic(c.Observed)}
-		for reason, n := range c.Lost {
-			if n == (model.Count{}) {
-				continue
-			}
-			if h.Lost == nil {
-				h.Lost = map[string]Traffic{}
-			}
-			h.Lost[string(reason)] = traffic(n)
-		}
-		if c.Seen != (model.Count{}) || c.Outcomes() != (model.Count{}) || h.Lost != nil {
+		h.LeftOut, h.Lost = byReason(c.LeftOut), byReason(c.Lost)
+		if c.Seen != (model.Count{}) || c.Outcomes() != (model.Count{}) {
 			all = append(all, h)
 		}
 	}
 	return sortCounters(all)
+}
+
+// byReason leaves out the reasons for which nothing was counted; nil if that is all of them.
+func byReason(counts map[model.Reason]model.Count) map[string]Traffic {
+	var by map[string]Traffic
+	for reason, n := range counts {
+		if n == (model.Count{}) {
+			continue
+		}
+		if by == nil {
+			by = map[string]Traffic{}
+		}
+		by[string(reason)] = traffic(n)
+	}
+	return by
 }
 
 func traffic(c model.Count) Traffic { return Traffic{N(c.Packets), N(c.Bytes)} }

@@ -242,6 +242,13 @@ func isReason(s string) error {
 	return fmt.Errorf("%q is no reason for a loss", s)
 }
 
+func isLeftOut(s string) error {
+	if slices.Contains(model.LeftOutReasons(), model.Reason(s)) {
+		return nil
+	}
+	return fmt.Errorf("%q is no reason to leave a packet out", s)
+}
+
 func isSHA256(s string) error {
 	if len(s) != 64 || strings.Trim(s, "0123456789abcdef") != "" {
 		return fmt.Errorf("%q is no SHA-256 sum", s)

@@ -71,7 +71,8 @@ type Connection struct {
 type HookCounters struct {
 	Hook                      string
 	Seen, Accounted, Observed Traffic
-	Lost                      map[string]Traffic // by reason, no zero entries
+	LeftOut                   map[string]Traffic // by reason, no zero entries
+	Lost                      map[string]Traffic // likewise
 }
 
 // Traffic is packets and bytes; files write it "packets/bytes".
@@ -199,9 +200,11 @@ func (c *HookCounters) free(names []string) {
 			t.free(names)
 		}
 	}
-	for reason, t := range c.Lost {
-		t.free(names)
-		c.Lost[reason] = t
+	for _, by := range []map[string]Traffic{c.LeftOut, c.Lost} {
+		for reason, t := range by {
+			t.free(names)
+			by[reason] = t
+		}
 	}
 }
 

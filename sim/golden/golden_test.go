@@ -85,8 +85,10 @@ func testConnections() []conntrack.Entry {
 
 func testCounters() map[flow.Hook]model.Counters {
 	return map[flow.Hook]model.Counters{
-		ingress: {Seen: model.Count{Packets: 9, Bytes: 900},
+		ingress: {Seen: model.Count{Packets: 13, Bytes: 1300},
 			Accounted: model.Count{Packets: 6, Bytes: 600},
+			LeftOut: map[model.Reason]model.Count{model.ReasonFilter: {Packets: 3, Bytes: 180},
+				model.ReasonSampling: {Packets: 1, Bytes: 220}},
 			Lost: map[model.Reason]model.Count{model.ReasonNotIP: {Packets: 2, Bytes: 200},
 				model.ReasonFragment: {Packets: 1, Bytes: 100}, model.ReasonNoHook: {}}},
 		egress: {Seen: model.Count{Packets: 10, Bytes: 10}, Accounted: model.Count{Packets: 4,
@@ -272,6 +274,12 @@ var decodeErrors = []struct{ name, data, want string }{
 		"lost: {ipv5: 1/1}}]\n", `"ipv5" is no reason for a loss`},
 	{"lost", head + "counters: [{hook: e ingress, seen: 1/1, accounted: 1/1, lost: 1}]\n",
 		`lost is "1", not a mapping`},
+	{"left out", head + "counters: [{hook: e ingress, seen: 1/1, accounted: 1/1, " +
+		"left_out: {not-ip: 1/1}}]\n", `"not-ip" is no reason to leave a packet out`},
+	{"lost by filter", head + "counters: [{hook: e ingress, seen: 1/1, accounted: 1/1, " +
+		"lost: {filter: 1/1}}]\n", `"filter" is no reason for a loss`},
+	{"left out, no mapping", head + "counters: [{hook: e ingress, seen: 1/1, accounted: 1/1, " +
+		"left_out: [filter]}]\n", `left_out is a list, not a mapping`},
 	{"lost traffic", head + "counters: [{hook: e ingress, seen: 1/1, accounted: 1/1, " +
 		"lost: {not-ip: 1}}]\n", `"1" is not packets/bytes`},
 	{"bytes", head + "counters: [{hook: e ingress, seen: 1/x, accounted: 1/1}]\n",

@@ -198,18 +198,24 @@ func (c HookCounters) record() record {
 	add("seen", c.Seen, true)
 	add("accounted", c.Accounted, true)
 	add("observed", c.Observed, false)
-	if len(c.Lost) == 0 {
-		return r
+	r.byReason("left_out", c.LeftOut)
+	r.byReason("lost", c.Lost)
+	return r
+}
+
+// byReason adds what is counted by reason, unless there is none.
+func (r *record) byReason(key string, by map[string]Traffic) {
+	if len(by) == 0 {
+		return
 	}
 	var parts []string
-	for _, reason := range slices.Sorted(maps.Keys(c.Lost)) {
-		t := c.Lost[reason]
+	for _, reason := range slices.Sorted(maps.Keys(by)) {
+		t := by[reason]
 		parts = append(parts, scalar(reason)+": "+scalar(t.String()))
-		r.split("lost."+reason, t)
+		r.split(key+"."+reason, t)
 	}
 	r.columns = append(r.columns,
-		column{key: "lost", value: "{" + strings.Join(parts, ", ") + "}", raw: true})
-	return r
+		column{key: key, value: "{" + strings.Join(parts, ", ") + "}", raw: true})
 }
 
 // split adds packets and bytes as fields of their own.

@@ -239,28 +239,31 @@ func (d *decoder) counters(n *node, g *Golden) error {
 			"seen":      d.traffic(&c.Seen),
 			"accounted": d.traffic(&c.Accounted),
 			"observed":  d.traffic(&c.Observed),
-			"lost":      func(n *node) error { return d.lost(n, &c) },
+			"left_out":  d.byReason(&c.LeftOut, "left_out", isLeftOut),
+			"lost":      d.byReason(&c.Lost, "lost", isReason),
 		}, "hook", "seen", "accounted")
 		g.Counters = append(g.Counters, c)
 		return err
 	})
 }
 
-// lost reads the losses of one hook by reason.
-func (d *decoder) lost(n *node, c *HookCounters) error {
-	if !n.isMap {
-		return d.fail(n, "lost is %s, not a mapping", n.what())
-	}
-	c.Lost = map[string]Traffic{}
-	for _, p := range n.pairs {
-		if err := isReason(p.key.text); err != nil {
-			return d.fail(p.key, "%v", err)
+// byReason is the setter for what one hook has counted by reason.
+func (d *decoder) byReason(to *map[string]Traffic, what string, check func(string) error) setter {
+	return func(n *node) error {
+		if !n.isMap {
+			return d.fail(n, "%s is %s, not a mapping", what, n.what())
 		}
-		var t Traffic
-		if err := d.traffic(&t)(p.value); err != nil {
-			return err
+		*to = map[string]Traffic{}
+		for _, p := range n.pairs {
+			if err := check(p.key.text); err != nil {
+				return d.fail(p.key, "%v", err)
+			}
+			var t Traffic
+			if err := d.traffic(&t)(p.value); err != nil {
+				return err
+			}
+			(*to)[p.key.text] = t
 		}
-		c.Lost[p.key.text] = t
+		return nil
 	}
-	return nil
 }

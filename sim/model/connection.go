@@ -55,7 +55,7 @@ func (k key) ends(leg int) (src, dst endpoint) {
 	return k.hi, k.lo
 }
 
-// typeCode is the last ICMP error that cited a connection, if there was one.
+// typeCode is the type and code of an ICMP message, if there is one.
 type typeCode struct {
 	typ, code uint8
 	set       bool

@@ -6,7 +6,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 )
 
-// Reason says why a packet was lost.
+// Reason says why a packet was left out or lost.
 type Reason string
 
 // The reasons of bpf/README.md section 2.
@@ -31,7 +31,16 @@ const (
 	ReasonNoHook        Reason = "no-hook"
 )
 
-// Reasons lists all reasons in the order of the text.
+// The reasons for which a packet is left out, in the order in which they are judged.
+const (
+	ReasonFilter   Reason = "filter"
+	ReasonSampling Reason = "sampling"
+)
+
+// LeftOutReasons lists the reasons for which a packet is left out.
+func LeftOutReasons() []Reason { return []Reason{ReasonFilter, ReasonSampling} }
+
+// Reasons lists the reasons for which a packet is lost, in the order of the text.
 func Reasons() []Reason {
 	return []Reason{ReasonEthernet, ReasonVLANDepth, ReasonNotIP, ReasonIPv4Header,
 		ReasonIPv4Length, ReasonIPv6Header, ReasonIPv6Length, ReasonIPv6Extension,
@@ -55,30 +64,34 @@ type Counters struct {
 	Seen      Count
 	Accounted Count
 	Observed  Count
-	Lost      map[Reason]Count // no zero entries
+	LeftOut   map[Reason]Count // no zero entries
+	Lost      map[Reason]Count // likewise
 }
 
 // Outcomes is the sum of all outcomes, which is equal to Seen.
 func (c Counters) Outcomes() Count {
 	sum := c.Accounted.Plus(c.Observed)
-	for _, lost := range c.Lost {
-		sum.add(lost)
+	for _, by := range []map[Reason]Count{c.LeftOut, c.Lost} {
+		for _, n := range by {
+			sum.add(n)
+		}
 	}
 	return sum
 }
 
-func (c *Counters) lose(reason Reason, n Count) {
+// book adds to the count of a reason, which has none while nothing was counted.
+func book(by map[Reason]Count, reason Reason, n Count) {
 	if n == (Count{}) {
 		return
 	}
-	c.Lost[reason] = c.Lost[reason].Plus(n)
+	by[reason] = by[reason].Plus(n)
 }
 
 // at returns the counters of a hook, made when it sees its first packet.
 func (m *Model) at(hook flow.Hook) *Counters {
 	c := m.counters[hook]
 	if c == nil {
-		c = &Counters{Lost: map[Reason]Count{}}
+		c = &Counters{LeftOut: map[Reason]Count{}, Lost: map[Reason]Count{}}
 		m.counters[hook] = c
 	}
 	return c
@@ -89,7 +102,7 @@ func (m *Model) Counters() map[flow.Hook]Counters {
 	all := make(map[flow.Hook]Counters, len(m.counters))
 	for hook, c := range m.counters {
 		one := *c
-		one.Lost = maps.Clone(c.Lost)
+		one.LeftOut, one.Lost = maps.Clone(c.LeftOut), maps.Clone(c.Lost)
 		all[hook] = one
 	}
 	return all

@@ -43,6 +43,7 @@ func (p *packet) icmp(b []byte) Reason {
 	if len(b) < 8 {
 		return ReasonICMPHeader
 	}
+	p.message = typeCode{b[0], b[1], true}
 	if class, _ := classify(p.protocol, b[0]); class == icmpError {
 		return p.icmpErr(b)
 	}
@@ -73,8 +74,7 @@ func (p *packet) icmpErr(b []byte) Reason {
 	if !ok {
 		return ReasonICMPCited
 	}
-	p.isError, p.errType, p.errCode = true, b[0], b[1]
-	p.cited, p.cites = cited, cited.protocol
+	p.isError, p.cited, p.cites = true, cited, cited.protocol
 	p.src, p.dst = cited.dst, cited.src
 	p.icmpType, p.icmpCode, p.icmpID = cited.icmpType, cited.icmpCode, cited.icmpID
 	return ""

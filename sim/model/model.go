@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
 )
 
 // The policies for a full connection table.
@@ -45,6 +46,10 @@ type Config struct {
 	MidStream bool
 	// Tunnels are the kinds that are opened: VXLAN, Geneve, GRE, IPIP.
 	Tunnels []string
+	// Filter says which packets are counted.
+	Filter bpf.Filter
+	// Sample counts 1 in so many connections; 0 and 1 mean all.
+	Sample uint32
 	// Zones gives hooks a zone other than 0.
 	Zones map[flow.Hook]uint16
 	// Hooks are the configured hooks; a packet at another one is lost as no-hook. Nil means
@@ -127,14 +132,15 @@ type Arrival struct {
 // Fate is what became of a packet.
 type Fate string
 
-// The three fates.
+// The four fates.
 const (
 	Accounted Fate = "accounted"
 	Observed  Fate = "observed"
+	LeftOut   Fate = "left out"
 	Lost      Fate = "lost"
 )
 
-// Outcome is the one outcome that every packet has; Reason is set if it was lost.
+// Outcome is the one outcome that every packet has; Reason is set if it was left out or lost.
 type Outcome struct {
 	Fate   Fate
 	Reason Reason
@@ -160,17 +166,31 @@ func (m *Model) Receive(a Arrival) Outcome {
 	}
 	out := Outcome{Lost, reason}
 	if reason == "" {
-		out = m.deliver(at, &p)
+		out = m.admit(at, &p)
 	}
 	switch out.Fate {
 	case Accounted:
 		c.Accounted.add(size)
 	case Observed:
 		c.Observed.add(size)
+	case LeftOut:
+		book(c.LeftOut, out.Reason, size)
 	default:
-		c.lose(out.Reason, size)
+		book(c.Lost, out.Reason, size)
 	}
 	return out
+}
+
+// admit leaves out what is not to be counted, and brings the rest to its connection. What is left
+// out changes nothing.
+func (m *Model) admit(a arrived, p *packet) Outcome {
+	switch {
+	case !accepts(&m.cfg.Filter, p):
+		return Outcome{LeftOut, ReasonFilter}
+	case !p.sampled(m.cfg.Sample):
+		return Outcome{LeftOut, ReasonSampling}
+	}
+	return m.deliver(a, p)
 }
 
 // size is what the packet counts: every segment with its own copy of the headers.
@@ -226,7 +246,7 @@ func (m *Model) deliver(a arrived, p *packet) Outcome {
 func (m *Model) remember(zone uint16, p *packet, now int64) {
 	k, _ := canonical(zone, p.cited)
 	if c := m.table[k]; c != nil && !c.expired(m.lifetimes, now) {
-		c.icmpError = typeCode{p.errType, p.errCode, true}
+		c.icmpError = p.message
 	}
 }
 

@@ -57,9 +57,9 @@ type packet struct {
 	icmpID   uint16
 	reply    bool // the reply of an ICMP query
 
-	isError          bool
-	errType, errCode uint8   // of the ICMP error itself
-	cited            *packet // the packet that the error is about
+	message typeCode // of ICMP and ICMPv6, as the header has them
+	isError bool
+	cited   *packet // the packet that an error is about
 
 	flags   uint8  // of TCP; for SCTP what its first chunk stands for
 	seq     uint32 // of TCP; for SCTP the initiate tag

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
 )
 
 // pcapsEnv names a folder of captures that are used as further input.
@@ -89,12 +90,36 @@ func message(r *rand.Rand, b between) []byte {
 	return b.tcp(flags[r.IntN(len(flags))], uint32(r.IntN(3)), uint32(r.IntN(3)), r.IntN(100))
 }
 
+// randomFilter is no filter in half of all cases, else a few rules.
+func randomFilter(r *rand.Rand) (f bpf.Filter) {
+	if r.IntN(2) == 0 {
+		return f
+	}
+	f.Reject = r.IntN(4) == 0
+	for range r.IntN(4) {
+		rule := bpf.Rule{Reject: r.IntN(2) == 0, Either: r.IntN(2) == 0}
+		switch r.IntN(4) {
+		case 0:
+			rule.Protocol = number([]uint16{1, 6, 17, 58, 132}[r.IntN(5)])
+		case 1:
+			rule.SrcPort = ports(1, uint16(1+r.IntN(4)))
+		case 2:
+			rule.FlagsMask, rule.FlagsMatch = uint8(syn|ack), uint8(ack)
+		default:
+			rule.Dst = []netip.Prefix{low4, high4, low6, any6}[r.IntN(4)]
+		}
+		f.Rules = append(f.Rules, rule)
+	}
+	return f
+}
+
 // randomRun plays n random packets and returns the model after them.
 func randomRun(seed uint64, n int, check func(*Model, int64)) *Model {
 	r := rand.New(rand.NewPCG(seed, 1))
 	m := New(Config{Table: 1 + r.IntN(20), TableFull: []string{Reject, Overflow}[r.IntN(2)],
 		RingFull: r.IntN(4) == 0, Takeover: time.Duration(r.IntN(3)) * time.Second,
-		MidStream: r.IntN(4) > 0, Tunnels: all[r.IntN(5):]})
+		MidStream: r.IntN(4) > 0, Tunnels: all[r.IntN(5):], Sample: r.Uint32N(4),
+		Filter: randomFilter(r)})
 	hooks := []flow.Hook{in, out, router, uplink, fifth}
 	now := int64(0)
 	for range n {

@@ -91,6 +91,7 @@ func (p *play) config() agent.Config {
 	cfg.Table.Full = p.tableFull()
 	cfg.Lifetimes = p.sc.Agent.Lifetimes
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
+	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
 	cfg.Output = p.flowFile()
 	cfg.Control = filepath.Join(p.dir, "control.sock")
 	cfg.Clock = agent.Clock{Virtual: true, Start: p.now}

@@ -19,6 +19,7 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 		return err
 	}
 	got, diffs := p.reported(records)
+	diffs = append(diffs, p.sampled(records)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
 	diffs = append(diffs, golden.Compare(p.modelled(), got, "model")...)
 	diffs = append(diffs, p.expected()...)
@@ -72,6 +73,23 @@ func (p *play) reported(records []flow.Record) (*golden.Golden, []result.Differe
 	}, diffs
 }
 
+// sampled checks that every record tells the factor by which it stands for more.
+func (p *play) sampled(records []flow.Record) []result.Difference {
+	want := p.sc.Agent.Sample
+	if want == 1 {
+		want = 0 // not written
+	}
+	for _, r := range records {
+		if r.Sampling != want {
+			return []result.Difference{{Section: "flows", Against: "invariant", Kind: "differs",
+				Record: fmt.Sprintf("boot %s, sequence %d", r.Boot, r.Sequence),
+				Fields: []result.Field{{Name: "sampling", Want: strconv.FormatUint(uint64(want), 10),
+					Got: strconv.FormatUint(uint64(r.Sampling), 10)}}}}
+		}
+	}
+	return nil
+}
+
 // modelled is what the model makes of the packets that the witness saw.
 func (p *play) modelled() *golden.Golden {
 	names := golden.TopologyNames(p.sc.Topology)
@@ -99,9 +117,12 @@ func (p *play) expected() []result.Difference {
 func (p *play) counter(name string) uint64 {
 	var sum uint64
 	for _, c := range p.counters {
-		switch reason, lost := strings.CutPrefix(name, "lost."); {
-		case lost:
+		outcome, reason, _ := strings.Cut(name, ".")
+		switch {
+		case outcome == "lost":
 			sum += c.Lost[model.Reason(reason)].Packets
+		case outcome == "left_out":
+			sum += c.LeftOut[model.Reason(reason)].Packets
 		case name == "seen":
 			sum += c.Seen.Packets
 		case name == "accounted":

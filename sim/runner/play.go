@@ -11,6 +11,7 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/capture"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/model"
@@ -68,16 +69,22 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.capture, err = capture.Open(p.net, &p.sc.Topology, p.sc.Agent.On); err != nil {
 		return err
 	}
-	p.model = model.New(p.modelConfig())
+	cfg, err := p.modelConfig()
+	if err != nil {
+		return err
+	}
+	p.model = model.New(cfg)
 	return p.startAgent(ctx)
 }
 
 // modelConfig is to the model what config is to the agent.
-func (p *play) modelConfig() model.Config {
+func (p *play) modelConfig() (model.Config, error) {
+	filter, err := p.sc.Agent.Filters.Compile()
 	return model.Config{
 		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
 		MidStream: p.sc.Agent.MidStream, Tunnels: p.sc.Agent.Tunnels,
-	}
+		Sample: p.sc.Agent.Sample, Filter: filter,
+	}, err
 }
 
 func (p *play) run(ctx context.Context) error {
@@ -206,14 +213,20 @@ func (p *play) add(ledger *control.Counters) {
 		c.Seen = c.Seen.Plus(model.Count(h.Seen))
 		c.Accounted = c.Accounted.Plus(model.Count(h.Accounted))
 		c.Observed = c.Observed.Plus(model.Count(h.Observed))
-		for reason, n := range h.Lost {
-			if c.Lost == nil {
-				c.Lost = map[model.Reason]model.Count{}
-			}
-			r := model.Reason(reason)
-			c.Lost[r] = c.Lost[r].Plus(model.Count(n))
-		}
+		addReasons(&c.LeftOut, h.LeftOut)
+		addReasons(&c.Lost, h.Lost)
 		p.counters[h.Hook] = c
+	}
+}
+
+// addReasons adds what was counted by reason.
+func addReasons(to *map[model.Reason]model.Count, counts map[string]bpf.Count) {
+	for reason, n := range counts {
+		if *to == nil {
+			*to = map[model.Reason]model.Count{}
+		}
+		r := model.Reason(reason)
+		(*to)[r] = (*to)[r].Plus(model.Count(n))
 	}
 }
 

@@ -114,16 +114,27 @@ func TestExpectationsAreNotUpdatedAway(t *testing.T) {
 // What a scenario sets reaches the agent and the model alike.
 func TestSettings(t *testing.T) {
 	for settings, want := range map[string]spec.Agent{
-		"": {MidStream: true},
-		", mid_stream: false, tunnels: [gre, ipip], table: 7": {
-			Tunnels: []string{model.GRE, model.IPIP}, Table: 7},
+		"": {MidStream: true, Sample: 1},
+		", mid_stream: false, tunnels: [gre, ipip], table: 7, sample: 9": {
+			Tunnels: []string{model.GRE, model.IPIP}, Table: 7, Sample: 9},
+		", filters: {default: reject, rules: [{action: accept, dst_port: 53}]}": {
+			MidStream: true, Sample: 1, Filters: agent.Filters{Default: "reject",
+				Rules: []agent.FilterRule{{Action: "accept", DstPort: "53"}}}},
 	} {
 		text := strings.Replace(twoDatagrams, "on: [server/eth0]", "on: [server/eth0]"+settings, 1)
 		sc, err := spec.Parse("x.yaml", []byte(text))
 		require.NoError(t, err)
 		sc.Agent.On = nil // they need a topology
 		p := &play{sc: sc}
-		cfg, m := p.config(), p.modelConfig()
+		cfg := p.config()
+		m, err := p.modelConfig()
+		require.NoError(t, err)
+		require.Equal(t, want.Sample, cfg.Sample)
+		require.Equal(t, want.Sample, m.Sample)
+		require.Equal(t, want.Filters, cfg.Filters)
+		filter, err := want.Filters.Compile()
+		require.NoError(t, err)
+		require.Equal(t, filter, m.Filter)
 		require.Equal(t, want.MidStream, cfg.MidStream)
 		require.Equal(t, want.MidStream, m.MidStream)
 		require.Equal(t, want.Tunnels, cfg.Tunnels)

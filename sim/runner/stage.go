@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
+	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/spec"
 )
@@ -180,10 +184,22 @@ func (s *Stage) counters(ctx context.Context, _ []string, out io.Writer) error {
 		return err
 	}
 	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "HOOK\tMODE\tSEEN\tACCOUNTED\tOBSERVED\tLOST")
+	fmt.Fprintln(t, "HOOK\tMODE\tSEEN\tACCOUNTED\tOBSERVED\tLEFT OUT\tLOST")
 	for _, h := range ledger.Hooks {
-		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%v\n", h.Hook, h.Mode, h.Seen.Packets,
-			h.Accounted.Packets, h.Observed.Packets, h.Lost)
+		fmt.Fprintf(t, "%s\t%s\t%d\t%d\t%d\t%s\t%s\n", h.Hook, h.Mode, h.Seen.Packets,
+			h.Accounted.Packets, h.Observed.Packets, byReason(h.LeftOut), byReason(h.Lost))
 	}
 	return t.Flush()
+}
+
+// byReason is "reason: packets" for each reason, in their order; "-" for none.
+func byReason(counts map[string]bpf.Count) string {
+	var parts []string
+	for _, reason := range slices.Sorted(maps.Keys(counts)) {
+		parts = append(parts, fmt.Sprintf("%s: %d", reason, counts[reason].Packets))
+	}
+	if parts == nil {
+		return "-"
+	}
+	return strings.Join(parts, ", ")
 }

@@ -23,6 +23,11 @@ func TestWords(t *testing.T) {
 		reasons = append(reasons, string(r))
 	}
 	require.ElementsMatch(t, reasons, words.Reasons)
+	var leftOut []string
+	for _, r := range model.LeftOutReasons() {
+		leftOut = append(leftOut, string(r))
+	}
+	require.ElementsMatch(t, leftOut, words.LeftOut)
 	for _, s := range conntrack.States() {
 		states = append(states, s.String())
 	}

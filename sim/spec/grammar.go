@@ -1,6 +1,10 @@
 package spec
 
-import "time"
+import (
+	"time"
+
+	"github.com/weirnet/weir/agent"
+)
 
 // Bounds on the rest of the file.
 const (
@@ -8,6 +12,7 @@ const (
 	maxTags    = 16
 	maxTable   = 1 << 22 // entries
 	maxPorts   = 256     // interfaces the agent watches
+	maxSample  = 1<<32 - 1
 )
 
 // rawScenario is the file before its names are looked up.
@@ -62,7 +67,7 @@ var tunnelKinds = []string{"vxlan", "geneve", "gre", "ipip"}
 // agentValue is the agent's part with its defaults.
 var agentValue = value[rawAgent]{schema: agentObject.schema(),
 	read: func(l *list, n *node) (rawAgent, bool) {
-		a := rawAgent{agent: Agent{MidStream: true}}
+		a := rawAgent{agent: Agent{MidStream: true, Sample: 1}}
 		before := len(l.errs)
 		agentObject.read(l, n, &a)
 		return a, len(l.errs) == before
@@ -87,6 +92,10 @@ var agentObject = object[rawAgent]{
 		put("tunnels", "Kinds of tunnels that are opened; none by default.",
 			listOf("tunnels", choice(tunnelKinds...), 0, len(tunnelKinds)),
 			func(a *rawAgent, v []string) { a.agent.Tunnels = v }),
+		put("sample", "Counts 1 in so many connections; 1 by default.", number[uint32](1, maxSample),
+			func(a *rawAgent, v uint32) { a.agent.Sample = v }),
+		put("filters", "Which packets are counted, as in the agent's own file; all by default.",
+			filtersObject.value(), func(a *rawAgent, v agent.Filters) { a.agent.Filters = v }),
 		put("lifetimes", "How long connections live without a packet, by state.",
 			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
 			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),
@@ -99,9 +108,15 @@ var lossReasons = []string{"ethernet-header", "vlan-depth", "not-ip", "ipv4-head
 	"udp-header", "sctp-header", "icmp-header", "icmp-cited", "mid-stream", "table-full",
 	"ring-full", "no-hook"}
 
+// leftOutReasons are the reasons for which a packet is left out (bpf/README.md, section 2).
+var leftOutReasons = []string{"filter", "sampling"}
+
 // counterNames are the counters that a scenario can expect.
 func counterNames() []string {
 	names := []string{"seen", "accounted", "observed"}
+	for _, r := range leftOutReasons {
+		names = append(names, "left_out."+r)
+	}
 	for _, r := range lossReasons {
 		names = append(names, "lost."+r)
 	}

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/flow"
 )
 
@@ -101,6 +102,10 @@ type Agent struct {
 	MidStream bool
 	// Tunnels are the kinds that are opened: vxlan, geneve, gre, ipip.
 	Tunnels []string
+	// Sample counts 1 in so many connections; 1, and so all, when the file does not say.
+	Sample uint32
+	// Filters say which packets are counted. The agent takes them: they compile.
+	Filters agent.Filters
 	// Lifetimes overrides the defaults, by state name.
 	Lifetimes map[string]time.Duration
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
@@ -227,7 +232,8 @@ type LinkChange struct {
 
 // Expect holds expectations beside the golden file.
 type Expect struct {
-	// Counters that must hold at the end, by name: "lost.table-full", "seen" (packets).
+	// Counters that must hold at the end, by name: "lost.table-full",
+	// "left_out.filter", "seen" (packets).
 	Counters map[string]uint64
 	// Free names fields of flows and connections whose values real sockets decide; they
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).

@@ -1,0 +1,135 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/trace"
+)
+
+// DropSink is a Sink that also takes drop records. Flush is for both.
+type DropSink interface {
+	WriteDrop(*flow.Drop) error
+}
+
+// features are the optional features that run. Each stands alone: what cannot run here is
+// logged, and the agent goes on without it. They are nil when none is configured.
+type features struct {
+	log   *slog.Logger
+	drops *drops
+	rtt   *roundTrips
+}
+
+func checkFeatures(names []string) error {
+	for _, n := range names {
+		if !slices.Contains(trace.Features(), n) {
+			return fmt.Errorf("features: %q; there are %s", n, strings.Join(trace.Features(), ", "))
+		}
+	}
+	return nil
+}
+
+// startFeatures opens what is configured.
+func startFeatures(cfg *Config, sink Sink, boot string, log *slog.Logger) *features {
+	if len(cfg.Features) == 0 {
+		return nil
+	}
+	f := &features{log: log}
+	for _, name := range trace.Features() {
+		if !slices.Contains(cfg.Features, name) {
+			continue
+		}
+		note, err := f.start(name, cfg, sink, boot)
+		switch {
+		case err != nil:
+			log.Warn("feature", "name", name, "state", "cannot run here", "reason", err)
+		case note != "":
+			log.Info("feature", "name", name, "state", "on", "note", note)
+		default:
+			log.Info("feature", "name", name, "state", "on")
+		}
+	}
+	return f
+}
+
+// start opens one feature; the note is what it cannot tell here.
+func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note string,
+	err error) {
+	t, err := trace.Open(trace.Options{Drops: name == trace.FeatureDrops,
+		RTT: name == trace.FeatureRTT, Max: cfg.Table.Size})
+	if err != nil {
+		return "", err
+	}
+	if name == trace.FeatureRTT {
+		f.rtt = newRoundTrips(t, cfg.Table.Size, int64(cfg.Active+2*cfg.Interval))
+		return t.Note(), nil
+	}
+	ds, ok := sink.(DropSink)
+	if !ok {
+		_ = t.Close() // the sink is what matters
+		return "", errors.New("the sink takes no drop records")
+	}
+	f.drops = &drops{trace: t, sink: ds, boot: boot, room: cfg.Table.Size}
+	return t.Note(), nil
+}
+
+// sink returns what the recorder writes to.
+func (f *features) sink(s Sink) Sink {
+	if f == nil || f.rtt == nil {
+		return s
+	}
+	return &rttSink{s, f.rtt}
+}
+
+// drain reads what the features have counted: round-trip times for the records of the sweep that
+// comes, drops into the sink.
+func (f *features) drain(now int64, zones zones) {
+	if f.rtt != nil {
+		f.report(trace.FeatureRTT, f.rtt.drain(now, zones), f.rtt.lost-f.rtt.logged)
+		f.rtt.logged = f.rtt.lost
+	}
+	if f.drops != nil {
+		before := f.drops.lost
+		f.report(trace.FeatureDrops, f.drops.drain(), f.drops.lost-before)
+	}
+}
+
+func (f *features) report(name string, err error, lost uint64) {
+	if err != nil {
+		f.log.Error("feature", "name", name, "error", err) // what was not read is read next time
+	}
+	if lost > 0 {
+		f.log.Warn("feature", "name", name, "lost", lost, "reason", "the table is full")
+	}
+}
+
+func (f *features) close() error {
+	if f == nil {
+		return nil
+	}
+	var errs []error
+	if f.drops != nil {
+		errs = append(errs, f.drops.trace.Close())
+	}
+	if f.rtt != nil {
+		errs = append(errs, f.rtt.trace.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sweep makes one pass over all that the kernel has counted.
+func (a *Agent) sweep(now int64, stop bool) error {
+	if a.features == nil {
+		return a.sweeper.sweep(now, stop)
+	}
+	a.features.drain(now, a.zones())
+	err := a.sweeper.sweep(now, stop)
+	if err == nil && a.features.drops != nil {
+		a.features.drops.written()
+	}
+	return err
+}
