@@ -245,7 +245,7 @@ func TestWrite(t *testing.T) {
 	require.Equal(t, []string{
 		"name  ours  peer  ratio  unit       what",
 		"a     30    61    0.50   ns/packet  x",
-		"b     -     -     -      ns/packet  y (not in the datapath yet)",
+		"b     -     -     -      ns/packet  y (why)",
 		"",
 		"Z80, 1 CPUs, of which [0] send packets; Linux 9.9",
 	}, lines[:5])

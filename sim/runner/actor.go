@@ -90,6 +90,7 @@ func (p *play) config() agent.Config {
 	}
 	cfg.Table.Full = p.tableFull()
 	cfg.Lifetimes = p.sc.Agent.Lifetimes
+	cfg.Sweep = p.sc.Agent.Sweep
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
 	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
 	cfg.Output = p.flowFile()
@@ -119,7 +120,7 @@ func (p *play) startAgent(ctx context.Context) error {
 // runInside runs the agent in this process, on the datapath that is loaded already if it fits.
 func (p *play) runInside(ctx context.Context, a *actor, cfg agent.Config) error {
 	opts := agent.Options{Log: slog.New(slog.NewTextHandler(a.logs, nil))}
-	if cfg.Table.Size == agent.DefaultConfig().Table.Size {
+	if cfg.Table.Size == agent.DefaultConfig().Table.Size && cfg.Sweep == "" {
 		if err := p.runner.dp.Reset(); err != nil {
 			return err
 		}
