@@ -2,8 +2,8 @@ package bpf
 
 import (
 	"fmt"
+	"regexp"
 	"strconv"
-	"strings"
 
 	"github.com/cilium/ebpf"
 )
@@ -26,12 +26,15 @@ func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	return walked, nil
 }
 
+// statistics is the last line of what the verifier says of a program. Since 7.2 another one before it
+// tells of its parts.
+var statistics = regexp.MustCompile(`(?m)^processed (\d+) insns`)
+
 // processed reads the verifier's statistics: "processed 454 insns (limit 1000000) ...".
 func processed(log string) (int, error) {
-	_, rest, found := strings.Cut(log, "processed ")
-	number, _, ok := strings.Cut(rest, " insns")
-	if !found || !ok {
+	found := statistics.FindStringSubmatch(log)
+	if found == nil {
 		return 0, fmt.Errorf("the verifier's log does not say how much it processed: %q", log)
 	}
-	return strconv.Atoi(number)
+	return strconv.Atoi(found[1])
 }
