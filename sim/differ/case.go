@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"time"
 
+	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/model"
@@ -33,6 +34,8 @@ type Case struct {
 	// NoMidStream switches off that connections are picked up in mid-stream.
 	NoMidStream bool
 	Tunnels     []string // kinds that are opened
+	Sample      uint32   // 1 in so many connections is counted; 0 means all
+	Filters     agent.Filters
 	Takeover    time.Duration
 	Lifetimes   map[conntrack.State]time.Duration
 	Zones       [Hooks + 1]uint16 // by hook number

@@ -68,6 +68,12 @@ func (d *drawer) settings() {
 			}
 		}
 	}
+	if d.oneIn(5) {
+		c.Sample = 2 + d.Uint32N(4)
+	}
+	if d.oneIn(4) {
+		c.Filters = d.filters()
+	}
 	if d.oneIn(8) {
 		c.Table = smallTable
 	}

@@ -111,8 +111,12 @@ func (k *kernel) start(c *Case) error {
 	if err != nil {
 		return err
 	}
+	filter, err := c.Filters.Compile()
+	if err != nil {
+		return err
+	}
 	settings := bpf.Settings{Takeover: c.takeover(), Overflow: c.Overflow,
-		MidStream: !c.NoMidStream, Tunnels: tunnels}
+		MidStream: !c.NoMidStream, Tunnels: tunnels, Sample: c.Sample, Filter: filter}
 	for state, d := range c.lifetimes() {
 		settings.Lifetimes[state] = d
 	}
@@ -121,7 +125,9 @@ func (k *kernel) start(c *Case) error {
 		_, err = k.dp.Stub(bpf.Hook{Interface: n, Zone: c.Zones[n], L3: c.L3})
 	}
 	if err == nil && c.RingFull {
-		err = k.fillRing()
+		plain := settings // nothing that fills the ring is left out
+		plain.Filter, plain.Sample = bpf.Filter{}, 0
+		err = errors.Join(k.dp.Configure(plain), k.fillRing(), k.dp.Configure(settings))
 	}
 	for n := 0; n <= Hooks && err == nil; n++ {
 		k.base[n], err = k.dp.Counters(uint16(n))
@@ -320,15 +326,21 @@ func (k *kernel) counters() (map[flow.Hook]model.Counters, error) {
 		base := &k.base[n]
 		c := model.Counters{Seen: grown(base.Seen, now.Seen),
 			Accounted: grown(base.Accounted, now.Accounted),
-			Observed:  grown(base.Observed, now.Observed), Lost: map[model.Reason]model.Count{}}
-		for reason, n := range now.Lost {
-			if more := grown(base.Lost[reason], n); more != (model.Count{}) {
-				c.Lost[model.Reason(reason)] = more
-			}
-		}
+			Observed:  grown(base.Observed, now.Observed),
+			LeftOut:   grownBy(base.LeftOut, now.LeftOut), Lost: grownBy(base.Lost, now.Lost)}
 		all[Hook(n)] = c
 	}
 	return all, nil
+}
+
+func grownBy(from, to map[string]bpf.Count) map[model.Reason]model.Count {
+	all := map[model.Reason]model.Count{}
+	for reason, n := range to {
+		if more := grown(from[reason], n); more != (model.Count{}) {
+			all[model.Reason(reason)] = more
+		}
+	}
+	return all
 }
 
 func grown(from, to bpf.Count) model.Count {

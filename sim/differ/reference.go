@@ -19,7 +19,8 @@ type reference struct {
 func newReference(c *Case) *reference {
 	cfg := model.Config{Lifetimes: c.lifetimes(), Takeover: c.takeover(), Table: c.table(),
 		TableFull: model.Reject, Zones: map[flow.Hook]uint16{}, RingFull: c.RingFull,
-		MidStream: !c.NoMidStream, Tunnels: c.Tunnels}
+		MidStream: !c.NoMidStream, Tunnels: c.Tunnels, Sample: c.Sample}
+	cfg.Filter, _ = c.Filters.Compile() // whoever sets them has seen that they do
 	if c.Overflow {
 		cfg.TableFull = model.Overflow
 	}
@@ -91,9 +92,11 @@ func (r *reference) counters() map[flow.Hook]model.Counters {
 		c.Seen.Bytes -= r.link(c.Seen.Packets)
 		c.Accounted.Bytes -= r.link(c.Accounted.Packets)
 		c.Observed.Bytes -= r.link(c.Observed.Packets)
-		for reason, n := range c.Lost {
-			n.Bytes -= r.link(n.Packets)
-			c.Lost[reason] = n
+		for _, by := range []map[model.Reason]model.Count{c.LeftOut, c.Lost} {
+			for reason, n := range by {
+				n.Bytes -= r.link(n.Packets)
+				by[reason] = n
+			}
 		}
 		all[hook] = c
 	}

@@ -1,6 +1,7 @@
 package differ
 
 import (
+	"github.com/weirnet/weir/agent"
 	"slices"
 	"time"
 )
@@ -99,6 +100,11 @@ func (s *shrinker) settings() {
 	s.try(func(c *Case) { c.RingFull = false })
 	s.try(func(c *Case) { c.NoMidStream = false })
 	s.try(func(c *Case) { c.Tunnels = nil })
+	s.try(func(c *Case) { c.Sample = 0 })
+	s.try(func(c *Case) { c.Filters = agent.Filters{} })
+	for i := len(s.c.Filters.Rules) - 1; i >= 0; i-- {
+		s.try(func(c *Case) { c.Filters.Rules = slices.Delete(slices.Clone(c.Filters.Rules), i, i+1) })
+	}
 	s.try(func(c *Case) { c.Table = 0 })
 	s.try(func(c *Case) { c.Zones = Case{}.Zones })
 }

@@ -126,6 +126,9 @@ func counterLines(hook flow.Hook, c model.Counters) []string {
 	add("seen", c.Seen)
 	add("accounted", c.Accounted)
 	add("observed", c.Observed)
+	for _, reason := range slices.Sorted(maps.Keys(c.LeftOut)) {
+		add("left-out "+string(reason), c.LeftOut[reason])
+	}
 	for _, reason := range slices.Sorted(maps.Keys(c.Lost)) {
 		add("lost "+string(reason), c.Lost[reason])
 	}

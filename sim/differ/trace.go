@@ -77,6 +77,9 @@ func outcome(before, after map[flow.Hook]model.Counters) string {
 		}
 		add("accounted", b.Accounted, a.Accounted)
 		add("observed", b.Observed, a.Observed)
+		for _, reason := range slices.Sorted(maps.Keys(a.LeftOut)) {
+			add("left-out "+string(reason), b.LeftOut[reason], a.LeftOut[reason])
+		}
 		for _, reason := range slices.Sorted(maps.Keys(a.Lost)) {
 			add("lost "+string(reason), b.Lost[reason], a.Lost[reason])
 		}

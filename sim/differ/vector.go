@@ -146,6 +146,12 @@ func (p *vectorParser) set(words []string) error {
 	case len(words) > 1 && words[0] == "tunnels":
 		c.Tunnels = words[1:]
 		_, err = bpf.ParseTunnels(c.Tunnels)
+	case len(words) == 2 && words[0] == "sample":
+		var n int
+		n, err = number(words[1], 1, 1<<31-1)
+		c.Sample = uint32(n)
+	case len(words) > 1 && words[0] == "filters":
+		c.Filters, err = parseFilter(strings.Join(words[1:], " "))
 	case len(words) == 2 && words[0] == "table":
 		c.Table, err = number(words[1], 1, 1<<16)
 	case len(words) == 2 && words[0] == "takeover":

@@ -66,6 +66,8 @@ func (c *Case) settings(b *bytes.Buffer) {
 		{c.L3, "l3"}, {c.Overflow, "overflow"}, {c.RingFull, "ring-full"},
 		{c.NoMidStream, "no-mid-stream"},
 		{len(c.Tunnels) > 0, "tunnels " + strings.Join(c.Tunnels, " ")},
+		{c.Sample > 1, fmt.Sprintf("sample %d", c.Sample)},
+		{c.filters() != "", "filters " + c.filters()},
 		{c.Table != 0, fmt.Sprintf("table %d", c.Table)},
 		{c.Takeover != 0, fmt.Sprintf("takeover %s", c.Takeover)},
 	} {
@@ -174,6 +176,12 @@ func (c *Case) agentSettings(b *bytes.Buffer) {
 	}
 	if len(c.Tunnels) > 0 {
 		fmt.Fprintf(b, "  tunnels: [%s]\n", strings.Join(c.Tunnels, ", "))
+	}
+	if c.Sample > 1 {
+		fmt.Fprintf(b, "  sample: %d\n", c.Sample)
+	}
+	if text := c.filters(); text != "" {
+		fmt.Fprintf(b, "  filters: %s\n", text)
 	}
 	if len(c.Lifetimes) > 0 {
 		b.WriteString("  lifetimes:\n")
