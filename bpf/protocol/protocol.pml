@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* The protocol between the packet path (../quick.h, ../track.h), the collect program (../collect.h)
+/* The protocol between the packet path (../quick.h, ../track.h, ../entry.h), the collect program (../collect.h)
  * and the sweep (../../agent/sweep.go), for spin. README.md says what is checked, and how.
  *
  * One transition is one access to what others can see; what a process does alone is folded into
@@ -43,7 +43,7 @@
 #define DEAD	2
 #define ENDING	3
 
-/* What became of a packet, as in track.h; LONG_WAY: look it up, as the long way does. */
+/* What became of a packet, as in state.h; LONG_WAY: look it up, as the long way does. */
 #define ACCOUNTED 0
 #define AGAIN	  1
 #define NO_PLACE  2

@@ -1,0 +1,316 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/* An entry of the table: counted in, replaced, opened. README sections 4, 6 and 7. */
+#pragma once
+
+#include "state.h"
+
+static __always_inline void list_hook(u16 *hooks, u16 hook)
+{
+	for (int i = 0; i < OTHER_HOOKS; i++) {
+		if (hooks[i] == hook)
+			return;
+		if (!hooks[i]) {
+			hooks[i] = hook;
+			return;
+		}
+	}
+}
+
+/* Whether this hook counts the leg, or would from now on. */
+static __always_inline int counts(struct leg *l, struct packet *p)
+{
+	return l->owner == p->hook || !l->owner || (s64)(p->now - l->last) > (s64)takeover_ns;
+}
+
+/* Makes the hook the leg's owner, and lists the former one in its place; under the lock. */
+static __always_inline void own(struct conn *c, struct packet *p)
+{
+	struct leg *l = &c->leg[p->leg & 1];
+	u16 *hooks = c->hooks[p->leg & 1];
+	u16 former = l->owner;
+
+	l->owner = p->hook;
+	if (!former) {
+		l->first = p->now;
+		return;
+	}
+	for (int i = 0; i < OTHER_HOOKS; i++)
+		if (hooks[i] == p->hook) {
+			hooks[i] = former;
+			return;
+		}
+	list_hook(hooks, former);
+}
+
+/* Copies what a connection holds beside its counters, lock and hooks; under the lock. */
+static __always_inline void copy_leg(struct leg *to, struct leg *from)
+{
+	to->first = from->first;
+	to->last = from->last;
+	to->isn = from->isn;
+	to->next = from->next;
+	to->ack = from->ack;
+	to->owner = from->owner;
+	to->flags = from->flags;
+	to->seen = from->seen;
+}
+
+static __always_inline void copy_rest(struct conn *to, struct conn *from)
+{
+	to->id = from->id;
+	to->state = from->state;
+	to->life = from->life;
+	to->icmp_type = from->icmp_type;
+	to->icmp_code = from->icmp_code;
+	to->reported[0] = from->reported[0];
+	to->reported[1] = from->reported[1];
+	for (int i = 0; i < OTHER_HOOKS; i++) {
+		to->hooks[0][i] = from->hooks[0][i];
+		to->hooks[1][i] = from->hooks[1][i];
+	}
+	to->reported_at = from->reported_at;
+}
+
+static __always_inline void copy_out(struct conn *to, struct conn *from)
+{
+	for (int i = 0; i < 2; i++) {
+		to->leg[i].packets = from->leg[i].packets;
+		to->leg[i].bytes = from->leg[i].bytes;
+		copy_leg(&to->leg[i], &from->leg[i]);
+	}
+	copy_rest(to, from);
+}
+
+/* Sends an event to user space; not 0 when the ring buffer is full. */
+static __always_inline long hand_over(struct packet *p, struct event *e, u8 kind)
+{
+	e->kind = kind;
+	e->family = p->family;
+	e->key = p->key6;
+	return bpf_ringbuf_output(&events, e, sizeof(*e), 0);
+}
+
+/* An entry that was found can have been deleted and given to another tuple meanwhile. Outside
+ * the lock its `life` is read before its key: a live entry with this key stays so until this
+ * CPU leaves. Family is a constant at each call, so that the verifier sees one kind of entry.
+ */
+static __always_inline int same4(struct key4 *a, struct key4 *b)
+{
+	u64 *x = (u64 *)a, *y = (u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1];
+}
+
+static __always_inline int same6(struct key6 *a, struct key6 *b)
+{
+	u64 *x = (u64 *)a, *y = (u64 *)b;
+
+	return x[0] == y[0] && x[1] == y[1] && x[2] == y[2] && x[3] == y[3] && x[4] == y[4];
+}
+
+static __always_inline int same_key(struct conn *c, struct packet *p, int family)
+{
+	if (family == 4)
+		return same4((struct key4 *)c - 1, &p->key4);
+	return same6((struct key6 *)c - 1, &p->key6);
+}
+
+/* First step of replacing: takes a copy of a connection that has ended into the event, or
+ * returns why it is not to be replaced.
+ */
+static __always_inline int take_end(struct conn *c, struct scratch *s, int family)
+{
+	struct event *e = (struct event *)s->event;
+	struct packet *p = &s->packet;
+	int result = AGAIN;
+	u8 end = 0;
+
+	bpf_spin_lock(&c->lock);
+	if (!same_key(c, p, family))
+		result = AGAIN;
+	else if (c->life == LIFE_BORN)
+		result = AGAIN;
+	else if (c->life == LIFE_DEAD || c->life == LIFE_ENDING)
+		result = NO_PLACE;
+	else if (c->life == LIFE_RETIRED || expired(c, p->now))
+		end = end_of(c);
+	else if (opens_another(c, p))
+		end = END_DETECTED;
+	if (end && refused(p)) {
+		result = LOST_MID_STREAM;
+	} else if (end) {
+		result = ENDED;
+		copy_out(&e->conn, c);
+		c->life = LIFE_ENDING;
+	}
+	bpf_spin_unlock(&c->lock);
+	e->end = end;
+	return result;
+}
+
+/* Last step: the connection's record is on its way, another one begins. What other CPUs have
+ * counted since the copy counts in the new one.
+ */
+static __always_inline void give_place(struct conn *c, struct scratch *s)
+{
+	struct event *e = (struct event *)s->event;
+	struct conn *fresh = (struct conn *)s->fresh;
+
+	bpf_spin_lock(&c->lock);
+	for (int i = 0; i < 2; i++) {
+		__sync_fetch_and_add(&c->leg[i].packets, -e->conn.leg[i].packets);
+		__sync_fetch_and_add(&c->leg[i].bytes, -e->conn.leg[i].bytes);
+		copy_leg(&c->leg[i], &fresh->leg[i]);
+	}
+	copy_rest(c, fresh);
+	bpf_spin_unlock(&c->lock);
+}
+
+/* The record found no room: the connection stays. */
+static __always_inline void stay(struct conn *c, struct scratch *s)
+{
+	struct event *e = (struct event *)s->event;
+
+	bpf_spin_lock(&c->lock);
+	c->life = e->conn.life;
+	bpf_spin_unlock(&c->lock);
+}
+
+/* Ends the connection in an entry and starts the packet's in its place, unless another CPU
+ * has done so meanwhile.
+ */
+static __always_inline int replace(struct conn *c, struct __sk_buff *skb, struct scratch *s,
+				   int family)
+{
+	struct packet *p = &s->packet;
+	int result = take_end(c, s, family);
+
+	if (result != ENDED)
+		return result;
+	if (hand_over(p, (struct event *)s->event, EVENT_REPLACED)) {
+		stay(c, s);
+		return LOST_RING_FULL;
+	}
+	build(skb);
+	give_place(c, s);
+	return count_packet(&c->leg[p->leg & 1], p);
+}
+
+/* Counts a packet in the entry of its tuple, unless its connection has ended. */
+static __always_inline int update(struct conn *c, struct packet *p, int family)
+{
+	struct leg *l = &c->leg[p->leg & 1];
+	int result = ACCOUNTED;
+
+	bpf_spin_lock(&c->lock);
+	if (!same_key(c, p, family)) {
+		result = AGAIN;
+	} else if (c->life != LIFE_LIVE || expired(c, p->now)) {
+		result = ENDED;
+	} else if (!counts(l, p)) {
+		list_hook(c->hooks[p->leg & 1], p->hook);
+		result = OBSERVED;
+	} else if (opens_another(c, p)) {
+		result = ENDED;
+	} else {
+		if (l->owner != p->hook)
+			own(c, p);
+		if (p->has_states)
+			tcp_next(c, p);
+		else if (!p->cites && c->leg[!p->leg].owner)
+			c->state = STATE_REPLIED;
+		l->flags |= p->flags;
+	}
+	bpf_spin_unlock(&c->lock);
+	return result == ACCOUNTED ? count_packet(l, p) : result;
+}
+
+/* Builds the packet's connection with the packet in it. */
+static __always_inline struct conn *first_packet(struct __sk_buff *skb, struct scratch *s)
+{
+	struct conn *c = (struct conn *)s->fresh;
+	struct leg *l = &c->leg[s->packet.leg & 1];
+
+	build(skb);
+	l->packets = s->packet.packets;
+	l->bytes = s->packet.bytes;
+	return c;
+}
+
+/* Hands a packet to user space that found no place in the table. */
+PART no_place(struct __sk_buff *skb)
+{
+	struct scratch *s = scratch_at_hand(skb);
+	struct event *e;
+
+	if (!s)
+		return LOST_NO_HOOK;
+	e = (struct event *)s->event;
+	copy_out(&e->conn, first_packet(skb, s));
+	e->end = END_NO_ROOM;
+	return hand_over(&s->packet, e, EVENT_PACKET) ? LOST_TABLE_FULL : ACCOUNTED;
+}
+
+#define E2BIG  7
+#define EEXIST 17
+
+/* What an insertion's error means for the packet. Before 6.4 the map's function returns an int,
+ * whose upper half is not what a long says.
+ */
+static __always_inline int after_insert(int err)
+{
+	if (err == -EEXIST)
+		return AGAIN;
+	if (err == -E2BIG && !overflow_to_ring)
+		return LOST_TABLE_FULL;
+	return NO_PLACE;
+}
+
+/* An entry comes to life once it is written: the kernel writes it without its lock, while
+ * another CPU may still hold it for the connection that had it before.
+ */
+static __always_inline void publish(struct conn *c)
+{
+	bpf_spin_lock(&c->lock);
+	if (c->life == LIFE_BORN)
+		c->life = LIFE_LIVE;
+	bpf_spin_unlock(&c->lock);
+}
+
+static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
+{
+	struct key4 *k = (struct key4 *)s->fresh - 1;
+	struct conn4 *c;
+	int err;
+
+	if (refused(&s->packet))
+		return LOST_MID_STREAM;
+	first_packet(skb, s)->life = LIFE_BORN;
+	*k = s->packet.key4;
+	err = bpf_map_update_elem(&conns4, &s->packet.key4, k, BPF_NOEXIST);
+	if (err)
+		return after_insert(err);
+	c = bpf_map_lookup_elem(&conns4, &s->packet.key4);
+	if (c)
+		publish((struct conn *)(&c->key + 1));
+	return ACCOUNTED;
+}
+
+static __always_inline int open6(struct __sk_buff *skb, struct scratch *s)
+{
+	struct key6 *k = (struct key6 *)s->fresh - 1;
+	struct conn6 *c;
+	int err;
+
+	if (refused(&s->packet))
+		return LOST_MID_STREAM;
+	first_packet(skb, s)->life = LIFE_BORN;
+	*k = s->packet.key6;
+	err = bpf_map_update_elem(&conns6, &s->packet.key6, k, BPF_NOEXIST);
+	if (err)
+		return after_insert(err);
+	c = bpf_map_lookup_elem(&conns6, &s->packet.key6);
+	if (c)
+		publish((struct conn *)(&c->key + 1));
+	return ACCOUNTED;
+}
