@@ -36,6 +36,7 @@ type Config struct {
 	Sample uint32 `yaml:"sample"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
+	FastPath FastPath      `yaml:"fast_path"`
 	// Sweep is how the tables are gone through: scan, batch, or empty for the best.
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
@@ -72,6 +73,15 @@ type Table struct {
 	Full string `yaml:"full"`
 }
 
+// FastPath is where each CPU counts the packets of flows that go on, without the table.
+type FastPath struct {
+	// Slots is how many flows' directions of each address family a CPU can hold, a power of two; 0:
+	// what fits the table and the number of CPUs; -1: none.
+	Slots int `yaml:"slots"`
+	// After is how many packets of a direction the table counts before the direction gets a slot.
+	After uint32 `yaml:"after"`
+}
+
 // Clock is where the agent's time comes from.
 type Clock struct {
 	// Virtual stops the clock at Start; only the control socket moves it, and only it makes the
@@ -93,6 +103,7 @@ func DefaultConfig() Config {
 		Takeover:  time.Second,
 		MidStream: true,
 		Sample:    1,
+		FastPath:  FastPath{After: 16},
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
 		Output:    "-",
@@ -165,6 +176,13 @@ func (c *Config) Check() error {
 	if c.Sample == 0 {
 		return fmt.Errorf("sample: 0 would count nothing; want 1 for all connections, N for 1 in N")
 	}
+	if n := c.FastPath.Slots; n < -1 || n > 0 && (n < 2 || n&(n-1) != 0 || n > bpf.MaxSlots) {
+		return fmt.Errorf("fast_path.slots: %d; want a power of two from 2 to %d, 0 for what fits, "+
+			"-1 for none", n, bpf.MaxSlots)
+	}
+	if c.FastPath.After == 0 {
+		return fmt.Errorf("fast_path.after: 0; want at least 1")
+	}
 	if c.Sweep != "" && c.Sweep != bpf.SweepScan && c.Sweep != bpf.SweepBatch {
 		return fmt.Errorf("sweep: %q; want scan or batch, or leave it out", c.Sweep)
 	}
@@ -225,6 +243,7 @@ func (c *Config) settings() (bpf.Settings, error) {
 func (c *Config) DatapathOptions() (bpf.Options, error) {
 	s, err := c.settings()
 	return bpf.Options{
-		Pin: c.Pin, Table: c.Table.Size, Virtual: c.Clock.Virtual, Sweep: c.Sweep, Settings: s,
+		Pin: c.Pin, Table: c.Table.Size, Virtual: c.Clock.Virtual, Sweep: c.Sweep,
+		Slots: c.FastPath.Slots, SlotAfter: c.FastPath.After, Settings: s,
 	}, err
 }

@@ -68,6 +68,11 @@ func (s *sweeper) sweep(now int64, stop bool) error {
 			}
 		}
 	}
+	if s.dp.Crowded() {
+		if err := s.dp.Settle(); err != nil {
+			return err
+		}
+	}
 	return s.events()
 }
 
@@ -128,7 +133,7 @@ func (s *sweeper) collect(now int64, stop bool) error {
 	if len(s.ends) == 0 {
 		return nil
 	}
-	if err := s.dp.Grace(); err != nil {
+	if err := s.dp.Settle(); err != nil {
 		return err
 	}
 	for part := range slices.Chunk(s.ends, bpf.WorkItems) {

@@ -62,6 +62,7 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 		return nil, errors.Join(fmt.Errorf("attach to interface %d: %w", h.Interface, err),
 			d.release(number))
 	}
+	d.attached++
 	return a, nil
 }
 
@@ -174,6 +175,7 @@ func (d *Datapath) Detach(a *Attachment) error {
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("detach from interface %d: %w", a.Interface, err)
 	}
+	d.attached = max(0, d.attached-1) // an earlier agent's was not counted
 	return nil
 }
 

@@ -58,6 +58,11 @@ static __always_inline int meant(struct conn *c, struct work *w, int family)
 	return same6((struct key6 *)c - 1, &w->key);
 }
 
+static __always_inline int retires(struct work *w)
+{
+	return w->op == WORK_RETIRE || w->op == WORK_FORCE;
+}
+
 static __always_inline int do_work(struct conn *c, struct work *w, struct conn *out, int family)
 {
 	u64 now = now_ns();
@@ -67,7 +72,7 @@ static __always_inline int do_work(struct conn *c, struct work *w, struct conn *
 	if (meant(c, w, family)) {
 		if (w->op == WORK_ACK) {
 			result = acknowledge(c, w);
-		} else if (w->op == WORK_RETIRE || w->op == WORK_FORCE) {
+		} else if (retires(w)) {
 			result = retire(c, w, now);
 		} else if (w->op == WORK_READ) {
 			result = read_final(c, out);
@@ -84,42 +89,181 @@ static __always_inline int do_work(struct conn *c, struct work *w, struct conn *
 	return result;
 }
 
-static __always_inline void work4(struct work *w, struct conn *out)
+static __always_inline struct work *work_at_hand(struct __sk_buff *skb)
 {
-	struct conn4 *c = bpf_map_lookup_elem(&conns4, &w->key);
+	u32 i = work_next;
 
-	if (c)
-		w->result = do_work((struct conn *)(&c->key + 1), w, out, 4);
-	if (w->op == WORK_DELETE && w->result == WORK_DONE)
-		bpf_map_delete_elem(&conns4, &w->key);
+	asm volatile("" : : "r"(skb)); /* keeps the argument */
+	return bpf_map_lookup_elem(&works, &i);
 }
 
-static __always_inline void work6(struct work *w, struct conn *out)
+static __always_inline struct answer *answer_at_hand(void)
 {
-	struct conn6 *c = bpf_map_lookup_elem(&conns6, &w->key);
+	u32 i = work_next;
 
-	if (c)
-		w->result = do_work((struct conn *)(&c->key + 1), w, out, 6);
+	return bpf_map_lookup_elem(&answers, &i);
+}
+
+/* Folds the slots of a connection that is to be retired, and closes them when it is. */
+static __always_inline void work_slots(struct __sk_buff *skb, struct work *w)
+{
+	struct visit *v = visit_of(VISIT_WORK);
+
+	if (!v)
+		return;
+	v->key = w->key;
+	v->family = w->family;
+	v->step = w->result == WORK_DONE ? SLOT_CLOSES : SLOT_STAYS;
+	gather_for_work(skb);
+}
+
+PART work4(struct __sk_buff *skb)
+{
+	struct work *w = work_at_hand(skb);
+	struct answer *a;
+	struct conn4 *c;
+	struct conn *conn;
+
+	if (!w)
+		return 0;
+	a = answer_at_hand();
+	if (!a)
+		return 0;
+	c = bpf_map_lookup_elem(&conns4, &w->key);
+	if (!c)
+		return 0;
+	conn = (struct conn *)(&c->key + 1);
+	if (retires(w) && has_slots(conn))
+		work_slots(skb, w);
+	w->result = do_work(conn, w, (struct conn *)a->conn, 4);
+	if (retires(w) && has_slots(conn))
+		work_slots(skb, w);
+	if (w->op == WORK_DELETE && w->result == WORK_DONE)
+		bpf_map_delete_elem(&conns4, &w->key);
+	return 0;
+}
+
+PART work6(struct __sk_buff *skb)
+{
+	struct work *w = work_at_hand(skb);
+	struct answer *a;
+	struct conn6 *c;
+	struct conn *conn;
+
+	if (!w)
+		return 0;
+	a = answer_at_hand();
+	if (!a)
+		return 0;
+	c = bpf_map_lookup_elem(&conns6, &w->key);
+	if (!c)
+		return 0;
+	conn = (struct conn *)(&c->key + 1);
+	if (retires(w) && has_slots(conn))
+		work_slots(skb, w);
+	w->result = do_work(conn, w, (struct conn *)a->conn, 6);
+	if (retires(w) && has_slots(conn))
+		work_slots(skb, w);
 	if (w->op == WORK_DELETE && w->result == WORK_DONE)
 		bpf_map_delete_elem(&conns6, &w->key);
+	return 0;
+}
+
+/* What an item does to the slot that it names. */
+static __always_inline u32 step_of(struct work *w)
+{
+	if (w->op == WORK_CLOSE)
+		return SLOT_CLOSES;
+	return w->op == WORK_FREE ? SLOT_GOES_FREE : SLOT_STAYS;
+}
+
+/* Says which leg of which connection a slot is of. */
+static __always_inline void name_leg(struct slot *s, u32 leg, struct visit *v, u16 *port,
+				     u16 *zone, u8 *proto)
+{
+	port[0] = leg ? s->name >> 16 : s->name;
+	port[1] = leg ? s->name : s->name >> 16;
+	*zone = s->zone;
+	*proto = s->name >> 48;
+	v->leg = leg;
+}
+
+static __always_inline u32 leg_by_name(struct slot *s)
+{
+	return (u16)s->name > (u16)(s->name >> 16);
+}
+
+static __always_inline void find_leg4(struct slot4 *s, struct visit *v)
+{
+	struct key4 *k = (struct key4 *)&v->key;
+	u32 src = s->addrs, dst = s->addrs >> 32;
+	u32 leg = src != dst ? src > dst : leg_by_name(&s->slot);
+
+	k->addr[0] = leg ? dst : src;
+	k->addr[1] = leg ? src : dst;
+	k->cites = 0;
+	name_leg(&s->slot, leg, v, k->port, &k->zone, &k->proto);
+}
+
+static __always_inline void find_leg6(struct slot6 *s, struct visit *v)
+{
+	struct key6 *k = &v->key;
+	u32 leg = leg_by_name(&s->slot);
+
+	if (s->addrs[0][0] != s->addrs[1][0])
+		leg = s->addrs[0][0] > s->addrs[1][0];
+	else if (s->addrs[0][1] != s->addrs[1][1])
+		leg = s->addrs[0][1] > s->addrs[1][1];
+	for (int i = 0; i < 2; i++) {
+		k->addr[0][i] = leg ? s->addrs[1][i] : s->addrs[0][i];
+		k->addr[1][i] = leg ? s->addrs[0][i] : s->addrs[1][i];
+	}
+	k->cites = 0;
+	name_leg(&s->slot, leg, v, k->port, &k->zone, &k->proto);
+}
+
+/* Folds the slot of an item. There is an entry for it: slots are given back before. */
+PART work_slot(struct __sk_buff *skb)
+{
+	struct work *w = work_at_hand(skb);
+	struct visit *v = visit_of(VISIT_WORK);
+	struct slot4 *s4;
+	struct slot6 *s6;
+
+	if (!w || !v)
+		return 0;
+	v->at = w->id;
+	v->family = w->family;
+	v->step = step_of(w);
+	if (w->family == 4) {
+		s4 = bpf_map_lookup_elem(&cache4, &v->at);
+		if (s4)
+			find_leg4(s4, v);
+	} else {
+		s6 = bpf_map_lookup_elem(&cache6, &v->at);
+		if (s6)
+			find_leg6(s6, v);
+	}
+	visit_for_work(skb);
+	w->result = WORK_DONE;
+	return 0;
 }
 
 /* Does the next item; 0 when there is none. */
 PART work_item(struct __sk_buff *skb)
 {
-	u32 i = work_next;
-	struct work *w = bpf_map_lookup_elem(&works, &i);
-	struct answer *a = bpf_map_lookup_elem(&answers, &i);
+	struct work *w = work_at_hand(skb);
 
-	asm volatile("" : : "r"(skb)); /* keeps the argument */
-	if (!w || !a || i >= work_count)
+	if (!w || work_next >= work_count)
 		return 0;
-	work_next = i + 1;
 	w->result = WORK_GONE;
-	if (w->family == 4)
-		work4(w, (struct conn *)a->conn);
+	if (w->op >= WORK_FOLD)
+		work_slot(skb);
+	else if (w->family == 4)
+		work4(skb);
 	else
-		work6(w, (struct conn *)a->conn);
+		work6(skb);
+	work_next++;
 	return 1;
 }
 

@@ -46,6 +46,7 @@ enum leg_seen {
 	SEEN_INITIATOR = 16,
 	SEEN_ACK = 32,		 /* ack is valid */
 	SEEN_SYN_ACK_FIRST = 64, /* the connection's first packet was this leg's SYN and ACK */
+	SEEN_CACHED = 128,	 /* CPUs may count in slots: cache.h */
 };
 
 /* flowEndReason of IPFIX, as far as the packet path knows. */
@@ -153,6 +154,10 @@ enum work_op {
 	WORK_DELETE = 4, /* in: id; deletes a retired entry */
 	WORK_FORCE = 5,	 /* in: id; as WORK_RETIRE, also when not expired */
 	WORK_LOOK = 6,	 /* out: answer, the connection as it stands */
+	/* A slot's, whose number is the id. */
+	WORK_FOLD = 7,
+	WORK_CLOSE = 8, /* also folds it */
+	WORK_FREE = 9,	/* also folds it; it was closed before the last grace period */
 };
 
 enum work_result {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/bits"
 	"os"
 	"path/filepath"
 	"time"
@@ -19,7 +20,7 @@ const States = 16
 
 // layout names the pin folder below Options.Pin. It grows with every change of a pinned
 // map's layout, so that an agent never adopts what it cannot read.
-const layout = "v2"
+const layout = "v3"
 
 // Settings can change while traffic flows.
 type Settings struct {
@@ -43,6 +44,12 @@ type Options struct {
 	Ring int
 	// Virtual makes the datapath read its time from SetNow instead of the kernel's clock.
 	Virtual bool
+	// Slots is how many slots the fast path has on each CPU for a family, a power of two up to
+	// 2^20; 0 means as many as fit the table and the number of CPUs, below 0 there are none.
+	Slots int
+	// SlotAfter is how many packets of a leg the table counts before the leg is given slots; 0
+	// means 16. Short flows shall not take them.
+	SlotAfter uint32
 	// Sweep is how the tables are gone through: SweepScan, SweepBatch, or empty for the best.
 	Sweep string
 	Settings
@@ -64,6 +71,13 @@ type Datapath struct {
 	found   shared[weirFinding]
 	batch4  buffers[weirKey4, weirConn4]
 	batch6  buffers[weirKey6, weirConn6]
+	slots   uint32 // of each CPU and family
+	cache4  shared[weirSlot4]
+	cache6  shared[weirSlot6]
+	folds   []slotWork // its memory is used again
+	closed  int        // slots, at the last pass
+
+	attached int // hooks that are in place
 
 	// Adopted tells that an earlier agent's pinned tables go on in this datapath.
 	Adopted bool
@@ -91,6 +105,9 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	if opts.Ring == 0 {
 		opts.Ring = 4 << 20
+	}
+	if opts.SlotAfter == 0 {
+		opts.SlotAfter = defaultAfter
 	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
@@ -131,7 +148,7 @@ func loadError(err error, pin string) error {
 // pinned lists the maps that hold state or are held by attachments. Scratch is one of them because a
 // packet may be handed from an earlier agent's program to ours.
 var pinned = []string{"conns4", "conns6", "hooks", "stats", "events", "flow_ids", "jump",
-	"scratch", "fragments"}
+	"scratch", "fragments", "cache4", "cache6"}
 
 func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	spec, err := loadWeir()
@@ -154,6 +171,12 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the possible CPUs: %w", err)
 	}
+	if d.slots, err = slotsFor(&d.opts, cpus); err != nil {
+		return nil, err
+	}
+	for _, name := range []string{"cache4", "cache6"} {
+		spec.Maps[name].MaxEntries = max(1, d.slots*uint32(cpus))
+	}
 	source := weirClockSourceExact
 	if d.Probes.CoarseClock {
 		source = weirClockSourceCoarse
@@ -164,6 +187,9 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	if err := errors.Join(
 		spec.Variables["clock_source"].Set(source),
 		spec.Variables["possible_cpus"].Set(uint32(cpus)),
+		spec.Variables["slots"].Set(d.slots),
+		spec.Variables["slot_shift"].Set(uint32(64-bits.TrailingZeros32(d.slots))),
+		spec.Variables["slot_after"].Set(d.opts.SlotAfter),
 	); err != nil {
 		return nil, fmt.Errorf("set the object's constants: %w", err)
 	}
@@ -196,7 +222,10 @@ func (d *Datapath) pinPath() string {
 }
 
 func (d *Datapath) start() error {
-	if err := d.Configure(d.opts.Settings); err != nil {
+	if err := d.share(); err != nil {
+		return err
+	}
+	if err := d.set(d.opts.Settings); err != nil {
 		return err
 	}
 	if d.opts.Pin != "" {
@@ -208,9 +237,6 @@ func (d *Datapath) start() error {
 	if d.events, err = openRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if err := d.share(); err != nil {
-		return err
-	}
 	// The first one last: it jumps to the others.
 	if err := errors.Join(
 		d.objs.Jump.Put(uint32(weirProgramPROGRAM_TRACK), d.objs.WeirTrack),
@@ -220,7 +246,13 @@ func (d *Datapath) start() error {
 	); err != nil {
 		return fmt.Errorf("put the packet path in place: %w", err)
 	}
-	return nil
+	if d.Adopted {
+		// An earlier agent's program has opened them, with other settings perhaps.
+		if err := d.drainSlots(); err != nil {
+			return err
+		}
+	}
+	return d.setSlots(slotTime(&d.opts.Settings))
 }
 
 // share maps the arrays through which user space and the programs of the sweep talk.
@@ -231,12 +263,28 @@ func (d *Datapath) share() (err error) {
 	if d.answers, err = share[weirAnswer](d.objs.Answers); err != nil {
 		return err
 	}
+	if d.cache4, err = share[weirSlot4](d.objs.Cache4); err != nil {
+		return err
+	}
+	if d.cache6, err = share[weirSlot6](d.objs.Cache6); err != nil {
+		return err
+	}
 	d.found, err = share[weirFinding](d.objs.Found)
 	return err
 }
 
-// Configure changes the settings; the next packet sees them.
+// Configure changes the settings. When it returns, all packets see them.
 func (d *Datapath) Configure(s Settings) error {
+	if err := d.drainSlots(); err != nil {
+		return err
+	}
+	if err := d.set(s); err != nil {
+		return err
+	}
+	return d.setSlots(slotTime(&s))
+}
+
+func (d *Datapath) set(s Settings) error {
 	var lifetimes [States]uint64
 	for i, l := range s.Lifetimes {
 		lifetimes[i] = uint64(l)
@@ -286,7 +334,8 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	errs := []error{d.works.close(), d.answers.close(), d.found.close()}
+	errs := []error{d.works.close(), d.answers.close(), d.found.close(), d.cache4.close(),
+		d.cache6.close()}
 	if d.events != nil {
 		errs = append(errs, d.events.close())
 	}

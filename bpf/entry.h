@@ -2,7 +2,7 @@
 /* An entry of the table: counted in, replaced, opened. README sections 4, 6 and 7. */
 #pragma once
 
-#include "state.h"
+#include "cache.h"
 
 static __always_inline void list_hook(u16 *hooks, u16 hook)
 {
@@ -148,6 +148,21 @@ static __always_inline int take_end(struct conn *c, struct scratch *s, int famil
 	return result;
 }
 
+/* Takes the copy again, with what other CPUs had counted in their slots. No slot opens for a
+ * connection that is ending.
+ */
+static __always_inline void take_slots(struct conn *c, struct __sk_buff *skb, struct scratch *s)
+{
+	struct event *e = (struct event *)s->event;
+	u8 life = e->conn.life;
+
+	close_slots(skb);
+	bpf_spin_lock(&c->lock);
+	copy_out(&e->conn, c);
+	bpf_spin_unlock(&c->lock);
+	e->conn.life = life;
+}
+
 /* Last step: the connection's record is on its way, another one begins. What other CPUs have
  * counted since the copy counts in the new one.
  */
@@ -187,6 +202,8 @@ static __always_inline int replace(struct conn *c, struct __sk_buff *skb, struct
 
 	if (result != ENDED)
 		return result;
+	if (has_slots(c))
+		take_slots(c, skb, s);
 	if (hand_over(p, (struct event *)s->event, EVENT_REPLACED)) {
 		stay(c, s);
 		return LOST_RING_FULL;

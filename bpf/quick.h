@@ -7,6 +7,54 @@
 
 #include "track.h"
 
+/* The slot where a leg is counted on this CPU, if it is counted in one. */
+static __always_inline struct slot4 *own_slot4(u64 addrs, u64 name)
+{
+	u32 at;
+
+	if (!slots)
+		return NULL;
+	at = own_slots() + slot_index(addrs, name);
+	return bpf_map_lookup_elem(&cache4, &at);
+}
+
+static __always_inline struct slot6 *own_slot6(struct ipv6 *ip, u64 name)
+{
+	u32 at;
+
+	if (!slots)
+		return NULL;
+	at = own_slots() + slot_index6(ip->src, ip->dst, name);
+	return bpf_map_lookup_elem(&cache6, &at);
+}
+
+/* Whether the slot is open for the leg that is called so. */
+static __always_inline int is_slot4(struct slot4 *s, u64 addrs, u64 name)
+{
+	return s->addrs == addrs && s->slot.name == name && s->slot.life == SLOT_OPEN;
+}
+
+static __always_inline int is_slot6(struct slot6 *s, struct ipv6 *ip, u64 name)
+{
+	return s->slot.name == name && same_addr(s->addrs[0], ip->src) &&
+	       same_addr(s->addrs[1], ip->dst) && s->slot.life == SLOT_OPEN;
+}
+
+static __always_inline void name_slot4(struct slot4 *s, u64 addrs, u64 name)
+{
+	s->addrs = addrs;
+	s->slot.name = name;
+}
+
+static __always_inline void name_slot6(struct slot6 *s, struct ipv6 *ip, u64 name)
+{
+	for (int i = 0; i < 2; i++) {
+		s->addrs[0][i] = ip->src[i];
+		s->addrs[1][i] = ip->dst[i];
+	}
+	s->slot.name = name;
+}
+
 #define SHORT_IPV4 (ETH_HLEN + sizeof(struct ipv4) + sizeof(struct tcp))
 #define SHORT_IPV6 (ETH_HLEN + sizeof(struct ipv6) + sizeof(struct tcp))
 
@@ -37,7 +85,18 @@ static __always_inline int has_hook(u16 *hooks, u16 hook)
 	return hooks[0] == hook || hooks[1] == hook || hooks[2] == hook;
 }
 
-static __always_inline int quick_update(struct conn *c, struct packet *p, int family, void *key)
+/* Counts a packet whose leg has an open slot, which may go on. */
+static __always_inline int count_and_renew(struct leg *l, struct slot *s, struct packet *p)
+{
+	catch_up(l, s);
+	count_plain(l, p);
+	if (slot_ns)
+		renew(l, s, p);
+	return ACCOUNTED;
+}
+
+/* Says what becomes of a packet; the caller counts it. */
+static __always_inline int quick_judge(struct conn *c, struct packet *p, int family, void *key)
 {
 	struct leg *l = &c->leg[p->leg & 1];
 	u8 life = FORGET(c->life);
@@ -52,7 +111,7 @@ static __always_inline int quick_update(struct conn *c, struct packet *p, int fa
 	if (l->owner != p->hook)
 		return !counts(l, p) && has_hook(c->hooks[p->leg & 1], p->hook) ? OBSERVED
 										: LONG_WAY;
-	return is_plain(c, l, p) ? count_plain(l, p) : LONG_WAY;
+	return is_plain(c, l, p) ? ACCOUNTED : LONG_WAY;
 }
 
 /* Reads TCP or UDP behind `headers` bytes, of which `left` bytes are there. */
@@ -121,7 +180,12 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	struct ipv4 *ip = data + ETH_HLEN;
 	u32 total = bpf_ntohs(ip->total);
 	struct conn4 *found;
+	struct conn *c;
+	struct leg *l;
+	struct slot4 *slot;
+	u64 addrs, name;
 	struct key4 k;
+	int result;
 
 	if (ip->ihl_version != 0x45 || ip->fragment & bpf_htons(IP_MORE | IP_OFFSET))
 		return LONG_WAY;
@@ -135,16 +199,39 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	p->proto = ip->protocol;
 	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
 		return LONG_WAY;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash4(p, ip)))
+		return LEFT_OUT_SAMPLING;
+	p->now = now_ns();
+	addrs = *(u64 *)&ip->src;
+	name = slot_name(p->port[0], p->port[1], p->hook, p->proto);
+	slot = own_slot4(addrs, name);
+	if (slots && !slot)
+		return LONG_WAY;
+	if (slots && is_slot4(slot, addrs, name) && hit(&slot->slot, p))
+		return ACCOUNTED;
 	p->leg = ip->src != ip->dst ? ip->src > ip->dst : p->port[0] > p->port[1];
 	k.addr[0] = p->leg ? ip->dst : ip->src;
 	k.addr[1] = p->leg ? ip->src : ip->dst;
 	quick_key(p, k.port, &k.zone, &k.proto);
 	k.cites = 0;
-	if (gates & GATE_SAMPLE && !in_sample(quick_hash4(p, ip)))
-		return LEFT_OUT_SAMPLING;
-	p->now = now_ns();
 	found = bpf_map_lookup_elem(&conns4, &k);
-	return found ? quick_update((struct conn *)(&found->key + 1), p, 4, &k) : LONG_WAY;
+	if (!found)
+		return LONG_WAY;
+	c = (struct conn *)(&found->key + 1);
+	l = &c->leg[p->leg & 1];
+	result = quick_judge(c, p, 4, &k);
+	if (result != ACCOUNTED)
+		return result;
+	if (!slots)
+		return count_plain(l, p);
+	if (is_slot4(slot, addrs, name))
+		return count_and_renew(l, &slot->slot, p);
+	count_plain(l, p);
+	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
+		name_slot4(slot, addrs, name);
+		open_slot(c, l, &slot->slot, p);
+	}
+	return ACCOUNTED;
 }
 
 static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void *data)
@@ -152,7 +239,12 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	struct ipv6 *ip = data + ETH_HLEN;
 	u32 payload = bpf_ntohs(ip->payload);
 	struct conn6 *found;
+	struct conn *c;
+	struct leg *l;
+	struct slot6 *slot;
 	struct key6 k;
+	int result;
+	u64 name;
 
 	if ((ip->version & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
 		return LONG_WAY;
@@ -165,6 +257,15 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	p->proto = ip->next;
 	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
 		return LONG_WAY;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash6(p, ip)))
+		return LEFT_OUT_SAMPLING;
+	p->now = now_ns();
+	name = slot_name(p->port[0], p->port[1], p->hook, p->proto);
+	slot = own_slot6(ip, name);
+	if (slots && !slot)
+		return LONG_WAY;
+	if (slots && is_slot6(slot, ip, name) && hit(&slot->slot, p))
+		return ACCOUNTED;
 	p->leg = p->port[0] > p->port[1];
 	if (ip->src[0] != ip->dst[0])
 		p->leg = ip->src[0] > ip->dst[0];
@@ -176,11 +277,24 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	}
 	quick_key(p, k.port, &k.zone, &k.proto);
 	k.cites = 0;
-	if (gates & GATE_SAMPLE && !in_sample(quick_hash6(p, ip)))
-		return LEFT_OUT_SAMPLING;
-	p->now = now_ns();
 	found = bpf_map_lookup_elem(&conns6, &k);
-	return found ? quick_update((struct conn *)(&found->key + 1), p, 6, &k) : LONG_WAY;
+	if (!found)
+		return LONG_WAY;
+	c = (struct conn *)(&found->key + 1);
+	l = &c->leg[p->leg & 1];
+	result = quick_judge(c, p, 6, &k);
+	if (result != ACCOUNTED)
+		return result;
+	if (!slots)
+		return count_plain(l, p);
+	if (is_slot6(slot, ip, name))
+		return count_and_renew(l, &slot->slot, p);
+	count_plain(l, p);
+	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
+		name_slot6(slot, ip, name);
+		open_slot(c, l, &slot->slot, p);
+	}
+	return ACCOUNTED;
 }
 
 /* Counts the packet, or returns LONG_WAY. Sets the packet's amount when it has counted. */

@@ -98,6 +98,7 @@ func (d *Datapath) Reset() error {
 	); err != nil {
 		return fmt.Errorf("empty the tables: %w", err)
 	}
+	d.ClearSlots()
 	for hook := range d.hooks {
 		if err := d.release(hook); err != nil {
 			return err

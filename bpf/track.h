@@ -14,28 +14,67 @@ static __always_inline void note_error(struct conn *c, struct packet *p)
 	c->icmp_code = p->icmp_code;
 }
 
-static __always_inline void note_error4(struct packet *p)
+static __always_inline void note_error4(struct __sk_buff *skb, struct scratch *s)
 {
-	struct key4 cited = p->key4;
-	struct conn4 *c;
+	struct packet *p = &s->packet;
+	struct conn4 *c = bpf_map_lookup_elem(&conns4, &p->key4);
 
-	cited.proto = p->cites;
-	cited.cites = 0;
-	c = bpf_map_lookup_elem(&conns4, &cited);
-	if (c && same4(&c->key, &cited))
+	if (!c)
+		return;
+	if (has_slots((struct conn *)(&c->key + 1)))
+		fold_slots(skb);
+	if (same4(&c->key, &p->key4))
 		note_error((struct conn *)(&c->key + 1), p);
 }
 
-static __always_inline void note_error6(struct packet *p)
+static __always_inline void note_error6(struct __sk_buff *skb, struct scratch *s)
 {
-	struct key6 cited = p->key6;
-	struct conn6 *c;
+	struct packet *p = &s->packet;
+	struct conn6 *c = bpf_map_lookup_elem(&conns6, &p->key6);
 
-	cited.proto = p->cites;
-	cited.cites = 0;
-	c = bpf_map_lookup_elem(&conns6, &cited);
-	if (c && same6(&c->key, &cited))
+	if (!c)
+		return;
+	if (has_slots((struct conn *)(&c->key + 1)))
+		fold_slots(skb);
+	if (same6(&c->key, &p->key6))
 		note_error((struct conn *)(&c->key + 1), p);
+}
+
+/* For a moment the packet has the cited connection's key. */
+static __always_inline void tell_cited(struct __sk_buff *skb, struct scratch *s)
+{
+	struct packet *p = &s->packet;
+
+	if (p->family == 4) {
+		p->key4.proto = p->cites;
+		p->key4.cites = 0;
+		note_error4(skb, s);
+		p->key4.proto = p->proto;
+		p->key4.cites = p->cites;
+	} else {
+		p->key6.proto = p->cites;
+		p->key6.cites = 0;
+		note_error6(skb, s);
+		p->key6.proto = p->proto;
+		p->key6.cites = p->cites;
+	}
+}
+
+/* Counts a packet in its entry, which first learns what CPUs have counted in slots, and closes
+ * these when the packet may have changed the state.
+ */
+static __always_inline int update_all(struct conn *c, struct __sk_buff *skb, struct scratch *s,
+				      int family)
+{
+	struct packet *p = &s->packet;
+	int result;
+
+	if (has_slots(c))
+		fold_slots(skb);
+	result = update(c, p, family);
+	if (has_slots(c) && p->has_states && p->flags & CONTROL_FLAGS)
+		close_slots(skb);
+	return result;
 }
 
 /* One attempt to find or make the packet's entry. */
@@ -49,7 +88,7 @@ PART try4(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&conns4, &s->packet.key4);
 	if (!found)
 		return open4(skb, s);
-	return update((struct conn *)(&found->key + 1), &s->packet, 4);
+	return update_all((struct conn *)(&found->key + 1), skb, s, 4);
 }
 
 PART try6(struct __sk_buff *skb)
@@ -62,7 +101,7 @@ PART try6(struct __sk_buff *skb)
 	found = bpf_map_lookup_elem(&conns6, &s->packet.key6);
 	if (!found)
 		return open6(skb, s);
-	return update((struct conn *)(&found->key + 1), &s->packet, 6);
+	return update_all((struct conn *)(&found->key + 1), skb, s, 6);
 }
 
 /* Replaces the entry that an attempt has found ended. */
@@ -104,11 +143,13 @@ static __always_inline int attempt(struct __sk_buff *skb, struct packet *p)
 /* Counts the packet at hand in its connection. */
 PART track(struct __sk_buff *skb)
 {
-	struct packet *p = packet_at_hand(skb);
+	struct scratch *s = scratch_at_hand(skb);
+	struct packet *p;
 	int result;
 
-	if (!p)
+	if (!s)
 		return LOST_NO_HOOK;
+	p = &s->packet;
 	interpret(p);
 	if (gates & GATE_SAMPLE && !in_sample(hash_of(p)))
 		return LEFT_OUT_SAMPLING;
@@ -116,10 +157,8 @@ PART track(struct __sk_buff *skb)
 		key_of4(p, &p->key4);
 	else
 		key_of6(p, &p->key6);
-	if (p->cites && p->family == 4)
-		note_error4(p);
-	else if (p->cites)
-		note_error6(p);
+	if (p->cites)
+		tell_cited(skb, s);
 	result = attempt(skb, p);
 	if (result == AGAIN)
 		result = attempt(skb, p);

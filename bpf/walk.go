@@ -47,12 +47,12 @@ type walk interface {
 
 // Pass begins a pass through both tables.
 func (d *Datapath) Pass(want Wanted) *Pass {
-	p := &Pass{d: d, want: want}
+	p := &Pass{d: d, want: want, left: []walk{d.newFolding(want.Now)}}
 	if d.scans {
-		p.left = []walk{&scan{family: 4}, &scan{family: 6}}
+		p.left = append(p.left, &scan{family: 4}, &scan{family: 6})
 	} else {
-		p.left = []walk{newBatch[weirKey4, weirConn4](d.objs.Conns4, 4, &d.batch4),
-			newBatch[weirKey6, weirConn6](d.objs.Conns6, 6, &d.batch6)}
+		p.left = append(p.left, newBatch[weirKey4, weirConn4](d.objs.Conns4, 4, &d.batch4),
+			newBatch[weirKey6, weirConn6](d.objs.Conns6, 6, &d.batch6))
 	}
 	return p
 }

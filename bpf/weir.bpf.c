@@ -97,8 +97,8 @@ int weir_packet(struct __sk_buff *skb)
 {
 	u32 number = skb->cb[4];
 	struct hook *h = bpf_map_lookup_elem(&hooks, &number);
+	struct packet p = {}; /* of which the compiler leaves a few registers */
 	int result = LONG_WAY;
-	struct packet p;
 
 	if (h && h->flags & HOOK_ON)
 		result = quick(skb, &p, number, h);

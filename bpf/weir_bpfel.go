@@ -302,6 +302,55 @@ type weirScratch struct {
 	Fresh [20]uint64
 }
 
+type weirSlot4 struct {
+	_     structs.HostLayout
+	Addrs uint64
+	Slot  struct {
+		_            structs.HostLayout
+		Name         uint64
+		Bytes        uint64
+		Until        uint64
+		TakenBytes   uint64
+		Packets      uint32
+		TakenPackets uint32
+		Last         uint32
+		Next         uint32
+		Ack          uint32
+		Zone         uint16
+		Flags        uint8
+		Life         uint8
+	}
+}
+
+type weirSlot6 struct {
+	_     structs.HostLayout
+	Addrs [2][2]uint64
+	Slot  struct {
+		_            structs.HostLayout
+		Name         uint64
+		Bytes        uint64
+		Until        uint64
+		TakenBytes   uint64
+		Packets      uint32
+		TakenPackets uint32
+		Last         uint32
+		Next         uint32
+		Ack          uint32
+		Zone         uint16
+		Flags        uint8
+		Life         uint8
+	}
+}
+
+type weirVisit struct {
+	_      structs.HostLayout
+	Key    weirKey6
+	Family uint32
+	Leg    uint32
+	At     uint32
+	Step   uint32
+}
+
 type weirWork struct {
 	_          structs.HostLayout
 	Op         uint8
@@ -319,6 +368,8 @@ type weirWork struct {
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	weirMapAnswers        = "answers"
+	weirMapCache4         = "cache4"
+	weirMapCache6         = "cache6"
 	weirMapConns4         = "conns4"
 	weirMapConns6         = "conns6"
 	weirMapEvents         = "events"
@@ -330,6 +381,7 @@ const (
 	weirMapRules          = "rules"
 	weirMapScratch        = "scratch"
 	weirMapStats          = "stats"
+	weirMapVisits         = "visits"
 	weirMapWorks          = "works"
 	weirProgWeirCollect   = "weir_collect"
 	weirProgWeirFilter    = "weir_filter"
@@ -350,6 +402,10 @@ const (
 	weirVarScanAll        = "scan_all"
 	weirVarScanFound      = "scan_found"
 	weirVarScanNow        = "scan_now"
+	weirVarSlotAfter      = "slot_after"
+	weirVarSlotNs         = "slot_ns"
+	weirVarSlotShift      = "slot_shift"
+	weirVarSlots          = "slots"
 	weirVarTakeoverNs     = "takeover_ns"
 	weirVarTunnels        = "tunnels"
 	weirVarUnusedEvent    = "unused_event"
@@ -416,6 +472,8 @@ type weirProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirMapSpecs struct {
 	Answers   *ebpf.MapSpec `ebpf:"answers"`
+	Cache4    *ebpf.MapSpec `ebpf:"cache4"`
+	Cache6    *ebpf.MapSpec `ebpf:"cache6"`
 	Conns4    *ebpf.MapSpec `ebpf:"conns4"`
 	Conns6    *ebpf.MapSpec `ebpf:"conns6"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
@@ -427,6 +485,7 @@ type weirMapSpecs struct {
 	Rules     *ebpf.MapSpec `ebpf:"rules"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Stats     *ebpf.MapSpec `ebpf:"stats"`
+	Visits    *ebpf.MapSpec `ebpf:"visits"`
 	Works     *ebpf.MapSpec `ebpf:"works"`
 }
 
@@ -446,6 +505,10 @@ type weirVariableSpecs struct {
 	ScanAll        *ebpf.VariableSpec `ebpf:"scan_all"`
 	ScanFound      *ebpf.VariableSpec `ebpf:"scan_found"`
 	ScanNow        *ebpf.VariableSpec `ebpf:"scan_now"`
+	SlotAfter      *ebpf.VariableSpec `ebpf:"slot_after"`
+	SlotNs         *ebpf.VariableSpec `ebpf:"slot_ns"`
+	SlotShift      *ebpf.VariableSpec `ebpf:"slot_shift"`
+	Slots          *ebpf.VariableSpec `ebpf:"slots"`
 	TakeoverNs     *ebpf.VariableSpec `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.VariableSpec `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.VariableSpec `ebpf:"unused_event"`
@@ -477,6 +540,8 @@ func (o *weirObjects) Close() error {
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirMaps struct {
 	Answers   *ebpf.Map `ebpf:"answers"`
+	Cache4    *ebpf.Map `ebpf:"cache4"`
+	Cache6    *ebpf.Map `ebpf:"cache6"`
 	Conns4    *ebpf.Map `ebpf:"conns4"`
 	Conns6    *ebpf.Map `ebpf:"conns6"`
 	Events    *ebpf.Map `ebpf:"events"`
@@ -488,12 +553,15 @@ type weirMaps struct {
 	Rules     *ebpf.Map `ebpf:"rules"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Stats     *ebpf.Map `ebpf:"stats"`
+	Visits    *ebpf.Map `ebpf:"visits"`
 	Works     *ebpf.Map `ebpf:"works"`
 }
 
 func (m *weirMaps) Close() error {
 	return _WeirClose(
 		m.Answers,
+		m.Cache4,
+		m.Cache6,
 		m.Conns4,
 		m.Conns6,
 		m.Events,
@@ -505,6 +573,7 @@ func (m *weirMaps) Close() error {
 		m.Rules,
 		m.Scratch,
 		m.Stats,
+		m.Visits,
 		m.Works,
 	)
 }
@@ -525,6 +594,10 @@ type weirVariables struct {
 	ScanAll        *ebpf.Variable `ebpf:"scan_all"`
 	ScanFound      *ebpf.Variable `ebpf:"scan_found"`
 	ScanNow        *ebpf.Variable `ebpf:"scan_now"`
+	SlotAfter      *ebpf.Variable `ebpf:"slot_after"`
+	SlotNs         *ebpf.Variable `ebpf:"slot_ns"`
+	SlotShift      *ebpf.Variable `ebpf:"slot_shift"`
+	Slots          *ebpf.Variable `ebpf:"slots"`
 	TakeoverNs     *ebpf.Variable `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.Variable `ebpf:"tunnels"`
 	UnusedEvent    *ebpf.Variable `ebpf:"unused_event"`

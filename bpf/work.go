@@ -23,6 +23,9 @@ const (
 	workDelete uint8 = 4
 	workForce  uint8 = 5
 	workLook   uint8 = 6
+	workFold   uint8 = 7
+	workClose  uint8 = 8
+	workFree   uint8 = 9
 
 	workDone uint8 = 2
 )

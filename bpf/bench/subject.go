@@ -17,6 +17,7 @@ type subject struct {
 	kind    ebpf.AttachType
 	tables  []*ebpf.Map  // hash maps, which fill with flows
 	drain   func() error // reads what was handed to user space; may be nil
+	forget  func()       // forgets what is kept of flows beside the tables; may be nil
 	close   func() error
 }
 
@@ -60,11 +61,15 @@ func loadOurs(table int, alter func(*bpf.Options)) (*subject, error) {
 		d.ReleaseEvents()
 		return err
 	}
-	return &subject{program: stub, tables: []*ebpf.Map{v4, v6}, drain: drain, close: d.Close}, nil
+	return &subject{program: stub, tables: []*ebpf.Map{v4, v6}, drain: drain,
+		forget: d.ClearSlots, close: d.Close}, nil
 }
 
 // empty deletes all flows.
 func (s *subject) empty() error {
+	if s.forget != nil {
+		s.forget()
+	}
 	for _, m := range s.tables {
 		// All keys come first: deleting while walking restarts the walk at every step.
 		all, err := keys(m)

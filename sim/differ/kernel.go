@@ -40,6 +40,9 @@ type kernel struct {
 	context entryContext
 }
 
+// slots is how many slots the fast path has: few, so that flows compete for them.
+const slots = 64
+
 // load loads a datapath with tables of so many entries.
 func load(table int) (k *kernel, err error) {
 	pin, err := os.MkdirTemp(bpfFolder, "weir-differ-")
@@ -47,7 +50,8 @@ func load(table int) (k *kernel, err error) {
 		return nil, fmt.Errorf("make a folder for pins: %w", err)
 	}
 	k = &kernel{}
-	k.dp, err = bpf.Load(bpf.Options{Pin: pin, Table: table, Ring: ringBytes, Virtual: true})
+	k.dp, err = bpf.Load(bpf.Options{Pin: pin, Table: table, Ring: ringBytes, Virtual: true,
+		Slots: slots, SlotAfter: 1})
 	if err != nil {
 		return nil, errors.Join(err, os.RemoveAll(pin))
 	}
@@ -198,6 +202,7 @@ func filler(l3 bool) []byte {
 
 // empty removes all connections from the tables.
 func (k *kernel) empty() error {
+	k.dp.ClearSlots()
 	v4, v6 := k.dp.Tables()
 	return errors.Join(emptyMap(v4), emptyMap(v6))
 }
@@ -272,7 +277,7 @@ func (k *kernel) collect(chosen func(*bpf.Entry) bool) error {
 	if err != nil || len(cs) == 0 {
 		return err
 	}
-	for _, do := range []func([]bpf.Candidate) error{k.dp.Retire, k.grace, k.read, k.dp.Delete} {
+	for _, do := range []func([]bpf.Candidate) error{k.dp.Retire, k.settle, k.read, k.dp.Delete} {
 		if err := do(cs); err != nil {
 			return err
 		}
@@ -283,7 +288,7 @@ func (k *kernel) collect(chosen func(*bpf.Entry) bool) error {
 	return nil
 }
 
-func (k *kernel) grace([]bpf.Candidate) error { return k.dp.Grace() }
+func (k *kernel) settle([]bpf.Candidate) error { return k.dp.Settle() }
 
 // read notes what the connections that have ended were.
 func (k *kernel) read(cs []bpf.Candidate) error {

@@ -91,6 +91,7 @@ func (p *play) config() agent.Config {
 	cfg.Table.Full = p.tableFull()
 	cfg.Lifetimes = p.sc.Agent.Lifetimes
 	cfg.Sweep = p.sc.Agent.Sweep
+	cfg.FastPath = fastPath
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
 	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
 	cfg.Output = p.flowFile()
@@ -98,6 +99,10 @@ func (p *play) config() agent.Config {
 	cfg.Clock = agent.Clock{Virtual: true, Start: p.now}
 	return cfg
 }
+
+// fastPath has few slots, so that flows compete for them, and gives them at once, so that they are
+// used.
+var fastPath = agent.FastPath{Slots: 256, After: 1}
 
 func (p *play) startAgent(ctx context.Context) error {
 	cfg := p.config()

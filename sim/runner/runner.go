@@ -56,6 +56,7 @@ func New(opts Options) (*Runner, error) {
 	}
 	cfg := agent.DefaultConfig()
 	cfg.Clock.Virtual = true
+	cfg.FastPath = fastPath
 	load, err := cfg.DatapathOptions()
 	if err != nil {
 		return nil, err
