@@ -45,6 +45,7 @@ mid_stream: false
 tunnels: [gre, vxlan]
 sample: 100
 filters: {default: reject, rules: [{action: accept, protocol: tcp, either: true}]}
+fast_path: {slots: 64, after: 3}
 interval: 3s
 active: 4s
 output: flows.jsonl
@@ -57,7 +58,8 @@ clock: {virtual: true, start: 5}
 		Pin:        "/sys/fs/bpf/weir", Table: Table{Size: 10, Full: "reject"},
 		Lifetimes: map[string]time.Duration{"closed": time.Second, "established": 124 * time.Minute},
 		Tunnels:   []string{"gre", "vxlan"}, Takeover: 2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
-		Sample: 100, Filters: Filters{Default: "reject",
+		FastPath: FastPath{Slots: 64, After: 3},
+		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
 		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
@@ -93,6 +95,9 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{"table.size", "1 to 16777216"}},
 		{"full", smallest + "table: {full: drop}",
 			[]string{"table.full", `"drop"`, "overflow or reject"}},
+		{"slots", smallest + "fast_path: {slots: 100}",
+			[]string{"fast_path.slots: 100", "power of two from 2 to 1048576"}},
+		{"slots after", smallest + "fast_path: {after: 0}", []string{"fast_path.after: 0", "at least 1"}},
 		{"interval", smallest + "interval: 10ms", []string{"interval: 10ms", "interval >= 100ms"}},
 		{"active", smallest + "active: 1s", []string{"active: 1s", "active >= interval"}},
 		{"takeover", smallest + "takeover: 0s", []string{"takeover: 0s", "takeover > 0"}},

@@ -2,7 +2,7 @@
 /* An entry of the table: counted in, replaced, opened. README sections 4, 6 and 7. */
 #pragma once
 
-#include "cache.h"
+#include "gather.h"
 
 static __always_inline void list_hook(u16 *hooks, u16 hook)
 {

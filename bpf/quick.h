@@ -10,21 +10,33 @@
 /* The slot where a leg is counted on this CPU, if it is counted in one. */
 static __always_inline struct slot4 *own_slot4(u64 addrs, u64 name)
 {
+	struct slot4 *s;
 	u32 at;
 
 	if (!slots)
 		return NULL;
 	at = own_slots() + slot_index(addrs, name);
+	s = bpf_map_lookup_elem(&cache4, &at);
+	if (!s || s->slot.life == SLOT_FREE || (s->addrs == addrs && s->slot.name == name))
+		return s;
+	at ^= 1;
 	return bpf_map_lookup_elem(&cache4, &at);
 }
 
 static __always_inline struct slot6 *own_slot6(struct ipv6 *ip, u64 name)
 {
+	struct slot6 *s;
 	u32 at;
 
 	if (!slots)
 		return NULL;
 	at = own_slots() + slot_index6(ip->src, ip->dst, name);
+	s = bpf_map_lookup_elem(&cache6, &at);
+	if (!s || s->slot.life == SLOT_FREE ||
+	    (s->slot.name == name && same_addr(s->addrs[0], ip->src) &&
+	     same_addr(s->addrs[1], ip->dst)))
+		return s;
+	at ^= 1;
 	return bpf_map_lookup_elem(&cache6, &at);
 }
 
