@@ -1,5 +1,5 @@
-// Package protocol checks the model of the datapath's protocol, protocol.pml, with spin. See
-// README.md.
+// Package protocol checks the models of the datapath's protocol, protocol.pml and slots.pml, with
+// spin. See README.md.
 package protocol
 
 import (
@@ -17,75 +17,108 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// sound are the configurations in which the protocol must hold, in every interleaving.
-var sound = map[string]string{
-	"two CPUs":              "",
-	"two sweeps":            "FEWER=1 SWEEPS=2",
-	"larger ring":           "FEWER=1 RING=2",
-	"element given away":    "FEWER=1 TUPLES=2",
-	"two elements":          "PACKETS=1 TUPLES=2 ELEMENTS=2",
-	"kill":                  "FEWER=1 KILL",
-	"kill after three":      "CPUS=1 PACKETS=3 KILL",
-	"kill, two tuples":      "PACKETS=1 TUPLES=2 KILL",
-	"kill, element for two": "CPUS=1 TUPLES=2 KILL",
+// model is one of the models, with the configurations in which the protocol must hold in every
+// interleaving, and seeded bugs with the smallest configuration that shows each.
+type model struct {
+	file   string
+	sound  map[string]string
+	seeded map[string]string
 }
 
-// seeded are bugs and the smallest configuration that shows them.
-var seeded = map[string]string{
-	"BUG_ACK_ANY_FLOW":            "FEWER=1",
-	"BUG_DELETE_ANY_LIFE":         "FEWER=1",
-	"BUG_DELETE_WITHOUT_RETIRE":   "FEWER=1",
-	"BUG_ENDING_FORGOTTEN":        "FEWER=1",
-	"BUG_LATE_WITHOUT_GRACE":      "FEWER=1",
-	"BUG_LIFE_BEFORE_COUNTERS":    "FEWER=1",
-	"BUG_NO_ACK_WHILE_ENDING":     "FEWER=1",
-	"BUG_NO_GRACE":                "FEWER=1",
-	"BUG_NO_LATE":                 "FEWER=1",
-	"BUG_REPLACE_STORES_ZERO":     "FEWER=1",
-	"BUG_RING_FULL_IS_SILENT":     "FEWER=1",
-	"BUG_STOP_WITHOUT_GRACE":      "FEWER=1",
-	"BUG_WALK_SHOWS_ENDING":       "FEWER=1",
-	"BUG_WALK_WITHOUT_LOCK":       "FEWER=1",
-	"BUG_COUNT_BEFORE_KEY":        "FEWER=1 TUPLES=2",
-	"BUG_KEY_AFTER_LIFE":          "FEWER=1 TUPLES=2",
-	"BUG_REPLACE_READS_KEY_FIRST": "FEWER=1 TUPLES=2",
-	"BUG_UPDATE_READS_KEY_FIRST":  "FEWER=1 TUPLES=2",
-	"BUG_ACK_BEFORE_FLUSH":        "CPUS=1 PACKETS=3 KILL",
-	"BUG_DELETE_BEFORE_FLUSH":     "CPUS=1 PACKETS=3 KILL",
-	"BUG_RELEASE_BEFORE_FLUSH":    "CPUS=1 PACKETS=3 KILL",
-	"CLAIM_SAME_START":            "CPUS=1 PACKETS=3 KILL",
-}
+var models = []model{{
+	file: "protocol.pml",
+	sound: map[string]string{
+		"two CPUs":              "",
+		"two sweeps":            "FEWER=1 SWEEPS=2",
+		"larger ring":           "FEWER=1 RING=2",
+		"element given away":    "FEWER=1 TUPLES=2",
+		"two elements":          "PACKETS=1 TUPLES=2 ELEMENTS=2",
+		"kill":                  "FEWER=1 KILL",
+		"kill after three":      "CPUS=1 PACKETS=3 KILL",
+		"kill, two tuples":      "PACKETS=1 TUPLES=2 KILL",
+		"kill, element for two": "CPUS=1 TUPLES=2 KILL",
+	},
+	seeded: map[string]string{
+		"BUG_ACK_ANY_FLOW":            "FEWER=1",
+		"BUG_DELETE_ANY_LIFE":         "FEWER=1",
+		"BUG_DELETE_WITHOUT_RETIRE":   "FEWER=1",
+		"BUG_ENDING_FORGOTTEN":        "FEWER=1",
+		"BUG_LATE_WITHOUT_GRACE":      "FEWER=1",
+		"BUG_LIFE_BEFORE_COUNTERS":    "FEWER=1",
+		"BUG_NO_ACK_WHILE_ENDING":     "FEWER=1",
+		"BUG_NO_GRACE":                "FEWER=1",
+		"BUG_NO_LATE":                 "FEWER=1",
+		"BUG_REPLACE_STORES_ZERO":     "FEWER=1",
+		"BUG_RING_FULL_IS_SILENT":     "FEWER=1",
+		"BUG_STOP_WITHOUT_GRACE":      "FEWER=1",
+		"BUG_WALK_SHOWS_ENDING":       "FEWER=1",
+		"BUG_WALK_WITHOUT_LOCK":       "FEWER=1",
+		"BUG_COUNT_BEFORE_KEY":        "FEWER=1 TUPLES=2",
+		"BUG_KEY_AFTER_LIFE":          "FEWER=1 TUPLES=2",
+		"BUG_REPLACE_READS_KEY_FIRST": "FEWER=1 TUPLES=2",
+		"BUG_UPDATE_READS_KEY_FIRST":  "FEWER=1 TUPLES=2",
+		"BUG_ACK_BEFORE_FLUSH":        "CPUS=1 PACKETS=3 KILL",
+		"BUG_DELETE_BEFORE_FLUSH":     "CPUS=1 PACKETS=3 KILL",
+		"BUG_RELEASE_BEFORE_FLUSH":    "CPUS=1 PACKETS=3 KILL",
+		"CLAIM_SAME_START":            "CPUS=1 PACKETS=3 KILL",
+	},
+}, {
+	file: "slots.pml",
+	sound: map[string]string{
+		"two sweeps":           "FEWER=1 SWEEPS=2",
+		"a slot for two":       "FEWER=1 TUPLES=2",
+		"slots that go on":     "PACKETS=3 FEWER=1",
+		"both CPUs hold slots": "",
+	},
+	seeded: map[string]string{
+		"BUG_COPY_BEFORE_SLOTS":    "PACKETS=3 FEWER=1",
+		"BUG_FOLD_WITHOUT_LOCK":    "FEWER=1 TUPLES=2",
+		"BUG_FREED_WITHOUT_FOLD":   "FEWER=1",
+		"BUG_LISTED_AFTER_GRACE":   "PACKETS=3 FEWER=1",
+		"BUG_NOT_ASKED_AGAIN":      "FEWER=1 TUPLES=2",
+		"BUG_NO_GRACE":             "FEWER=1",
+		"BUG_OPENED_WITHOUT_LOOK":  "FEWER=1",
+		"BUG_READ_BEFORE_FOLD":     "FEWER=1",
+		"BUG_REPLACE_LEAVES_SLOTS": "PACKETS=3 FEWER=1",
+		"BUG_RETIRE_LEAVES_SLOTS":  "FEWER=1",
+		"BUG_TAKEN_IS_KEPT":        "PACKETS=3 FEWER=1",
+	},
+}}
 
 func TestProtocolHolds(t *testing.T) {
 	needSpin(t)
-	for name, defines := range sound {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			out := search(t, defines)
-			require.Contains(t, out, "errors: 0\n")
-			for _, incomplete := range []string{"Search not completed", "max search depth", "MEMLIM"} {
-				require.NotContains(t, out, incomplete)
-			}
-			t.Log(figures.FindAllString(out, -1), "for", defines)
-		})
+	for _, m := range models {
+		for name, defines := range m.sound {
+			t.Run(m.file+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				out := search(t, m.file, defines)
+				require.Contains(t, out, "errors: 0\n")
+				for _, incomplete := range []string{"Search not completed", "max search depth", "MEMLIM"} {
+					require.NotContains(t, out, incomplete)
+				}
+				t.Log(figures.FindAllString(out, -1), "for", defines)
+			})
+		}
 	}
 }
 
 func TestSeededBugsAreFound(t *testing.T) {
 	needSpin(t)
-	model, err := os.ReadFile("protocol.pml")
-	require.NoError(t, err)
-	for _, m := range conditional.FindAllSubmatch(model, -1) {
-		require.Contains(t, seeded, string(m[1]), "a bug that no run seeds")
-	}
-	for bug, defines := range seeded {
-		t.Run(bug, func(t *testing.T) {
-			t.Parallel()
-			require.Contains(t, string(model), bug)
-			out := search(t, defines+" "+bug)
-			require.Contains(t, out, "errors: 1\n")
-			require.Contains(t, out, "assertion violated")
-		})
+	for _, m := range models {
+		text, err := os.ReadFile(m.file)
+		require.NoError(t, err)
+		for _, bug := range conditional.FindAllSubmatch(text, -1) {
+			require.Contains(t, m.seeded, string(bug[1]), "a bug that no run seeds")
+		}
+		for bug, defines := range m.seeded {
+			t.Run(m.file+"/"+bug, func(t *testing.T) {
+				t.Parallel()
+				require.Contains(t, string(text), bug)
+				out := search(t, m.file, defines+" "+bug)
+				require.Contains(t, out, "errors: 1\n")
+				require.Contains(t, out, "assertion violated")
+			})
+		}
 	}
 }
 
@@ -113,9 +146,9 @@ func needSpin(t *testing.T) {
 
 // search makes spin's verifier of the model and lets it visit every state. No run is
 // long enough to be worth a compiler that optimizes.
-func search(t *testing.T, defines string) string {
+func search(t *testing.T, file, defines string) string {
 	t.Helper()
-	model, err := filepath.Abs("protocol.pml")
+	model, err := filepath.Abs(file)
 	require.NoError(t, err)
 	dir := t.TempDir()
 	args := []string{"-a"}
