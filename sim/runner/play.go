@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/weirnet/weir/agent/conntrack"
@@ -32,6 +33,7 @@ type play struct {
 	engine  *traffic.Engine
 	capture *capture.Capture
 	model   *model.Model
+	nat     *translations // nil without the agent's feature
 	agent   *actor
 	now     int64 // the scenario's clock, ns
 	clock   int64 // what the datapath's clock was last set to: it stands still without an agent
@@ -66,14 +68,15 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.engine, err = traffic.New(p.sc, p.net); err != nil {
 		return err
 	}
-	if p.capture, err = capture.Open(p.net, &p.sc.Topology, p.sc.Agent.On); err != nil {
-		return err
-	}
 	cfg, err := p.modelConfig()
 	if err != nil {
 		return err
 	}
-	p.model = model.New(cfg)
+	p.model, p.nat = model.New(cfg), newTranslations(p.sc, cfg)
+	heard := slices.Concat(p.sc.Agent.On, p.nat.ports())
+	if p.capture, err = capture.Open(p.net, &p.sc.Topology, heard); err != nil {
+		return err
+	}
 	return p.startAgent(ctx)
 }
 
@@ -128,7 +131,9 @@ func (p *play) watch() error {
 		return err
 	}
 	for _, f := range seen {
-		if !p.attached() {
+		p.nat.packet(f.Hook, p.clock, f.Frame)
+		port := spec.Port{Host: f.Hook.Namespace, Interface: f.Hook.Interface}
+		if !p.attached() || !slices.Contains(p.sc.Agent.On, port) {
 			continue
 		}
 		p.model.Packet(f.Hook, p.clock, f.Frame)
