@@ -55,12 +55,15 @@ type Flow struct {
 // Ends are the two ends of a flow; the zero value is none.
 type Ends struct{ Src, Dst Endpoint }
 
+// between stands between the two ends.
+const between = " > "
+
 // String is "src > dst", or "".
 func (e Ends) String() string {
 	if e == (Ends{}) {
 		return ""
 	}
-	return e.Src.String() + " > " + e.Dst.String()
+	return e.Src.String() + between + e.Dst.String()
 }
 
 // Connection is an entry of the connection table.

@@ -132,7 +132,7 @@ func (d *decoder) other(n *node, f *Flow) (e Ends, err error) {
 	if err != nil {
 		return e, err
 	}
-	src, dst, ok := strings.Cut(s, " > ")
+	src, dst, ok := strings.Cut(s, between)
 	if !ok {
 		return e, d.fail(n, "%q is not two endpoints, like client:40000 > server:80", s)
 	}
