@@ -12,7 +12,7 @@ import (
 // Of linux/netfilter/nfnetlink.h and nfnetlink_conntrack.h.
 const (
 	subsystem    = 1 // NFNL_SUBSYS_CTNETLINK, the upper byte of message types
-	typeNew      = subsystem<<8 | 0
+	typeNew      = subsystem << 8
 	typeGet      = subsystem<<8 | 1
 	typeDelete   = subsystem<<8 | 2
 	groupNew     = 1 // NFNLGRP_CONNTRACK_NEW
