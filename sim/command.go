@@ -39,7 +39,7 @@ func Command(report ReportFunc) *cobra.Command {
 		Use: "sim", Short: "run scenarios on this machine's kernel", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.AddCommand(runCommand(report), listCommand(), lintCommand(), schemaCommand(),
+	c.AddCommand(runCommand(report), listCommand(), lintCommand(), explainCommand(), schemaCommand(),
 		differ.VectorsCommand(), differ.FuzzCommand())
 	return c
 }

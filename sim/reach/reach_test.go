@@ -1,7 +1,6 @@
 package reach
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -130,9 +129,6 @@ func scripted(t *testing.T, sc *spec.Scenario) (hooks map[string]bool, complete 
 			return nil, false
 		}
 		for f, err := range b.Frames(&sc.Steps[i]) {
-			if errors.Is(err, traffic.ErrNotTraffic) {
-				break
-			}
 			require.NoError(t, err)
 			w := m.Frame(spec.Port{Host: f.Host, Interface: f.Interface}, f.Data)
 			complete = complete && w.Complete
