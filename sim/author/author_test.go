@@ -130,6 +130,9 @@ func TestRoundTrip(t *testing.T) {
 		require.NoError(t, err)
 		sc, err := spec.Parse(file, text)
 		require.NoError(t, err)
+		if slices.ContainsFunc(sc.Topology.Hosts, func(h spec.Host) bool { return len(h.NAT) > 0 }) {
+			continue // a capture does not tell which addresses a router has translated
+		}
 		want, at := frames(t, sc)
 		if len(want) == 0 || len(want) > maxFrames {
 			continue
