@@ -283,6 +283,7 @@ func TestDocsFields(t *testing.T) {
 	page := docs(t)["docs/formats.md"]
 	for name, kind := range map[string]reflect.Type{
 		"flow.Record":     reflect.TypeFor[flow.Record](),
+		"flow.NAT":        reflect.TypeFor[flow.NAT](),
 		"flow.Hook":       reflect.TypeFor[flow.Hook](),
 		"flow.Drop":       reflect.TypeFor[flow.Drop](),
 		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),

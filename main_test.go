@@ -3,7 +3,9 @@ package main
 import (
 	"crypto/sha256"
 	"os"
+	"regexp"
 	"testing"
+	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
 )
@@ -17,8 +19,9 @@ func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata/script",
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"exits": exits,
-			"noise": noise,
+			"exits":      exits,
+			"noise":      noise,
+			"eventually": eventually,
 		},
 		Condition: func(name string) (bool, error) { return name == "root" && os.Geteuid() == 0, nil },
 	})
@@ -44,4 +47,17 @@ func noise(ts *testscript.TestScript, _ bool, args []string) {
 		data = append(data, block[:]...)
 	}
 	ts.Check(os.WriteFile(ts.MkAbs(args[0]), data, 0o600))
+}
+
+// eventually waits until a file has text that matches: eventually FILE REGEXP
+func eventually(ts *testscript.TestScript, _ bool, args []string) {
+	want := regexp.MustCompile("(?m)" + args[1])
+	var text []byte
+	for end := time.Now().Add(30 * time.Second); time.Now().Before(end); time.Sleep(10 * time.Millisecond) {
+		text, _ = os.ReadFile(ts.MkAbs(args[0])) // that may not be there yet
+		if want.Match(text) {
+			return
+		}
+	}
+	ts.Fatalf("%s does not match %q:\n%s", args[0], args[1], text)
 }

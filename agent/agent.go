@@ -100,7 +100,7 @@ func (a *Agent) start() error {
 	}
 	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
 		sampling: a.cfg.Sample}
-	a.features = startFeatures(&a.cfg, a.sink, rec.boot, a.log)
+	a.features = a.startFeatures(rec.boot)
 	rec.sink = a.features.sink(a.sink)
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
 	for _, n := range a.cfg.Interfaces {
@@ -164,11 +164,7 @@ func (a *Agent) attach(n Interface) error {
 			if err != nil {
 				return fmt.Errorf("%s %s: %w", n.Name, dir, err)
 			}
-			as := n.As
-			if as == "" {
-				as = n.Namespace
-			}
-			hook := flow.Hook{Namespace: as, Interface: n.Name, Direction: dir}
+			hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
 			a.hooks[at.Number] = hook
 			a.placed = append(a.placed, placed{n.Namespace, at})
 			a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
@@ -289,6 +285,7 @@ func (a *Agent) Counters() (control.Counters, error) {
 	}
 	strays, err := a.dp.Counters(0)
 	out.NoHook = strays.Seen
+	out.NAT = a.features.translations()
 	return out, err
 }
 

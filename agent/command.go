@@ -50,14 +50,15 @@ that was counted is reported first.`,
 
 // ConntrackCommand is `weir ct`.
 func ConntrackCommand() *cobra.Command {
-	var socket, output string
+	var socket string
+	var output outputFlag
 	list := &cobra.Command{
 		Use:   "list",
 		Short: "list the connections that the agent tracks",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if output != "table" && output != "json" {
-				return fmt.Errorf("--output %s: want table or json", output)
+			if err := output.check(); err != nil {
+				return err
 			}
 			all, err := control.Dial(socket).Connections(cmd.Context())
 			if err != nil {
@@ -66,19 +67,37 @@ func ConntrackCommand() *cobra.Command {
 			if output == "table" {
 				return connectionTable(cmd.OutOrStdout(), all)
 			}
-			enc := json.NewEncoder(cmd.OutOrStdout())
-			enc.SetIndent("", "  ")
-			return enc.Encode(all)
+			return writeJSON(cmd.OutOrStdout(), all)
 		},
 	}
-	list.Flags().StringVarP(&output, "output", "o", "table", "table or json")
+	output.on(list)
 	c := &cobra.Command{
 		Use: "ct", Short: "read the agent's connection table", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
-	c.AddCommand(list)
+	c.AddCommand(list, natCommand(&socket))
 	return c
+}
+
+// outputFlag is the flag --output: table or json.
+type outputFlag string
+
+func (o *outputFlag) on(c *cobra.Command) {
+	c.Flags().StringVarP((*string)(o), "output", "o", "table", "table or json")
+}
+
+func (o outputFlag) check() error {
+	if o != "table" && o != "json" {
+		return fmt.Errorf("--output %s: want table or json", o)
+	}
+	return nil
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
 }
 
 func connectionTable(w io.Writer, all []conntrack.Entry) error {
@@ -92,7 +111,7 @@ func connectionTable(w io.Writer, all []conntrack.Entry) error {
 			src = "?" + src // who opened the connection is not known
 		}
 		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%v\t%v\n",
-			protocol(e), e.State, src, endpoint(e.Dst, e.DstPort),
+			protocol(e.Protocol, e.Cites), e.State, src, endpoint(e.Dst, e.DstPort),
 			e.Forward.Packets, e.Forward.Bytes, e.Reverse.Packets, e.Reverse.Bytes,
 			e.Idle.Round(time.Second), left)
 	}
@@ -106,7 +125,7 @@ func endpoint(a netip.Addr, port uint16) string {
 	return netip.AddrPortFrom(a, port).String()
 }
 
-func protocol(e *conntrack.Entry) string {
+func protocol(p, cites uint8) string {
 	names := map[uint8]string{1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 132: "sctp"}
 	name := func(p uint8) string {
 		if n, ok := names[p]; ok {
@@ -114,8 +133,8 @@ func protocol(e *conntrack.Entry) string {
 		}
 		return strconv.Itoa(int(p))
 	}
-	if e.Cites != 0 {
-		return name(e.Protocol) + "/" + name(e.Cites)
+	if cites != 0 {
+		return name(p) + "/" + name(cites)
 	}
-	return name(e.Protocol)
+	return name(p)
 }

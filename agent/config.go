@@ -41,8 +41,8 @@ type Config struct {
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
 	Active time.Duration `yaml:"active"`
-	// Features are optional programs beside the datapath: drops, rtt. Each holds up to
-	// table.size entries from one sweep to the next.
+	// Features are optional, beside the datapath: drops, rtt, nat. Each holds up to table.size
+	// entries; what finds no room is counted as lost.
 	Features []string `yaml:"features"`
 	// Output is the file that flow records are appended to; "-" is standard output.
 	Output string `yaml:"output"`
@@ -62,6 +62,14 @@ type Interface struct {
 	Zone uint16 `yaml:"zone"`
 	// Hook is tcx, tc, or empty for the best that the kernel has.
 	Hook string `yaml:"hook"`
+}
+
+// shown is the namespace's name in records.
+func (n *Interface) shown() string {
+	if n.As != "" {
+		return n.As
+	}
+	return n.Namespace
 }
 
 // Table is the connection table.

@@ -22,28 +22,38 @@ type features struct {
 	log   *slog.Logger
 	drops *drops
 	rtt   *roundTrips
+	nat   *translations
 }
+
+// Features lists the names of all features.
+func Features() []string { return append(trace.Features(), featureNAT) }
 
 func checkFeatures(names []string) error {
 	for _, n := range names {
-		if !slices.Contains(trace.Features(), n) {
-			return fmt.Errorf("features: %q; there are %s", n, strings.Join(trace.Features(), ", "))
+		if !slices.Contains(Features(), n) {
+			return fmt.Errorf("features: %q; there are %s", n, strings.Join(Features(), ", "))
 		}
 	}
 	return nil
 }
 
 // startFeatures opens what is configured.
-func startFeatures(cfg *Config, sink Sink, boot string, log *slog.Logger) *features {
+func (a *Agent) startFeatures(boot string) *features {
+	cfg, log := &a.cfg, a.log
 	if len(cfg.Features) == 0 {
 		return nil
 	}
 	f := &features{log: log}
-	for _, name := range trace.Features() {
+	for _, name := range Features() {
 		if !slices.Contains(cfg.Features, name) {
 			continue
 		}
-		note, err := f.start(name, cfg, sink, boot)
+		note, err := "", error(nil)
+		if name == featureNAT {
+			f.nat, err = startTranslations(cfg, a.dp)
+		} else {
+			note, err = f.start(name, cfg, a.sink, boot)
+		}
 		switch {
 		case err != nil:
 			log.Warn("feature", "name", name, "state", "cannot run here", "reason", err)
@@ -56,7 +66,7 @@ func startFeatures(cfg *Config, sink Sink, boot string, log *slog.Logger) *featu
 	return f
 }
 
-// start opens one feature; the note is what it cannot tell here.
+// start opens a feature that is a program; the note is what it cannot tell here.
 func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note string,
 	err error) {
 	t, err := trace.Open(trace.Options{Drops: name == trace.FeatureDrops,
@@ -79,15 +89,21 @@ func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note
 
 // sink returns what the recorder writes to.
 func (f *features) sink(s Sink) Sink {
-	if f == nil || f.rtt == nil {
-		return s
+	if f != nil && f.rtt != nil {
+		s = &rttSink{s, f.rtt}
 	}
-	return &rttSink{s, f.rtt}
+	if f != nil && f.nat != nil {
+		s = &natSink{Sink: s, nat: f.nat}
+	}
+	return s
 }
 
 // drain reads what the features have counted: round-trip times for the records of the sweep that
-// comes, drops into the sink.
+// comes, drops into the sink. Translations are brought up to date.
 func (f *features) drain(now int64, zones zones) {
+	if f.nat != nil {
+		f.nat.drain(f.log)
+	}
 	if f.rtt != nil {
 		f.report(trace.FeatureRTT, f.rtt.drain(now, zones), f.rtt.lost-f.rtt.logged)
 		f.rtt.logged = f.rtt.lost
@@ -118,6 +134,9 @@ func (f *features) close() error {
 	if f.rtt != nil {
 		errs = append(errs, f.rtt.trace.Close())
 	}
+	if f.nat != nil {
+		errs = append(errs, f.nat.close())
+	}
 	return errors.Join(errs...)
 }
 
@@ -130,6 +149,9 @@ func (a *Agent) sweep(now int64, stop bool) error {
 	err := a.sweeper.sweep(now, stop)
 	if err == nil && a.features.drops != nil {
 		a.features.drops.written()
+	}
+	if err == nil && a.features.nat != nil {
+		a.features.nat.swept()
 	}
 	return err
 }

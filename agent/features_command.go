@@ -19,7 +19,8 @@ and why not. The configuration's key "features" switches them on.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			for _, s := range trace.Probe() {
+			all := append(trace.Probe(), trace.Status{Feature: featureNAT, Err: probeTranslations()})
+			for _, s := range all {
 				text := "available"
 				if s.Note != "" {
 					text += ", " + s.Note

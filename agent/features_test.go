@@ -20,11 +20,11 @@ import (
 )
 
 func TestParseConfigFeatures(t *testing.T) {
-	c, err := ParseConfig("weir.yaml", []byte(smallest+"features: [drops, rtt]\n"))
+	c, err := ParseConfig("weir.yaml", []byte(smallest+"features: [drops, rtt, nat]\n"))
 	require.NoError(t, err)
-	require.Equal(t, trace.Features(), c.Features)
+	require.Equal(t, Features(), c.Features)
 	_, err = ParseConfig("weir.yaml", []byte(smallest+"features: [drops, dns]\n"))
-	require.ErrorContains(t, err, `weir.yaml: features: "dns"; there are drops, rtt`)
+	require.ErrorContains(t, err, `weir.yaml: features: "dns"; there are drops, rtt, nat`)
 }
 
 // TestFeaturesTell lets sockets talk and packets be dropped between two namespaces, of which one
@@ -264,7 +264,7 @@ func TestFeaturesCommand(t *testing.T) {
 	c.SetArgs([]string{"features"})
 	c.SetOut(&out)
 	require.NoError(t, c.Execute())
-	for _, f := range trace.Features() {
+	for _, f := range Features() {
 		require.Regexp(t, `(?m)^`+f+` +(not )?available`, out.String())
 	}
 }

@@ -115,11 +115,7 @@ func (e *Entry) set6(k *weirKey6, c *weirConn) {
 
 func (e *Entry) setTuple(port [2]uint16, zone uint16, proto, cites uint8) {
 	e.Zone, e.Protocol, e.Cites = zone, proto, cites
-	of := proto
-	if cites != 0 {
-		of = cites
-	}
-	if (of == protocolICMP && e.Family == 4) || (of == protocolICMPv6 && e.Family == 6) {
+	if e.isICMP() {
 		e.ICMPID, e.ICMPType, e.ICMPCode = port[0], uint8(port[1]>>8), uint8(port[1])
 		return
 	}

@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/nat"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -37,10 +38,21 @@ type Counters struct {
 	Hooks    []HookCounters `json:"hooks"`
 	Reported bpf.Count      `json:"reported"` // sum of all records since the agent started
 	NoHook   bpf.Count      `json:"no_hook"`  // packets from hooks that are not configured
+	// NAT is what the feature nat holds and has lost; nil when it does not run.
+	NAT *nat.Stats `json:"nat,omitempty"`
+}
+
+// Translation is a connection whose addresses are translated, as its initiator names it on each side.
+type Translation struct {
+	Namespace string   `json:"namespace,omitempty"` // in which it is; "" is the agent's own
+	Protocol  uint8    `json:"protocol"`
+	Before    flow.NAT `json:"before"`
+	After     flow.NAT `json:"after"`
 }
 
 // Agent is what the control socket serves.
 type Agent interface {
+	Translations() ([]Translation, error)
 	Connections() ([]conntrack.Entry, error)
 	Counters() (Counters, error)
 	Sweep() error
@@ -121,6 +133,10 @@ func handler(a Agent) http.Handler {
 		c, err := a.Counters()
 		reply(w, c, err)
 	})
+	mux.HandleFunc("GET /v1/translations", func(w http.ResponseWriter, _ *http.Request) {
+		all, err := a.Translations()
+		reply(w, all, err)
+	})
 	mux.HandleFunc("POST /v1/sweep", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, a.Sweep())
 	})
@@ -172,6 +188,12 @@ func (c *Client) Connections(ctx context.Context) ([]conntrack.Entry, error) {
 func (c *Client) Counters(ctx context.Context) (Counters, error) {
 	var out Counters
 	return out, c.call(ctx, "GET", "/v1/counters", nil, &out)
+}
+
+// Translations lists the address translations that the agent knows.
+func (c *Client) Translations(ctx context.Context) ([]Translation, error) {
+	var all []Translation
+	return all, c.call(ctx, "GET", "/v1/translations", nil, &all)
 }
 
 // Sweep makes the agent drain its tables now.

@@ -17,19 +17,22 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/nat"
 	"github.com/weirnet/weir/bpf"
 )
 
 // fake is an agent that answers what it was told to.
 type fake struct {
-	connections []conntrack.Entry
-	counters    Counters
-	err         error
-	sweeps      int
-	now         int64
+	connections  []conntrack.Entry
+	translations []Translation
+	counters     Counters
+	err          error
+	sweeps       int
+	now          int64
 }
 
 func (f *fake) Connections() ([]conntrack.Entry, error) { return f.connections, f.err }
+func (f *fake) Translations() ([]Translation, error)    { return f.translations, f.err }
 func (f *fake) Counters() (Counters, error)             { return f.counters, f.err }
 func (f *fake) Sweep() error                            { f.sweeps++; return f.err }
 func (f *fake) SetClock(ns int64) error                 { f.now = ns; return f.err }
@@ -52,7 +55,11 @@ func TestRoundTrip(t *testing.T) {
 			Idle:    time.Second,
 			Forward: conntrack.Leg{Packets: 1, Flags: flow.SYN, Seen: []flow.Hook{hook}}}},
 		counters: Counters{Reported: count, NoHook: count, Hooks: []HookCounters{{Hook: hook, Mode: "tcx",
-			Counters: bpf.Counters{Seen: count, Lost: map[string]bpf.Count{"not-ip": count}}}}},
+			Counters: bpf.Counters{Seen: count, Lost: map[string]bpf.Count{"not-ip": count}}}},
+			NAT: &nat.Stats{Translations: 1, Lost: 2, Purges: nat.Purge{EgressAlive: 3}}},
+		translations: []Translation{{Namespace: "ns", Protocol: 17,
+			Before: flow.NAT{ID: "a", Flow: 7, Src: netip.MustParseAddr("10.0.0.1"), SrcPort: 53},
+			After:  flow.NAT{ID: "a"}}},
 	}
 	path := serve(t, a)
 	c, ctx := Dial(path), context.Background()
@@ -63,6 +70,9 @@ func TestRoundTrip(t *testing.T) {
 	counters, err := c.Counters(ctx)
 	require.NoError(t, err)
 	require.Equal(t, a.counters, counters)
+	translations, err := c.Translations(ctx)
+	require.NoError(t, err)
+	require.Equal(t, a.translations, translations)
 	require.NoError(t, c.Sweep(ctx))
 	require.Equal(t, 1, a.sweeps)
 	require.NoError(t, c.SetClock(ctx, 77))
@@ -77,7 +87,8 @@ func TestErrorsPassThrough(t *testing.T) {
 	c, ctx := Dial(serve(t, &fake{err: errors.New("the table is on fire")})), context.Background()
 	_, connections := c.Connections(ctx)
 	_, counters := c.Counters(ctx)
-	for _, err := range []error{connections, counters, c.Sweep(ctx), c.SetClock(ctx, 1)} {
+	_, translations := c.Translations(ctx)
+	for _, err := range []error{connections, counters, translations, c.Sweep(ctx), c.SetClock(ctx, 1)} {
 		require.EqualError(t, err, "the agent answers: the table is on fire")
 	}
 }

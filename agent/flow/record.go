@@ -189,4 +189,23 @@ type Record struct {
 	RTTLast    uint32 `json:"rtt_us_last,omitempty"`
 	RTTMax     uint32 `json:"rtt_us_max,omitempty"`
 	RTTSamples uint32 `json:"rtt_samples,omitempty"`
+	// NATBefore is set on records of packets whose addresses have been translated: what these were
+	// before. NATAfter is what a translation makes of this record's packets. Between two
+	// translations both are set; neither is where there is none, or the feature is off.
+	NATBefore NAT `json:"nat_before,omitzero"`
+	NATAfter  NAT `json:"nat_after,omitzero"`
+}
+
+// NAT is how a record's connection is called on the other side of an address translation, in the
+// record's direction.
+type NAT struct {
+	// ID is the same in the records of both sides of a connection, and in no other's.
+	ID string `json:"id"`
+	// Flow is the flow of the other side's records; 0 when the agent has not seen that side.
+	Flow    uint64     `json:"flow,omitempty"`
+	Src     netip.Addr `json:"src"`
+	Dst     netip.Addr `json:"dst"`
+	SrcPort uint16     `json:"src_port"` // 0 when the protocol has no ports
+	DstPort uint16     `json:"dst_port"`
+	ICMPID  uint16     `json:"icmp_id,omitempty"` // identifier of a query
 }

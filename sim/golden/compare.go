@@ -274,10 +274,15 @@ func differing(want, got record) []result.Field {
 }
 
 // fits tells whether a value is the wanted one, or the wanted one is free in it: as a whole, or
-// in its port.
+// in its port. Of two ends, each must fit.
 func fits(want, got string) bool {
 	if want == got || want == star {
 		return true
+	}
+	wantSrc, wantDst, ends := strings.Cut(want, between)
+	gotSrc, gotDst, others := strings.Cut(got, between)
+	if ends && others {
+		return fits(wantSrc, gotSrc) && fits(wantDst, gotDst)
 	}
 	prefix, free := strings.CutSuffix(want, ":"+star)
 	at := strings.LastIndexByte(got, ':')
@@ -288,9 +293,10 @@ func fits(want, got string) bool {
 func (r record) stars() int {
 	n := 0
 	for _, c := range r.compared() {
-		if c.value == star || strings.HasSuffix(c.value, ":"+star) {
+		if c.value == star {
 			n++
 		}
+		n += strings.Count(c.value, ":"+star)
 	}
 	return n
 }

@@ -58,10 +58,20 @@ func ModelFlows(flows []model.Flow, names *Names) []Flow {
 		f.Packets, f.Bytes = N(m.Packets), N(m.Bytes)
 		f.Flags, f.End, f.State = m.Flags.String(), m.Reason.String(), m.State.String()
 		f.Initiator, f.ICMPError = initiator(m.Role), m.ICMPError
+		f.NATBefore, f.NATAfter = names.other(f, m.NATBefore), names.other(f, m.NATAfter)
 		f.Seen = seen(m.Seen)
 		all = append(all, f)
 	}
 	return sortFlows(all)
+}
+
+// other names the ends that a flow has on another side of an address translation.
+func (n *Names) other(f Flow, o flow.NAT) Ends {
+	if !o.Src.IsValid() {
+		return Ends{}
+	}
+	ports := hasPorts(f.Proto, f.Cites)
+	return Ends{n.endpoint(o.Src, o.SrcPort, ports), n.endpoint(o.Dst, o.DstPort, ports)}
 }
 
 // seen names hooks: the owner first, the others sorted, since the order in which they were

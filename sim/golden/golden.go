@@ -46,8 +46,24 @@ type Flow struct {
 	State     string // the last record's state
 	Initiator string // src, dst or unknown
 	ICMPError string // "type/code" of the last ICMP error that cited the flow
-	Seen      []string
-	Zone      uint16
+	// NATBefore and NATAfter are how the flow is called before and after address translation.
+	NATBefore, NATAfter Ends
+	Seen                []string
+	Zone                uint16
+}
+
+// Ends are the two ends of a flow; the zero value is none.
+type Ends struct{ Src, Dst Endpoint }
+
+// between stands between the two ends.
+const between = " > "
+
+// String is "src > dst", or "".
+func (e Ends) String() string {
+	if e == (Ends{}) {
+		return ""
+	}
+	return e.Src.String() + between + e.Dst.String()
 }
 
 // Connection is an entry of the connection table.
@@ -145,10 +161,11 @@ func (g *Golden) Free(names ...string) error {
 }
 
 func (f *Flow) free(names []string) {
-	client, server := &f.Src, &f.Dst
-	if f.Initiator == InitiatorDst {
-		client, server = server, client
+	own := Ends{f.Src, f.Dst}
+	for _, e := range []*Ends{&own, &f.NATBefore, &f.NATAfter} {
+		e.free(names, f.Initiator == InitiatorDst)
 	}
+	f.Src, f.Dst = own.Src, own.Dst
 	for _, name := range names {
 		switch name {
 		case "packets":
@@ -163,10 +180,22 @@ func (f *Flow) free(names []string) {
 			f.End = star
 		case "state":
 			f.State = star
+		}
+	}
+}
+
+// free frees ports; backward are the ends of what the server sends.
+func (e *Ends) free(names []string, backward bool) {
+	client, server := &e.Src, &e.Dst
+	if backward {
+		client, server = server, client
+	}
+	for _, name := range names {
+		switch name {
 		case "src_port":
-			f.Src.free()
+			e.Src.free()
 		case "dst_port":
-			f.Dst.free()
+			e.Dst.free()
 		case "client_port":
 			client.free()
 		case "server_port":

@@ -68,6 +68,53 @@ func modelFlows() []model.Flow {
 	return []model.Flow{tcp, reply, again, lone, middle, six, about, echo, other, full}
 }
 
+// translatedFlows are flows on the two sides of an address translation, and one between two.
+func translatedFlows() []model.Flow {
+	all := modelFlows()
+	before, between, reply, ping := all[0], all[0], all[1], all[7]
+	before.NATAfter = flow.NAT{Src: gateway1, SrcPort: 42000, Dst: server, DstPort: 80}
+	between.Src, between.SrcPort = gateway1, 42000
+	between.NATBefore = flow.NAT{Src: client, SrcPort: 40000, Dst: server, DstPort: 80}
+	between.NATAfter = flow.NAT{Src: stranger, SrcPort: 1, Dst: server6, DstPort: 2}
+	reply.NATAfter = flow.NAT{Src: server, SrcPort: 80, Dst: gateway1, DstPort: 42000}
+	ping.NATAfter = flow.NAT{Src: gateway1, Dst: gateway2}
+	return []model.Flow{before, between, reply, ping}
+}
+
+// TestTranslated takes flows with other sides to a file and back.
+func TestTranslated(t *testing.T) {
+	encode := func(free ...string) string {
+		g := &Golden{Flows: ModelFlows(translatedFlows(), testNames())}
+		require.NoError(t, g.Free(free...))
+		return string(Encode(g))
+	}
+	text := encode()
+	for _, want := range []string{
+		`nat_after: "gw(10.0.0.254):42000 > server:80", seen`,
+		`nat_before: "client:40000 > server:80", nat_after: "[2001:db8:ffff::1]:1 > server/v6:2", seen`,
+		`nat_after: "server:80 > gw(10.0.0.254):42000", seen`,
+		`nat_after: gw(10.0.0.254) > gw(10.0.1.254)`,
+	} {
+		require.Contains(t, strings.ReplaceAll(text, `"gw(10.0.0.254) > gw(10.0.1.254)"`,
+			`gw(10.0.0.254) > gw(10.0.1.254)`), want)
+	}
+	real := &Golden{Flows: ModelFlows(translatedFlows(), testNames())}
+	for _, free := range [][]string{nil, {"client_port"}, {"server_port"}, {"src_port", "dst_port"}} {
+		text := encode(free...)
+		got, err := Decode("x.yaml", []byte(text), free...)
+		require.NoError(t, err, text)
+		require.Equal(t, text, string(Encode(got)))
+		require.Empty(t, Compare(got, real, "golden"), text)
+	}
+	require.Contains(t, encode("client_port"), `nat_after: "server:80 > gw(10.0.0.254):*"`)
+
+	other := &Golden{Flows: ModelFlows(translatedFlows(), testNames())}
+	other.Flows[0].NATAfter.Src.Host = "elsewhere"
+	diffs := Compare(real, other, "golden")
+	require.Len(t, diffs, 1)
+	require.Equal(t, "nat_after", diffs[0].Fields[0].Name)
+}
+
 func testConnections() []conntrack.Entry {
 	return []conntrack.Entry{
 		{Src: client, Dst: server, SrcPort: 40000, DstPort: 80, Protocol: 6, Known: true,
@@ -252,6 +299,10 @@ var decodeErrors = []struct{ name, data, want string }{
 	{"initiator", with("seen:", "initiator: me, seen:"), `"me" is none of`},
 	{"zone", with("seen:", "zone: 0, seen:"), `is no zone`},
 	{"icmp_error", with("seen:", "icmp_error: 3, seen:"), `is no ICMP type/code`},
+	{"other side", with("seen:", "nat_before: a:1, seen:"), `x.yaml:2:112: "a:1" is not two endpoints`},
+	{"other side's port", with("seen:", `nat_after: "a:1 > b", seen:`), `"b" has no port`},
+	{"other side's list", with("seen:", `nat_after: [a], seen:`), "a list where a value belongs"},
+	{"other side's star", with("seen:", `nat_after: "a:* > b:1", seen:`), "does not leave this value free"},
 	{"star", with("packets: 1", `packets: "*"`), "does not leave this value free"},
 	{"star where none can be", with("tcp", `"*"`), "does not leave this value free"},
 	{"star port", with("a:1", "a:*"), "does not leave this value free"},

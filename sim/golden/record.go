@@ -114,7 +114,9 @@ func (f Flow) record() record {
 	hooks := column{key: "seen", value: list(f.Seen), raw: true}
 	r.fields = append(slices.Clone(r.columns), column{key: "flags", value: f.Flags},
 		column{key: "end", value: f.End}, column{key: "state", value: f.State},
-		column{key: "icmp_error", value: f.ICMPError}, hooks,
+		column{key: "icmp_error", value: f.ICMPError},
+		column{key: "nat_before", value: f.NATBefore.String()},
+		column{key: "nat_after", value: f.NATAfter.String()}, hooks,
 		column{key: "initiator", value: f.Initiator})
 	r.text("flags", f.Flags)
 	r.text("end", f.End)
@@ -122,6 +124,8 @@ func (f Flow) record() record {
 		r.text("state", f.State)
 	}
 	r.text("icmp_error", f.ICMPError)
+	r.text("nat_before", f.NATBefore.String())
+	r.text("nat_after", f.NATAfter.String())
 	r.columns = append(r.columns, hooks)
 	if f.Initiator != InitiatorSrc {
 		r.text("initiator", f.Initiator)

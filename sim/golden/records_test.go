@@ -93,13 +93,15 @@ func TestOverflowRecords(t *testing.T) {
 
 // What an agent would report of the model's flows is the same in canonical form.
 func TestRecordsAgreeWithModel(t *testing.T) {
+	all := append(modelFlows(), translatedFlows()...)
 	var records []flow.Record
-	for i, m := range modelFlows() {
+	for i, m := range all {
 		records = append(records, flow.Record{Boot: "b", Sequence: uint64(i), Flow: uint64(i),
 			Zone: m.Zone, Src: m.Src, Dst: m.Dst, SrcPort: m.SrcPort, DstPort: m.DstPort,
 			Protocol: m.Protocol, Cites: m.Cites, ICMPType: m.ICMPType, ICMPCode: m.ICMPCode,
 			ICMPID: m.ICMPID, Packets: m.Packets, Bytes: m.Bytes, Flags: m.Flags, Role: m.Role,
-			State: m.State.String(), Reason: m.Reason, ICMPError: m.ICMPError, Seen: m.Seen})
+			State: m.State.String(), Reason: m.Reason, ICMPError: m.ICMPError, Seen: m.Seen,
+			NATBefore: m.NATBefore, NATAfter: m.NATAfter})
 	}
 	var lines strings.Builder
 	for _, r := range records {
@@ -110,7 +112,7 @@ func TestRecordsAgreeWithModel(t *testing.T) {
 	require.Equal(t, records, read)
 	got, diffs := Records(read, testNames())
 	require.Empty(t, diffs)
-	require.Empty(t, Compare(&Golden{Flows: ModelFlows(modelFlows(), testNames())},
+	require.Empty(t, Compare(&Golden{Flows: ModelFlows(all, testNames())},
 		&Golden{Flows: got}, "model"))
 }
 

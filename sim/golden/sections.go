@@ -1,5 +1,7 @@
 package golden
 
+import "strings"
+
 // raw is what a record's key says before it is known whether there are ports.
 type raw struct {
 	first, second string
@@ -84,6 +86,7 @@ func (d *decoder) list(n *node, what string, read setter) error {
 func (d *decoder) flow(n *node) (Flow, error) {
 	var f Flow
 	var ends raw
+	var before, after *node
 	err := d.fields(n, "a flow", map[string]setter{
 		"src":        d.end(&ends, 0),
 		"dst":        d.end(&ends, 1),
@@ -97,6 +100,8 @@ func (d *decoder) flow(n *node) (Flow, error) {
 		"end":        d.text(&f.End, isEnd, "end"),
 		"state":      d.text(&f.State, isState, "state"),
 		"icmp_error": d.text(&f.ICMPError, checkTypeCode),
+		"nat_before": func(n *node) error { before = n; return nil },
+		"nat_after":  func(n *node) error { after = n; return nil },
 		"initiator":  d.text(&f.Initiator, isInitiator),
 		"seen":       d.seen(&f.Seen),
 	}, "src", "dst", "proto", "packets", "bytes", "end", "seen")
@@ -108,8 +113,37 @@ func (d *decoder) flow(n *node) (Flow, error) {
 			return f, d.fail(n, "a flow that ends %s has no state", f.End)
 		}
 	}
-	f.Src, f.Dst, err = d.ends(n, ends, f.Proto, f.Cites, f.ICMP)
+	if f.Src, f.Dst, err = d.ends(n, ends, f.Proto, f.Cites, f.ICMP); err != nil {
+		return f, err
+	}
+	if f.NATBefore, err = d.other(before, &f); err != nil {
+		return f, err
+	}
+	f.NATAfter, err = d.other(after, &f)
 	return f, err
+}
+
+// other reads the ends that a flow has on another side of an address translation; there may be none.
+func (d *decoder) other(n *node, f *Flow) (e Ends, err error) {
+	if n == nil {
+		return e, nil
+	}
+	s, err := d.scalar(n)
+	if err != nil {
+		return e, err
+	}
+	src, dst, ok := strings.Cut(s, between)
+	if !ok {
+		return e, d.fail(n, "%q is not two endpoints, like client:40000 > server:80", s)
+	}
+	ports := hasPorts(f.Proto, f.Cites)
+	if e.Src, err = parseEndpoint(src, ports); err == nil {
+		e.Dst, err = parseEndpoint(dst, ports)
+	}
+	if err != nil {
+		return e, d.fail(n, "%v", err)
+	}
+	return e, nil
 }
 
 // flowPorts checks that the ports that are free may be.
@@ -118,10 +152,15 @@ func (d *decoder) flowPorts(n *node, f *Flow) error {
 	if f.Initiator == InitiatorDst {
 		src, dst = dst, src
 	}
-	if err := d.freePort(n, f.Src, "src_port", src); err != nil {
-		return err
+	for _, e := range []Ends{{f.Src, f.Dst}, f.NATBefore, f.NATAfter} {
+		if err := d.freePort(n, e.Src, "src_port", src); err != nil {
+			return err
+		}
+		if err := d.freePort(n, e.Dst, "dst_port", dst); err != nil {
+			return err
+		}
 	}
-	return d.freePort(n, f.Dst, "dst_port", dst)
+	return nil
 }
 
 // seen is the setter for a list of hooks.

@@ -38,6 +38,9 @@ type Flow struct {
 	Reason    flow.EndReason
 	ICMPError string      // "type/code", or ""
 	Seen      []flow.Hook // the first one owns the count
+	// NATBefore and NATAfter are not the model's: who knows of address translation may fill them
+	// in, as records have them, without id and flow.
+	NATBefore, NATAfter flow.NAT
 }
 
 // Flows returns all flows, of connections that ended and of those in the table: first those that

@@ -92,6 +92,7 @@ func (p *play) config() agent.Config {
 	cfg.Lifetimes = p.sc.Agent.Lifetimes
 	cfg.Sweep = p.sc.Agent.Sweep
 	cfg.FastPath = fastPath
+	cfg.Features = p.sc.Agent.Features
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
 	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
 	cfg.Output = p.flowFile()

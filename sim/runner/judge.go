@@ -20,6 +20,7 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	}
 	got, diffs := p.reported(records)
 	diffs = append(diffs, p.sampled(records)...)
+	diffs = append(diffs, joined(records)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
 	diffs = append(diffs, golden.Compare(p.modelled(), got, "model")...)
 	diffs = append(diffs, p.expected()...)
@@ -90,11 +91,33 @@ func (p *play) sampled(records []flow.Record) []result.Difference {
 	return nil
 }
 
+// joined checks that records of what has been translated name the flow of what came to the
+// translation, where there are records of that.
+func joined(records []flow.Record) (diffs []result.Difference) {
+	flows := map[string]uint64{} // by the translation's id
+	for _, r := range records {
+		if r.NATAfter.ID != "" && r.Cites == 0 {
+			flows[r.NATAfter.ID] = r.Flow
+		}
+	}
+	for _, r := range records {
+		if want := flows[r.NATBefore.ID]; r.NATBefore.ID != "" && r.Cites == 0 && r.NATBefore.Flow != want {
+			diffs = append(diffs, result.Difference{Section: "flows", Against: "invariant", Kind: "differs",
+				Record: fmt.Sprintf("boot %s, sequence %d", r.Boot, r.Sequence),
+				Fields: []result.Field{{Name: "nat_before.flow", Want: strconv.FormatUint(want, 10),
+					Got: strconv.FormatUint(r.NATBefore.Flow, 10)}}})
+		}
+	}
+	return diffs
+}
+
 // modelled is what the model makes of the packets that the witness saw.
 func (p *play) modelled() *golden.Golden {
 	names := golden.TopologyNames(p.sc.Topology)
+	flows := p.model.Flows()
+	p.nat.tell(flows)
 	return &golden.Golden{
-		Flows: golden.ModelFlows(p.model.Flows(), names), Connections: p.modelConnections,
+		Flows: golden.ModelFlows(flows, names), Connections: p.modelConnections,
 		Labels: names.Labels(), Counters: golden.Counters(p.model.Counters()),
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/weirnet/weir/agent/conntrack"
@@ -15,6 +16,7 @@ import (
 	"github.com/weirnet/weir/sim/capture"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/model"
+	"github.com/weirnet/weir/sim/record"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
 	"github.com/weirnet/weir/sim/traffic"
@@ -25,16 +27,18 @@ const start = 1_000_000_000
 
 // play is one scenario on stage.
 type play struct {
-	runner  *Runner
-	sc      *spec.Scenario
-	dir     string // the agent's files
-	net     *topology.Network
-	engine  *traffic.Engine
-	capture *capture.Capture
-	model   *model.Model
-	agent   *actor
-	now     int64 // the scenario's clock, ns
-	clock   int64 // what the datapath's clock was last set to: it stands still without an agent
+	runner   *Runner
+	sc       *spec.Scenario
+	dir      string // the agent's files
+	net      *topology.Network
+	engine   *traffic.Engine
+	capture  *capture.Capture
+	model    *model.Model
+	recorder *record.Recorder // nil: nothing is recorded
+	nat      *translations    // nil without the agent's feature
+	agent    *actor
+	now      int64 // the scenario's clock, ns
+	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
 
 	// What has been collected.
 	witness     map[flow.Hook]model.Count
@@ -66,14 +70,21 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.engine, err = traffic.New(p.sc, p.net); err != nil {
 		return err
 	}
-	if p.capture, err = capture.Open(p.net, &p.sc.Topology, p.sc.Agent.On); err != nil {
-		return err
+	if p.runner.opts.Pcap != "" {
+		dir := filepath.Join(p.runner.opts.Pcap, filepath.FromSlash(p.sc.Name))
+		if p.recorder, err = record.Open(dir, p.net, &p.sc.Topology); err != nil {
+			return err
+		}
 	}
 	cfg, err := p.modelConfig()
 	if err != nil {
 		return err
 	}
-	p.model = model.New(cfg)
+	p.model, p.nat = model.New(cfg), newTranslations(p.sc, cfg)
+	heard := slices.Concat(p.sc.Agent.On, p.nat.ports())
+	if p.capture, err = capture.Open(p.net, &p.sc.Topology, heard); err != nil {
+		return err
+	}
 	return p.startAgent(ctx)
 }
 
@@ -97,6 +108,11 @@ func (p *play) run(ctx context.Context) error {
 			return fmt.Errorf("step at line %d: %w", step.Line, err)
 		}
 	}
+	return p.finish(ctx)
+}
+
+// finish ends the agent and takes its flows.
+func (p *play) finish(ctx context.Context) error {
 	if p.agent != nil {
 		if err := p.stopAgent(ctx); err != nil {
 			return err
@@ -123,12 +139,19 @@ func (p *play) step(ctx context.Context, s *spec.Step) error {
 
 // watch brings what the witness saw to the model.
 func (p *play) watch() error {
+	if p.recorder != nil {
+		if err := p.recorder.Save(p.now); err != nil {
+			return err
+		}
+	}
 	seen, err := p.capture.Drain()
 	if err != nil {
 		return err
 	}
 	for _, f := range seen {
-		if !p.attached() {
+		p.nat.packet(f.Hook, p.clock, f.Frame)
+		port := spec.Port{Host: f.Hook.Namespace, Interface: f.Hook.Interface}
+		if !p.attached() || !slices.Contains(p.sc.Agent.On, port) {
 			continue
 		}
 		p.model.Packet(f.Hook, p.clock, f.Frame)
@@ -245,6 +268,9 @@ func (p *play) close() error {
 	}
 	if p.capture != nil {
 		errs = append(errs, p.capture.Close())
+	}
+	if p.recorder != nil {
+		errs = append(errs, p.recorder.Close())
 	}
 	if p.engine != nil {
 		errs = append(errs, p.engine.Close())

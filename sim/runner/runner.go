@@ -34,6 +34,9 @@ type Options struct {
 	// Agent is the command that runs the agent as a process, for scenarios that kill it; the
 	// arguments of `weir agent` are appended. Empty: this very program.
 	Agent []string
+	// Pcap is a folder for a recording of every link, in a folder of the scenario's name; empty:
+	// none is made.
+	Pcap string
 }
 
 // deadline is how long one scenario may take. Nothing in a scenario waits for time to pass, so
@@ -98,23 +101,33 @@ func verdictOf(err error) result.Verdict {
 }
 
 func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
-	sc, err := spec.Parse(job.File, job.Spec)
+	play, want, err := r.begin(ctx, job, out)
 	if err != nil {
 		return err
+	}
+	return r.conclude(play, want, play.run(ctx), out)
+}
+
+// begin sets a scenario's stage, and reads its golden file; nil when there is none.
+func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *golden.Golden, error) {
+	sc, err := spec.Parse(job.File, job.Spec)
+	if err != nil {
+		return nil, nil, err
 	}
 	sc.Name = job.Name
 	out.Summary = sc.Summary
 	var want *golden.Golden
 	if len(job.Golden) > 0 {
 		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
-			return err
+			return nil, nil, err
 		}
 	}
 	play, err := newPlay(ctx, r, sc)
-	if err != nil {
-		return err
-	}
-	err = play.run(ctx)
+	return play, want, err
+}
+
+// conclude strikes the stage and judges what was collected, unless it went wrong.
+func (r *Runner) conclude(play *play, want *golden.Golden, err error, out *result.Scenario) error {
 	out.AgentLog = play.log()
 	if r.opts.Keep {
 		out.AgentLog += play.kept()

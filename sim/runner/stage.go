@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
 )
 
@@ -25,8 +26,11 @@ type Stage struct {
 	// Runner is the runner to use; it is asked for when the stage is set up.
 	Runner func() *Runner
 
-	play *play
-	next int // step
+	play  *play
+	want  *golden.Golden
+	out   result.Scenario
+	begun time.Time
+	next  int // step
 }
 
 // Help is one line per command: its name, two blanks, what it does.
@@ -43,14 +47,12 @@ counters  what became of the packets at every hook
 
 // Setup builds the scenario's topology and starts the agent.
 func (s *Stage) Setup(ctx context.Context, job Job, out io.Writer) error {
-	sc, err := spec.Parse(job.File, job.Spec)
-	if err != nil {
+	var err error
+	s.out, s.begun, s.next = result.Scenario{Name: job.Name}, time.Now(), 0
+	if s.play, s.want, err = s.Runner().begin(ctx, job, &s.out); err != nil {
 		return err
 	}
-	sc.Name = job.Name
-	if s.play, err = newPlay(ctx, s.Runner(), sc); err != nil {
-		return err
-	}
+	sc := s.play.sc
 	fmt.Fprintf(out, "%s: %s\n", sc.Name, sc.Summary)
 	for _, h := range sc.Topology.Hosts {
 		fmt.Fprintf(out, "  host %-12s network namespace %s\n", h.Name, filepath.Base(s.play.net.Path(h.Name)))
@@ -58,6 +60,38 @@ func (s *Stage) Setup(ctx context.Context, job Job, out io.Writer) error {
 	fmt.Fprintf(out, "the agent watches %v; %d steps wait (steps, next, play; help)\n",
 		sc.Agent.On, len(sc.Steps))
 	return nil
+}
+
+// Steps is how many steps the scenario has.
+func (s *Stage) Steps() int { return len(s.play.sc.Steps) }
+
+// PlayTo carries out the steps before step n, counted from 0.
+func (s *Stage) PlayTo(ctx context.Context, n int, out io.Writer) error {
+	for s.next < n {
+		if err := s.nextStep(ctx, nil, out); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Do runs a function on a thread inside a host's network namespace. What it starts is inside, too.
+func (s *Stage) Do(host string, f func() error) error {
+	if s.play.sc.Topology.Host(host) == nil {
+		return fmt.Errorf("there is no host %q", host)
+	}
+	return s.play.net.Do(host, f)
+}
+
+// Finish ends the agent, strikes the stage and judges what happened on it.
+func (s *Stage) Finish(ctx context.Context) result.Scenario {
+	err := s.Runner().conclude(s.play, s.want, s.play.finish(ctx), &s.out)
+	if err != nil {
+		s.out.Verdict, s.out.Reason = verdictOf(err), err.Error()
+	}
+	s.play = nil
+	s.out.Millis = time.Since(s.begun).Milliseconds()
+	return s.out
 }
 
 // Command carries out a command; known is false when it is not one of the stage's.
@@ -123,13 +157,8 @@ func (s *Stage) nextStep(ctx context.Context, _ []string, out io.Writer) error {
 	return err
 }
 
-func (s *Stage) playAll(ctx context.Context, args []string, out io.Writer) error {
-	for s.next < len(s.play.sc.Steps) {
-		if err := s.nextStep(ctx, args, out); err != nil {
-			return err
-		}
-	}
-	return nil
+func (s *Stage) playAll(ctx context.Context, _ []string, out io.Writer) error {
+	return s.PlayTo(ctx, s.Steps(), out)
 }
 
 func (s *Stage) advance(ctx context.Context, args []string, _ io.Writer) error {

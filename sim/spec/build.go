@@ -25,7 +25,7 @@ type builder struct {
 // that finds a mistake: the next would only repeat it.
 func (t *rawTopology) build(l *list) Topology {
 	b := &builder{list: l, raw: t, linked: map[Port]*node{}}
-	stages := []func(){b.hosts, b.bridges, b.vlans, b.links, b.indexes, b.addresses, b.routes}
+	stages := []func(){b.hosts, b.bridges, b.vlans, b.links, b.indexes, b.addresses, b.routes, b.nat}
 	for _, stage := range stages {
 		stage()
 		if len(l.errs) > 0 {

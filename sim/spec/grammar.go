@@ -91,6 +91,9 @@ var agentObject = object[rawAgent]{
 		put("mid_stream", "Whether TCP and SCTP connections are picked up after their beginning; "+
 			"true by default.", boolean(),
 			func(a *rawAgent, v bool) { a.agent.MidStream = v }),
+		put("features", "Optional features of the agent that are on; none by default.",
+			listOf("features", choice(agent.Features()...), 0, len(agent.Features())),
+			func(a *rawAgent, v []string) { a.agent.Features = v }),
 		put("tunnels", "Kinds of tunnels that are opened; none by default.",
 			listOf("tunnels", choice(tunnelKinds...), 0, len(tunnelKinds)),
 			func(a *rawAgent, v []string) { a.agent.Tunnels = v }),

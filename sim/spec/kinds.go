@@ -17,6 +17,7 @@ var tcpObject = object[rawStep]{
 			scriptValue(parseSegment),
 			func(s *rawStep, v []Segment) { s.step.TCP.Script = v }).must(),
 		familyField,
+		translatedField,
 		put("vlans", vlansDoc, vlanList, func(s *rawStep, v []uint16) { s.step.TCP.VLANs = v }),
 		put("client_isn", "The client's initial sequence number.", number[uint32](0, 1<<32-1),
 			func(s *rawStep, v uint32) { s.step.TCP.ClientISN, s.isns[0] = v, true }),
@@ -33,6 +34,7 @@ var udpObject = object[rawStep]{
 			checkedUDPScript,
 			func(s *rawStep, v []Datagram) { s.step.UDP.Script = v }).must(),
 		familyField,
+		translatedField,
 		put("vlans", vlansDoc, vlanList, func(s *rawStep, v []uint16) { s.step.UDP.VLANs = v }),
 	},
 }
@@ -103,6 +105,7 @@ var pingObject = object[rawStep]{
 		put("reply", "Whether each request is answered; true by default.", boolean(),
 			func(s *rawStep, v bool) { s.step.Ping.Reply = v }),
 		familyField,
+		translatedField,
 	},
 }
 

@@ -128,30 +128,33 @@ func (r *resolver) linkStep(raw *rawStep) {
 
 // pairStep resolves the two endpoints of a step and what depends on them.
 func (r *resolver) pairStep(raw *rawStep) {
-	from, to, ok := r.endpoints(raw)
-	if !ok {
+	from, to, ok := r.endpoints(raw.pair, raw.family)
+	if !ok || !r.ports(raw, raw.pair) {
 		return
 	}
-	if !r.ports(raw, &from, &to) {
-		return
+	var far *Pair
+	if raw.translated != nil {
+		if far, ok = r.translatedPair(raw, from); !ok {
+			return
+		}
 	}
-	if !r.reachable(raw, from, to) {
+	if !r.reachable(raw, from, to, far) {
 		return
 	}
 	s := &raw.step
 	switch {
 	case s.TCP != nil:
-		s.TCP.Client, s.TCP.Server = from, to
+		s.TCP.Client, s.TCP.Server, s.TCP.Translated = from, to, far
 		r.isns(raw)
 		r.count(raw, segments(s.TCP))
 	case s.UDP != nil:
-		s.UDP.Client, s.UDP.Server = from, to
+		s.UDP.Client, s.UDP.Server, s.UDP.Translated = from, to, far
 		r.count(raw, datagrams(s.UDP))
 	case s.Packet != nil:
 		s.Packet.From, s.Packet.To = from, to
 		r.count(raw, s.Packet.Count*s.Packet.Fragments.most())
 	case s.Ping != nil:
-		s.Ping.From, s.Ping.To = from, to
+		s.Ping.From, s.Ping.To, s.Ping.Translated = from, to, far
 		r.count(raw, s.Ping.Count)
 	case s.Burst != nil:
 		s.Burst.From, s.Burst.To = from, to
@@ -215,18 +218,18 @@ func isn(from, to Endpoint) uint32 {
 }
 
 // ports checks that the endpoints have the ports that the step needs.
-func (r *resolver) ports(raw *rawStep, from, to *Endpoint) bool {
+func (r *resolver) ports(raw *rawStep, pair *rawPair) bool {
 	s := raw.step
 	switch {
 	case s.TCP != nil || s.UDP != nil:
-		return r.needPort(raw.pair.from) && r.needPort(raw.pair.to)
+		return r.needPort(pair.from) && r.needPort(pair.to)
 	case s.Socket != nil:
-		return r.needPort(raw.pair.to)
+		return r.needPort(pair.to)
 	case s.Ping != nil:
-		return r.noPort(raw.pair.from, "ICMP has none") && r.noPort(raw.pair.to, "ICMP has none")
+		return r.noPort(pair.from, "ICMP has none") && r.noPort(pair.to, "ICMP has none")
 	case s.Burst != nil:
 		const why = "a burst draws them"
-		return r.noPort(raw.pair.from, why) && r.noPort(raw.pair.to, why)
+		return r.noPort(pair.from, why) && r.noPort(pair.to, why)
 	}
 	return true
 }
@@ -250,30 +253,30 @@ func (r *resolver) noPort(e rawEnd, why string) bool {
 }
 
 // endpoints looks both endpoints up and chooses their addresses.
-func (r *resolver) endpoints(raw *rawStep) (from, to Endpoint, ok bool) {
-	a, okA := r.candidates(raw.pair.from)
-	b, okB := r.candidates(raw.pair.to)
+func (r *resolver) endpoints(pair *rawPair, family string) (from, to Endpoint, ok bool) {
+	a, okA := r.candidates(pair.from)
+	b, okB := r.candidates(pair.to)
 	if !okA || !okB {
 		return from, to, false
 	}
-	from = Endpoint{Port: raw.pair.from.port}
-	to = Endpoint{Port: raw.pair.to.port}
-	from.Host, to.Host = r.owner(raw.pair.from), r.owner(raw.pair.to)
+	from = Endpoint{Port: pair.from.port}
+	to = Endpoint{Port: pair.to.port}
+	from.Host, to.Host = r.owner(pair.from), r.owner(pair.to)
 	if from.Host == "" {
-		r.add(raw.pair.from.at, fmt.Sprintf("no host has the address %s, so none can send from it",
-			raw.pair.from.addr), "name the host; a packet step can give another source in its ipv4 layer")
+		r.add(pair.from.at, fmt.Sprintf("no host has the address %s, so none can send from it",
+			pair.from.addr), "name the host; a packet step can give another source in its ipv4 layer")
 		return from, to, false
 	}
 	if from.Host == to.Host {
-		r.add(raw.pair.to.at, fmt.Sprintf("both endpoints are on host %q", to.Host), "")
+		r.add(pair.to.at, fmt.Sprintf("both endpoints are on host %q", to.Host), "")
 		return from, to, false
 	}
-	pa, pb, ok := choose(a, b, raw.family)
+	pa, pb, ok := choose(a, b, family)
 	if !ok {
-		r.add(raw.pair.to.at, r.noFamily(raw, a, b), "give both an address of one family")
+		r.add(pair.to.at, noFamily(pair, family), "give both an address of one family")
 		return from, to, false
 	}
-	from.Addr, to.Addr = r.source(raw.pair.from, pa, pb), pb
+	from.Addr, to.Addr = r.source(pair.from, pa, pb), pb
 	return from, to, true
 }
 
@@ -295,13 +298,11 @@ func (r *resolver) source(e rawEnd, chosen, to netip.Addr) netip.Addr {
 	return own[0].Addr()
 }
 
-func (r *resolver) noFamily(raw *rawStep, a, b []netip.Prefix) string {
-	family := "one family"
-	if raw.family != "" {
-		family = raw.family
+func noFamily(pair *rawPair, family string) string {
+	if family == "" {
+		family = "one family"
 	}
-	return fmt.Sprintf("%q and %q have no addresses of %s", raw.pair.from.at.text,
-		raw.pair.to.at.text, family)
+	return fmt.Sprintf("%q and %q have no addresses of %s", pair.from.at.text, pair.to.at.text, family)
 }
 
 // candidates lists the addresses that an endpoint can mean.

@@ -169,8 +169,8 @@ func (r *resolver) neighbours() {
 }
 
 // reachable checks that packets of the step find their way, there and, where the step has an
-// answer, back.
-func (r *resolver) reachable(raw *rawStep, from, to Endpoint) bool {
+// answer, back: from what the server sees, if that is something else.
+func (r *resolver) reachable(raw *rawStep, from, to Endpoint, far *Pair) bool {
 	t := &r.scenario.Topology
 	sender := t.Host(from.Host)
 	if _, why := r.network.walk(sender, to.Addr); why != "" {
@@ -181,13 +181,17 @@ func (r *resolver) reachable(raw *rawStep, from, to Endpoint) bool {
 	if !raw.step.answers() {
 		return true
 	}
+	answers := raw.pair
+	if far != nil {
+		from, to, answers = far.Client, far.Server, raw.translated
+	}
 	if to.Host == "" {
-		r.add(raw.pair.to.at, fmt.Sprintf("no host has the address %s, so none can answer", to.Addr),
+		r.add(answers.to.at, fmt.Sprintf("no host has the address %s, so none can answer", to.Addr),
 			"only > can go there")
 		return false
 	}
 	if _, why := r.network.walk(t.Host(to.Host), from.Addr); why != "" {
-		r.add(raw.pair.to.at, fmt.Sprintf("%q cannot answer to %s: %s", raw.pair.to.at.text,
+		r.add(answers.to.at, fmt.Sprintf("%q cannot answer to %s: %s", answers.to.at.text,
 			from.Addr, why), "add a route back")
 		return false
 	}

@@ -37,6 +37,8 @@ type Host struct {
 	// off elsewhere, so that the kernel sends nothing (no RST to scripted packets) of its own.
 	Stack      bool
 	Interfaces []Interface
+	// NAT are the address translations of a router, by the kernel's connection tracking.
+	NAT []NAT
 	// Routes are those of the file; where it has none, derived: to everything through the only
 	// router on a host's links, and between routers on the shortest way.
 	Routes []Route
@@ -102,6 +104,8 @@ type Agent struct {
 	// MidStream says whether TCP and SCTP connections are picked up after their beginning; true
 	// when the file does not say.
 	MidStream bool
+	// Features are the agent's optional features that are switched on.
+	Features []string
 	// Tunnels are the kinds that are opened: vxlan, geneve, gre, ipip.
 	Tunnels []string
 	// Sample counts 1 in so many connections; 1, and so all, when the file does not say.
@@ -169,6 +173,8 @@ type TCP struct {
 	ClientISN, ServerISN uint32 // derived from the endpoints when the file has none
 	VLANs                []uint16
 	Script               []Segment
+	// Translated is what the server sees when addresses are translated on the way; else nil.
+	Translated *Pair
 }
 
 // Segment is one line of a TCP script: `> PSH,ACK 120 seq=1 ack=1`.
@@ -186,6 +192,7 @@ type UDP struct {
 	Client, Server Endpoint
 	VLANs          []uint16
 	Script         []Datagram
+	Translated     *Pair // as for TCP
 }
 
 // Datagram is one line of a UDP script: `> 100`, `< 0`, `< unreachable port`.
@@ -206,6 +213,8 @@ type Ping struct {
 	Count    int
 	Payload  int
 	Reply    bool
+	// Translated is what To sees when addresses are translated on the way; else nil.
+	Translated *Pair
 }
 
 // Burst is Flows random flows drawn from Seed: protocols, ports, sizes and directions vary.

@@ -22,12 +22,14 @@ const (
 
 // rawStep is a step whose names are not looked up yet.
 type rawStep struct {
-	at     *node
-	step   Step
-	pair   *rawPair // of steps that have one
-	family string   // "ipv4", "ipv6" or "" for what fits
-	port   placed[Port]
-	isns   [2]bool // the file gives the client's, the server's ISN
+	at   *node
+	step Step
+	pair *rawPair // of steps that have one
+	// translated is the pair as the server sees it, where addresses are translated on the way.
+	translated *rawPair
+	family     string // "ipv4", "ipv6" or "" for what fits
+	port       placed[Port]
+	isns       [2]bool // the file gives the client's, the server's ISN
 }
 
 // variant is one kind of step, told by the key that all of its kind have.

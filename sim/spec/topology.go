@@ -44,6 +44,7 @@ type rawHost struct {
 	routes  []placed[Route]
 	// routesGiven is set when the file has the key, even with nothing behind it.
 	routesGiven bool
+	nat         []placed[NAT]
 	interfaces  []*rawInterface
 }
 
@@ -95,6 +96,10 @@ var hostObject = object[rawHost]{
 			"Without them the routes through the topology's routers are derived.",
 			listOf("routes", keepPlace(routeValue), 0, maxRoutes),
 			func(h *rawHost, v []placed[Route]) { h.routes, h.routesGiven = v, true }),
+		put("nat", `Address translation on a router: "masquerade out eth1", `+
+			`"dnat tcp 192.0.2.1:8080 to 10.0.0.2:80".`,
+			listOf("translations", keepPlace(natValue), 1, maxNAT),
+			func(h *rawHost, v []placed[NAT]) { h.nat = v }),
 	},
 	rest: &rest[rawHost]{
 		pattern: regexp.MustCompile(`^` + interfaceName + `$`),

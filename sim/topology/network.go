@@ -44,7 +44,7 @@ func (o Options) withDefaults() Options {
 
 // Unsupported is the error for a topology that this kernel cannot build.
 type Unsupported struct {
-	Feature string // what is missing: "vlan", "bridge", "ipv6"
+	Feature string // what is missing: "vlan", "bridge", "ipv6", "nat"
 	Err     error
 }
 
@@ -176,6 +176,9 @@ func (n *Network) configure() error {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
 		}
 		if err := h.forward6(); err != nil {
+			return fmt.Errorf("host %s: %w", h.spec.Name, err)
+		}
+		if err := h.translate(); err != nil {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
 		}
 	}

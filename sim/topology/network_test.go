@@ -78,8 +78,17 @@ agent: {on: [server/eth0]}`
 // exchange sends bytes from one host to another over TCP, and the same back.
 func exchange(t *testing.T, n *Network, from, to string, server netip.Addr) {
 	t.Helper()
+	talk(t, n, ends{from, to}, server, server)
+}
+
+// ends are the hosts of a connection.
+type ends struct{ from, to string }
+
+// talk is exchange with a server that is called by another address than its own.
+func talk(t *testing.T, n *Network, hosts ends, called, server netip.Addr) {
+	t.Helper()
 	var l net.Listener
-	require.NoError(t, n.Do(to, func() (err error) {
+	require.NoError(t, n.Do(hosts.to, func() (err error) {
 		l, err = net.ListenTCP("tcp", net.TCPAddrFromAddrPort(netip.AddrPortFrom(server, 8080)))
 		return err
 	}))
@@ -98,8 +107,8 @@ func exchange(t *testing.T, n *Network, from, to string, server netip.Addr) {
 		})
 	}}
 	var c net.Conn
-	require.NoError(t, n.Do(from, func() (err error) {
-		c, err = d.Dial("tcp", netip.AddrPortFrom(server, 8080).String())
+	require.NoError(t, n.Do(hosts.from, func() (err error) {
+		c, err = d.Dial("tcp", netip.AddrPortFrom(called, 8080).String())
 		return err
 	}))
 	defer c.Close()

@@ -55,7 +55,7 @@ func (b *Builder) burst(step *spec.Burst, out *sink) error {
 	if step.To.Host == "" {
 		return errors.New("a burst needs hosts at both ends")
 	}
-	t, err := b.talk(step.From, step.To, nil, out)
+	t, err := b.talk(step.From, step.To, nil, nil, out)
 	if err != nil {
 		return err
 	}
@@ -126,7 +126,8 @@ func (f *burstFlow) speak(host string) (int, error) {
 			}
 			continue
 		}
-		h := newUDP(f.talk.ports[me], f.talk.ports[1-me])
+		src, dst := f.talk.ends(me)
+		h := newUDP(src.Port(), dst.Port())
 		if _, err := f.talk.say(me, h, pattern(turn.payload)); err != nil {
 			return n, err
 		}

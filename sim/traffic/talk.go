@@ -1,6 +1,8 @@
 package traffic
 
 import (
+	"net/netip"
+
 	"github.com/google/gopacket/layers"
 
 	"github.com/weirnet/weir/sim/spec"
@@ -13,18 +15,24 @@ type talk struct {
 	vlans []uint16
 	ways  [2]way // of the client, of the server
 	ports [2]uint16
-	id    uint16 // of the last IPv4 packet
+	far   *spec.Pair // what the server sees, where addresses are translated on the way
+	id    uint16     // of the last IPv4 packet
 	// together leaves out the wait behind each frame.
 	together bool
 }
 
 // talk prepares a conversation. The server's way is looked up when it is needed: a server that
 // no host is cannot answer, but can be sent to.
-func (b *Builder) talk(client, server spec.Endpoint, vlans []uint16, out *sink) (*talk, error) {
-	t := &talk{b: b, out: out, vlans: vlans, ports: [2]uint16{client.Port, server.Port}}
+func (b *Builder) talk(client, server spec.Endpoint, far *spec.Pair, vlans []uint16, out *sink) (
+	*talk, error) {
+	t := &talk{b: b, out: out, vlans: vlans, far: far, ports: [2]uint16{client.Port, server.Port}}
 	var err error
 	if t.ways[0], err = b.net.way(client, server); err != nil {
 		return nil, err
+	}
+	if far != nil {
+		t.ways[1], err = b.net.way(far.Server, far.Client)
+		return t, err
 	}
 	if server.Host == "" {
 		return t, nil
@@ -48,8 +56,28 @@ func (t *talk) overhead() int {
 	return 14 + 4*len(t.vlans) + 20
 }
 
+// ends are the source and destination of what a side sends.
+func (t *talk) ends(side int) (src, dst netip.AddrPort) {
+	switch {
+	case side == 0:
+		// The other side's view is the same connection, whatever its own first address is.
+		return netip.AddrPortFrom(t.ways[0].from, t.ports[0]), netip.AddrPortFrom(t.ways[0].to, t.ports[1])
+	case t.far != nil:
+		return netip.AddrPortFrom(t.far.Server.Addr, t.far.Server.Port),
+			netip.AddrPortFrom(t.far.Client.Addr, t.far.Client.Port)
+	}
+	dst, src = t.ends(0)
+	return src, dst
+}
+
 // frame builds one frame of a side: link and IP headers, and then what it is given.
 func (t *talk) frame(side int, rest ...header) ([]byte, error) {
+	src, dst := t.ends(side)
+	return t.framed(side, src.Addr(), dst.Addr(), rest...)
+}
+
+// framed builds a frame on the way of a side.
+func (t *talk) framed(side int, src, dst netip.Addr, rest ...header) ([]byte, error) {
 	w := t.ways[side]
 	a := &assembled{}
 	a.add(&ethernet{src: w.src, dst: w.dst}, whole)
@@ -59,11 +87,6 @@ func (t *talk) frame(side int, rest ...header) ([]byte, error) {
 			tpid = uint16(layers.EthernetTypeQinQ)
 		}
 		a.add(&vlan{tpid: tpid, tag: layers.Dot1Q{VLANIdentifier: id}}, whole)
-	}
-	// The other side's view is the same connection, whatever its own first address is.
-	src, dst := t.ways[0].from, t.ways[0].to
-	if side == 1 {
-		src, dst = dst, src
 	}
 	if t.v6() {
 		a.add(newIPv6(src, dst), whole)

@@ -290,3 +290,59 @@ func TestConsumerMayStop(t *testing.T) {
 	}
 	require.Equal(t, 2, n)
 }
+
+// TestTranslatedTalk: the server answers to what it sees, and cites what it sees.
+func TestTranslatedTalk(t *testing.T) {
+	sc, err := spec.Parse("nat.yaml", []byte(`summary: masquerading
+topology:
+  client: {eth0: [10.0.1.1/24]}
+  router:
+    forward: true
+    eth0: [10.0.1.254/24]
+    eth1: [10.0.2.254/24]
+    nat: [masquerade out eth1, "dnat udp 203.0.113.1:53 to 10.0.2.2:5353"]
+  server: {eth0: [10.0.2.2/24]}
+  links: [client/eth0 - router/eth0, router/eth1 - server/eth0]
+agent: {on: [router/eth0]}
+traffic:
+  - udp: client:1000 > 203.0.113.1:53
+    translated: router:1000 > server:5353
+    script: |
+      > 10
+      < 20
+      < unreachable port
+  - tcp: client:1000 > server:80
+    translated: router:2000 > server:80
+    script: |
+      > SYN
+      < SYN,ACK
+  - ping: client > server
+    translated: router > server
+`))
+	require.NoError(t, err)
+	var got []string
+	for _, step := range sc.Steps {
+		for _, f := range framesOf(t, &sc.Topology, step) {
+			requireSound(t, f.Data)
+			p := decode(t, f.Data)
+			text := f.Host + " " + p.NetworkLayer().NetworkFlow().String()
+			if p.TransportLayer() != nil {
+				text += " " + p.TransportLayer().TransportFlow().String()
+			}
+			if icmp, ok := p.Layer(layers.LayerTypeICMPv4).(*layers.ICMPv4); ok && icmp.TypeCode.Type() == 3 {
+				cited := gopacket.NewPacket(icmp.Payload, layers.LayerTypeIPv4, gopacket.Default)
+				text += " about " + cited.NetworkLayer().NetworkFlow().String()
+			}
+			got = append(got, text)
+		}
+	}
+	require.Equal(t, []string{
+		"client 10.0.1.1->203.0.113.1 1000->53",
+		"server 10.0.2.2->10.0.2.254 5353->1000",
+		"server 10.0.2.2->10.0.2.254 about 10.0.2.254->10.0.2.2",
+		"client 10.0.1.1->10.0.2.2 1000->80",
+		"server 10.0.2.2->10.0.2.254 80->2000",
+		"client 10.0.1.1->10.0.2.2",
+		"server 10.0.2.2->10.0.2.254",
+	}, got)
+}

@@ -22,7 +22,7 @@ type talker struct {
 // tcp makes the frames of a scripted conversation. A line that is repeated stands for as many
 // lines: data goes on, while a SYN or FIN that has been sent already is sent again as it was.
 func (b *Builder) tcp(step *spec.TCP, out *sink) error {
-	t, err := b.talk(step.Client, step.Server, step.VLANs, out)
+	t, err := b.talk(step.Client, step.Server, step.Translated, step.VLANs, out)
 	if err != nil {
 		return err
 	}
@@ -38,8 +38,7 @@ func (b *Builder) tcp(step *spec.TCP, out *sink) error {
 }
 
 func tcpSides(t *talk, step *spec.TCP) *[2]talker {
-	c := netip.AddrPortFrom(t.ways[0].from, t.ports[0])
-	s := netip.AddrPortFrom(t.ways[0].to, t.ports[1])
+	c, s := t.ends(0)
 	sides := &[2]talker{{isn: step.ClientISN}, {isn: step.ServerISN}}
 	if sides[0].isn == 0 {
 		sides[0].isn = deriveISN(c, s)
@@ -59,7 +58,8 @@ func deriveISN(from, to netip.AddrPort) uint32 {
 
 func (t *talk) segments(s *spec.Segment, sides *[2]talker) error {
 	for range max(1, s.Repeat) {
-		h := newTCP(t.ports[side(s.FromServer)], t.ports[side(!s.FromServer)], s.Flags)
+		src, dst := t.ends(side(s.FromServer))
+		h := newTCP(src.Port(), dst.Port(), s.Flags)
 		me, peer := &sides[side(s.FromServer)], &sides[side(!s.FromServer)]
 		h.Seq = me.isn + me.send(s, peer)
 		if s.Flags&flow.ACK != 0 {

@@ -31,11 +31,11 @@ const maxCited6 = 1280 - 40 - 8
 
 // udp makes the frames of a scripted exchange.
 func (b *Builder) udp(step *spec.UDP, out *sink) error {
-	t, err := b.talk(step.Client, step.Server, step.VLANs, out)
+	t, err := b.talk(step.Client, step.Server, step.Translated, step.VLANs, out)
 	if err != nil {
 		return err
 	}
-	var last [2][]byte // the last datagram of each side, from its IP header on
+	var last [2][]byte // the last datagram of each side as the other has it, from its IP header on
 	for i := range step.Script {
 		d := &step.Script[i]
 		if err := t.datagrams(d, &last); err != nil {
@@ -58,7 +58,14 @@ func (t *talk) datagrams(d *spec.Datagram, last *[2][]byte) error {
 			}
 			continue
 		}
-		frame, err := t.say(me, newUDP(t.ports[me], t.ports[peer]), pattern(d.Payload))
+		src, dst := t.ends(me)
+		frame, err := t.say(me, newUDP(src.Port(), dst.Port()), pattern(d.Payload))
+		if err == nil && t.far != nil {
+			dst, src = t.ends(peer) // it has been translated
+			t.id--
+			frame, err = t.framed(me, src.Addr(), dst.Addr(), newUDP(src.Port(), dst.Port()),
+				pattern(d.Payload))
+		}
 		if err != nil {
 			return err
 		}
@@ -83,7 +90,7 @@ func (t *talk) errorAbout(name string, datagram []byte) []header {
 
 // ping makes the frames of scripted echo: each request, then its reply.
 func (b *Builder) ping(step *spec.Ping, out *sink) error {
-	t, err := b.talk(step.From, step.To, nil, out)
+	t, err := b.talk(step.From, step.To, step.Translated, nil, out)
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ import (
 // needs it will say so.
 var Modules = []string{
 	"veth", "sch_ingress", "cls_bpf", "8021q", "bridge", "ipv6", "tun", "dummy",
+	"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nf_conntrack_netlink",
 }
 
 // parameters are given to modules when they are loaded.

@@ -1,0 +1,218 @@
+package agent
+
+import (
+	"cmp"
+	"errors"
+	"log/slog"
+	"net/netip"
+	"slices"
+
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/nat"
+	"github.com/weirnet/weir/bpf"
+)
+
+// featureNAT is the name of the feature that tells address translations.
+const featureNAT = "nat"
+
+// translations are what the kernel's connection tracking tells in the namespaces that are watched.
+type translations struct {
+	dp        *bpf.Datapath
+	table     *nat.Table
+	listeners []*nat.Listener
+	zones     map[string][]uint16 // by namespace, as hooks name it
+	logged    nat.Stats           // what was logged of
+}
+
+// startTranslations listens in every namespace in which an interface is watched.
+func startTranslations(cfg *Config, dp *bpf.Datapath) (*translations, error) {
+	t := &translations{dp: dp, table: nat.NewTable(cfg.Table.Size), zones: map[string][]uint16{}}
+	for _, n := range cfg.Interfaces {
+		name := n.shown()
+		if t.zones[name] == nil {
+			if err := t.listen(n.Namespace, name); err != nil {
+				return nil, errors.Join(err, t.close())
+			}
+		}
+		t.zones[name] = append(t.zones[name], n.Zone)
+	}
+	return t, nil
+}
+
+func (t *translations) listen(namespace, name string) error {
+	return ifaces.Do(namespace, func() error {
+		l, err := nat.Listen(name, t.table)
+		if err == nil {
+			t.listeners = append(t.listeners, l)
+		}
+		return err
+	})
+}
+
+func (t *translations) close() error {
+	var errs []error
+	for _, l := range t.listeners {
+		errs = append(errs, l.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// drain comes before the records of a sweep: what the kernel has translated by now is known then.
+func (t *translations) drain(log *slog.Logger) {
+	for _, l := range t.listeners {
+		if err := l.Catch(); err != nil {
+			log.Error("feature", "name", featureNAT, "error", err)
+		}
+	}
+	now := t.table.Stats()
+	if now.Lost > t.logged.Lost {
+		log.Warn("feature", "name", featureNAT, "lost", now.Lost-t.logged.Lost,
+			"reason", "the table is full")
+	}
+	if now.Overruns > t.logged.Overruns {
+		log.Warn("feature", "name", featureNAT, "overruns", now.Overruns-t.logged.Overruns,
+			"reason", "the kernel has lost events; all was read anew")
+	}
+	t.logged = now
+}
+
+// translations tells what the feature nat holds; nil when it does not run.
+func (f *features) translations() *nat.Stats {
+	if f == nil || f.nat == nil {
+		return nil
+	}
+	stats := f.nat.table.Stats()
+	return &stats
+}
+
+// Translations lists the address translations that are known, in order.
+func (a *Agent) Translations() ([]control.Translation, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.features == nil || a.features.nat == nil {
+		return nil, errors.New("the feature nat does not run")
+	}
+	all := []control.Translation{}
+	a.features.nat.table.List(func(namespace string, t nat.Translation) {
+		all = append(all, control.Translation{Namespace: namespace, Protocol: t.Tuple[0].Protocol,
+			Before: natOf(t.ID, t.Flow[nat.Before], &t.Tuple[nat.Before]),
+			After:  natOf(t.ID, t.Flow[nat.After], &t.Tuple[nat.After])})
+	})
+	slices.SortFunc(all, func(x, y control.Translation) int {
+		return cmp.Or(cmp.Compare(x.Namespace, y.Namespace), cmp.Compare(x.Protocol, y.Protocol),
+			x.Before.Src.Compare(y.Before.Src), cmp.Compare(x.Before.SrcPort, y.Before.SrcPort),
+			cmp.Compare(x.Before.ID, y.Before.ID))
+	})
+	return all, nil
+}
+
+// swept comes after the records of a sweep.
+func (t *translations) swept() { t.table.Sweep(t.alive) }
+
+// alive tells whether the connection table holds a tuple. When that cannot be read, it may.
+func (t *translations) alive(namespace string, tuple nat.Tuple) bool {
+	for _, zone := range t.zones[namespace] {
+		if flow, err := t.flow(zone, &tuple, 0); flow != 0 || err != nil {
+			return true
+		}
+	}
+	return false
+}
+
+// flow is the flow id of the connection with a tuple, or 0. With an ICMP protocol for errors, it is
+// that of the errors about it.
+func (t *translations) flow(zone uint16, tuple *nat.Tuple, errors uint8) (uint64, error) {
+	b := bpf.Tuple{
+		Addr: [2]netip.Addr{tuple.Src, tuple.Dst}, Port: [2]uint16{tuple.SrcPort, tuple.DstPort},
+		Zone: zone, Protocol: tuple.Protocol,
+		ICMPID: tuple.ICMPID, ICMPType: tuple.ICMPType, ICMPCode: tuple.ICMPCode,
+	}
+	if errors != 0 {
+		b.Protocol, b.Cites = errors, tuple.Protocol
+	}
+	return t.dp.Lookup(&b)
+}
+
+// natSink adds translations to the records that go through it.
+type natSink struct {
+	Sink
+	nat *translations
+}
+
+// Write takes a record.
+func (s *natSink) Write(rec *flow.Record) error {
+	if !s.nat.table.Empty() {
+		s.join(rec)
+	}
+	return s.Sink.Write(rec)
+}
+
+// join looks for translations in the namespaces whose hooks have seen the record's packets: of a
+// connection that they make something else of, or that they have made.
+func (s *natSink) join(rec *flow.Record) {
+	for i, hook := range rec.Seen {
+		if i > 0 && hook.Namespace == rec.Seen[0].Namespace {
+			continue
+		}
+		if rec.NATAfter.ID == "" {
+			rec.NATAfter = s.other(rec, hook.Namespace, nat.Before)
+		}
+		if rec.NATBefore.ID == "" {
+			rec.NATBefore = s.other(rec, hook.Namespace, nat.After)
+		}
+	}
+}
+
+// other is what the record's connection is called on the other side of the translation of which it
+// is on this side; nothing when there is none.
+func (s *natSink) other(rec *flow.Record, namespace string, side nat.Side) flow.NAT {
+	tuple, own, errors := tupleOf(rec), rec.Flow, uint8(0)
+	if rec.Cites != 0 {
+		errors = rec.Protocol
+	}
+	if rec.Cites != 0 || rec.Reason == flow.EndResource {
+		own = 0 // not the flow of the translated connection
+	}
+	t, ok := s.nat.table.Find(namespace, side, tuple, own)
+	reverse := !ok
+	if reverse {
+		if t, ok = s.nat.table.Find(namespace, side, tuple.Reverse(), own); !ok {
+			return flow.NAT{}
+		}
+	}
+	far := side.Other()
+	known, err := s.nat.flow(rec.Zone, &t.Tuple[far], errors)
+	if errors == 0 && (err != nil || known == 0) {
+		known = t.Flow[far] // it has ended
+	}
+	if reverse {
+		t.Tuple[far] = t.Tuple[far].Reverse()
+	}
+	return natOf(t.ID, known, &t.Tuple[far])
+}
+
+func natOf(id string, known uint64, t *nat.Tuple) flow.NAT {
+	return flow.NAT{ID: id, Flow: known, Src: t.Src, Dst: t.Dst, SrcPort: t.SrcPort, DstPort: t.DstPort,
+		ICMPID: t.ICMPID}
+}
+
+// tupleOf is the tuple of a record's connection; of an ICMP error, of the one that it cites.
+func tupleOf(rec *flow.Record) nat.Tuple {
+	t := nat.Tuple{Src: rec.Src, Dst: rec.Dst, SrcPort: rec.SrcPort, DstPort: rec.DstPort,
+		Protocol: rec.Protocol, ICMPType: rec.ICMPType, ICMPCode: rec.ICMPCode, ICMPID: rec.ICMPID}
+	if rec.Cites != 0 {
+		t.Protocol = rec.Cites
+	}
+	return t
+}
+
+// probeTranslations tells why translations cannot be learnt in the agent's own namespace.
+func probeTranslations() error {
+	l, err := nat.Listen("", nat.NewTable(0))
+	if err != nil {
+		return err
+	}
+	return l.Close()
+}
