@@ -103,6 +103,10 @@ func (a *Agent) start() error {
 	a.features = a.startFeatures(rec.boot)
 	rec.sink = a.features.sink(a.sink)
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
+	a.sweeper.evicts = a.cfg.Table.Full == fullEvict
+	if err := a.sweeper.arm(a.sweeper.evicts); err != nil {
+		return err
+	}
 	for _, n := range a.cfg.Interfaces {
 		if err := a.attach(n); err != nil {
 			return err
@@ -190,20 +194,37 @@ func (a *Agent) Run(ctx context.Context) error {
 		return errors.Join(err, a.stop())
 	}
 	defer serve()
-	tick := make(<-chan time.Time)
+	rings, hush, err := a.listen()
+	if err != nil {
+		return errors.Join(err, a.stop())
+	}
+	defer hush()
+	var s schedule
 	if !a.cfg.Clock.Virtual {
 		t := time.NewTicker(a.cfg.Interval)
 		defer t.Stop()
-		tick = t.C
+		s.tick = t.C
 	}
 	for {
+		var err error
+		full := false
 		select {
 		case <-ctx.Done():
 			return a.stop()
-		case <-tick:
-			if err := a.Sweep(); err != nil {
-				a.log.Error("sweep", "error", err) // nothing was acknowledged; the next one reports it
-			}
+		case <-rings:
+			full, err = a.drain()
+		case <-s.tick:
+			err = a.Sweep()
+			s.swept()
+		case <-s.early:
+			err = a.Sweep()
+			s.swept()
+		}
+		if err != nil {
+			a.log.Error("sweep", "error", err) // nothing was acknowledged; the next one reports it
+		}
+		if full {
+			s.hurry()
 		}
 	}
 }

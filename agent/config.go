@@ -3,6 +3,7 @@ package agent
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -77,7 +78,9 @@ type Table struct {
 	// Size is the number of connections of each address family.
 	Size int `yaml:"size"`
 	// Full says what happens to a packet that would open a connection when the table is full:
-	// "overflow" (it is reported on its own) or "reject" (it is counted as lost).
+	// "overflow" (it is reported on its own), "reject" (it is counted as lost), or "evict" (it is
+	// reported on its own, and those unanswered connections that are idle for the longest end, until
+	// the table is at 90 %).
 	Full string `yaml:"full"`
 }
 
@@ -107,7 +110,7 @@ const (
 // DefaultConfig is what a file changes. The lifetimes' sources are in bpf/README.md section 5.
 func DefaultConfig() Config {
 	return Config{
-		Table:     Table{Size: 65536, Full: "overflow"},
+		Table:     Table{Size: 65536, Full: fullOverflow},
 		Takeover:  time.Second,
 		MidStream: true,
 		Sample:    1,
@@ -174,8 +177,8 @@ func (c *Config) Check() error {
 	if c.Table.Size < 1 || c.Table.Size > maxTable {
 		return fmt.Errorf("table.size: %d; want 1 to %d", c.Table.Size, maxTable)
 	}
-	if c.Table.Full != "overflow" && c.Table.Full != "reject" {
-		return fmt.Errorf("table.full: %q; want overflow or reject", c.Table.Full)
+	if !slices.Contains([]string{fullOverflow, fullReject, fullEvict}, c.Table.Full) {
+		return fmt.Errorf("table.full: %q; want overflow, reject or evict", c.Table.Full)
 	}
 	if c.Interval < minEvery || c.Active < c.Interval || c.Takeover <= 0 {
 		return fmt.Errorf("interval: %v, active: %v, takeover: %v; want interval >= %v, "+
@@ -243,7 +246,7 @@ func (c *Config) settings() (bpf.Settings, error) {
 	if err != nil {
 		return bpf.Settings{}, fmt.Errorf("filters.%w", err)
 	}
-	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full == "overflow",
+	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full != fullReject,
 		MidStream: c.MidStream, Tunnels: tunnels, Sample: c.Sample, Filter: filter}, nil
 }
 

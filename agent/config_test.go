@@ -94,7 +94,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"table too large", smallest + "table: {size: 16777217}",
 			[]string{"table.size", "1 to 16777216"}},
 		{"full", smallest + "table: {full: drop}",
-			[]string{"table.full", `"drop"`, "overflow or reject"}},
+			[]string{"table.full", `"drop"`, "overflow, reject or evict"}},
 		{"slots", smallest + "fast_path: {slots: 100}",
 			[]string{"fast_path.slots: 100", "power of two from 2 to 1048576"}},
 		{"slots after", smallest + "fast_path: {after: 0}", []string{"fast_path.after: 0", "at least 1"}},

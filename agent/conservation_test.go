@@ -140,6 +140,8 @@ func TestConservationUnderLoad(t *testing.T) {
 		{"entries that change hands", 256, 64, "reject", time.Microsecond, "", ""},
 		{"table full, overflow", 512, 64, "overflow", 5 * time.Millisecond, "", ""},
 		{"table full, reject", 512, 64, "reject", 5 * time.Millisecond, "", ""},
+		{"table full, evict", 512, 64, "evict", time.Hour, "", ""},
+		{"table full, evict, by batch", 512, 64, "evict", time.Hour, "", bpf.SweepBatch},
 		{"flows that end at any moment, by batch", 64, 128, "overflow", time.Microsecond, "", bpf.SweepBatch},
 		{"table full, by batch", 512, 64, "overflow", 5 * time.Millisecond, "", bpf.SweepBatch},
 		{"few flows that go on, by batch", 4, 1024, "overflow", time.Hour, "", bpf.SweepBatch},

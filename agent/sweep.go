@@ -19,6 +19,8 @@ type sweeper struct {
 	dp     *bpf.Datapath
 	rec    *recorder
 	active int64 // ns between two reports of a connection that goes on
+	evicts bool  // unanswered connections make room for others
+	armed  bool  // the datapath's alarm was set
 
 	marks []bpf.Mark
 	ends  []bpf.Candidate
@@ -26,8 +28,8 @@ type sweeper struct {
 	// a packet was replacing them: their last event is measured from there. When the ring buffer
 	// was full, they have stayed; one whose end is written waits here until it is deleted.
 	late map[uint64]report
-	told []uint64 // flow ids of events, over one sweep
-	// overflow adds up packets that found no room, per tuple and leg, over one sweep.
+	told []uint64 // flow ids of events, over one reading
+	// overflow adds up packets that found no room, per tuple and leg, over one reading of events.
 	overflow map[overflowKey]*bpf.Entry
 	order    []overflowKey
 }
@@ -56,16 +58,19 @@ const maxEnds = 8 * bpf.WorkItems
 func (s *sweeper) sweep(now int64, stop bool) error {
 	s.ends = s.ends[:0]
 	s.rec.begin()
+	if err := s.dp.Recheck(); err != nil {
+		return err
+	}
 	pass := s.dp.Pass(bpf.Wanted{Now: now, Active: s.active, All: stop})
 	for more := true; more; {
 		var err error
 		if more, err = s.slice(pass, now, stop); err != nil {
 			return err
 		}
-		if !more || len(s.ends) >= maxEnds {
-			if err := s.collect(now, stop); err != nil {
-				return err
-			}
+	}
+	if s.evicts && !stop {
+		if err := s.makeRoom(pass, now); err != nil {
+			return err
 		}
 	}
 	if s.dp.Crowded() {
@@ -74,6 +79,17 @@ func (s *sweeper) sweep(now int64, stop bool) error {
 		}
 	}
 	return s.events()
+}
+
+// drain reports what the packet path has handed over, between two sweeps. It tells whether a table
+// was full meanwhile, once for each sweep that has made room.
+func (s *sweeper) drain() (full bool, err error) {
+	s.rec.begin()
+	if err := s.events(); err != nil || !s.armed {
+		return false, err
+	}
+	s.armed, err = s.dp.Alarm()
+	return !s.armed, err
 }
 
 // slice reports connections that go on, and retires those that have ended. At the stop that is all
@@ -100,11 +116,19 @@ func (s *sweeper) slice(pass *bpf.Pass, now int64, stop bool) (more bool, err er
 	if err := s.acknowledge(); err != nil {
 		return false, err
 	}
-	if err := s.dp.Retire(s.ends[ended:]); err != nil {
-		return false, err
+	return more, s.retire(ended, !more, now, stop)
+}
+
+// retire retires the candidates from an index on, and collects all once they are many, or the last.
+func (s *sweeper) retire(from int, last bool, now int64, stop bool) error {
+	if err := s.dp.Retire(s.ends[from:]); err != nil {
+		return err
 	}
-	s.ends = s.ends[:ended+done(s.ends[ended:])]
-	return more, nil
+	s.ends = s.ends[:from+done(s.ends[from:])]
+	if !last && len(s.ends) < maxEnds {
+		return nil
+	}
+	return s.collect(now, stop)
 }
 
 func (s *sweeper) expired(e *bpf.Entry, now int64) bool {
@@ -151,11 +175,7 @@ func (s *sweeper) bury(ends []bpf.Candidate, now int64, stop bool) error {
 		if s.late[e.Flow].ended {
 			return nil // its last record is written
 		}
-		why := flow.EndReason(c.End)
-		if stop && !s.expired(e, now) {
-			why = flow.EndForced
-		}
-		return s.rec.connection(e, e.Reported, why)
+		return s.rec.connection(e, e.Reported, s.why(c, e, now, stop))
 	})
 	if err != nil {
 		return err
@@ -176,6 +196,18 @@ func (s *sweeper) bury(ends []bpf.Candidate, now int64, stop bool) error {
 		}
 	}
 	return nil
+}
+
+// why is the reason for which a connection has ended.
+func (s *sweeper) why(c *bpf.Candidate, e *bpf.Entry, now int64, stop bool) flow.EndReason {
+	switch {
+	case s.expired(e, now):
+	case stop:
+		return flow.EndForced
+	case c.Evict:
+		return flow.EndResource
+	}
+	return flow.EndReason(c.End)
 }
 
 // done moves the candidates whose last step succeeded to the front, and counts them. The others live
@@ -223,7 +255,9 @@ func (s *sweeper) events() error {
 	if err := s.rec.sink.Flush(); err != nil {
 		return err
 	}
-	s.dp.ReleaseEvents()
+	if err := s.dp.ReleaseEvents(); err != nil {
+		return err
+	}
 	s.forget()
 	return nil
 }

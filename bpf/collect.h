@@ -19,11 +19,22 @@ static __always_inline int acknowledge(struct conn *c, struct work *w)
 	return c->life == LIFE_ENDING ? WORK_GONE : WORK_DONE;
 }
 
+/* README section 6. The Go side is Entry.Unanswered. */
+static __always_inline int unanswered(struct conn *c)
+{
+	return !c->leg[0].owner || !c->leg[1].owner || c->state == STATE_SYN_RECEIVED;
+}
+
+static __always_inline int may_retire(struct conn *c, struct work *w, u64 now)
+{
+	return w->op == WORK_FORCE || (w->op == WORK_EVICT && unanswered(c)) || expired(c, now);
+}
+
 static __always_inline int retire(struct conn *c, struct work *w, u64 now)
 {
 	if (c->life == LIFE_RETIRED)
 		return WORK_DONE; /* by a sweep that did not come to its end */
-	if (c->life != LIFE_LIVE || (w->op != WORK_FORCE && !expired(c, now)))
+	if (c->life != LIFE_LIVE || !may_retire(c, w, now))
 		return WORK_GONE;
 	c->life = LIFE_RETIRED;
 	return WORK_DONE;
@@ -60,7 +71,7 @@ static __always_inline int meant(struct conn *c, struct work *w, int family)
 
 static __always_inline int retires(struct work *w)
 {
-	return w->op == WORK_RETIRE || w->op == WORK_FORCE;
+	return w->op == WORK_RETIRE || w->op == WORK_FORCE || w->op == WORK_EVICT;
 }
 
 static __always_inline int do_work(struct conn *c, struct work *w, struct conn *out, int family)
@@ -138,8 +149,10 @@ PART work4(struct __sk_buff *skb)
 	w->result = do_work(conn, w, (struct conn *)a->conn, 4);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	if (w->op == WORK_DELETE && w->result == WORK_DONE)
+	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
 		bpf_map_delete_elem(&conns4, &w->key);
+		deletions++;
+	}
 	return 0;
 }
 
@@ -164,8 +177,10 @@ PART work6(struct __sk_buff *skb)
 	w->result = do_work(conn, w, (struct conn *)a->conn, 6);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	if (w->op == WORK_DELETE && w->result == WORK_DONE)
+	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
 		bpf_map_delete_elem(&conns6, &w->key);
+		deletions++;
+	}
 	return 0;
 }
 
@@ -323,7 +338,7 @@ static __always_inline void scan_table4(void)
 {
 	struct scan s = {.now = scan_now};
 
-	bpf_for_each_map_elem(&conns4, scan4, &s, 0);
+	scan_held = bpf_for_each_map_elem(&conns4, scan4, &s, 0);
 	scan_found = s.found;
 }
 
@@ -331,6 +346,6 @@ static __always_inline void scan_table6(void)
 {
 	struct scan s = {.now = scan_now};
 
-	bpf_for_each_map_elem(&conns6, scan6, &s, 0);
+	scan_held = bpf_for_each_map_elem(&conns6, scan6, &s, 0);
 	scan_found = s.found;
 }

@@ -154,10 +154,11 @@ enum work_op {
 	WORK_DELETE = 4, /* in: id; deletes a retired entry */
 	WORK_FORCE = 5,	 /* in: id; as WORK_RETIRE, also when not expired */
 	WORK_LOOK = 6,	 /* out: answer, the connection as it stands */
+	WORK_EVICT = 7,	 /* in: id; as WORK_RETIRE, also when not expired but unanswered */
 	/* A slot's, whose number is the id. */
-	WORK_FOLD = 7,
-	WORK_CLOSE = 8, /* also folds it */
-	WORK_FREE = 9,	/* also folds it; it was closed before the last grace period */
+	WORK_FOLD = 8,
+	WORK_CLOSE = 9, /* also folds it */
+	WORK_FREE = 10, /* also folds it; it was closed before the last grace period */
 };
 
 enum work_result {

@@ -190,6 +190,7 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 		spec.Variables["slots"].Set(d.slots),
 		spec.Variables["slot_shift"].Set(uint32(64-bits.TrailingZeros32(d.slots))),
 		spec.Variables["slot_after"].Set(d.opts.SlotAfter),
+		spec.Variables["wake_at"].Set(uint32(d.opts.Ring/8)),
 	); err != nil {
 		return nil, fmt.Errorf("set the object's constants: %w", err)
 	}

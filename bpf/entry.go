@@ -64,6 +64,15 @@ func (e *Entry) Due(now, every int64) bool {
 
 func ticksSince(tick uint32, now int64) int64 { return int64(uint32(now>>tickShift) - tick) }
 
+// stateSynReceived is STATE_SYN_RECEIVED in conn.h.
+const stateSynReceived = 2
+
+// Unanswered tells whether nobody has answered: one of the directions has no packet yet, or an
+// answer to a SYN was the last that came of the handshake.
+func (e *Entry) Unanswered() bool {
+	return e.Legs[0].Owner == 0 || e.Legs[1].Owner == 0 || e.State == stateSynReceived
+}
+
 // Key names the connection for Acknowledge, Retire, Read and Delete.
 func (e *Entry) Key() Key { return Key{Family: e.Family, Flow: e.Flow, key: e.key} }
 

@@ -81,13 +81,30 @@ static __always_inline void copy_out(struct conn *to, struct conn *from)
 	copy_rest(to, from);
 }
 
+/* Whether an event is to wake who reads them. CPUs that ask at once may both do so. */
+static __always_inline int wakes(u8 kind)
+{
+	if (kind == EVENT_PACKET && full_alarm)
+		return 1;
+	return !woken && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_at;
+}
+
 /* Sends an event to user space; not 0 when the ring buffer is full. */
 static __always_inline long hand_over(struct packet *p, struct event *e, u8 kind)
 {
+	int wake = wakes(kind);
+	long err;
+
 	e->kind = kind;
 	e->family = p->family;
 	e->key = p->key6;
-	return bpf_ringbuf_output(&events, e, sizeof(*e), 0);
+	err = bpf_ringbuf_output(&events, e, sizeof(*e),
+				 wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	if (!err && wake) {
+		woken = 1;
+		full_alarm = 0;
+	}
+	return err;
 }
 
 /* An entry that was found can have been deleted and given to another tuple meanwhile. Outside
@@ -271,16 +288,23 @@ PART no_place(struct __sk_buff *skb)
 #define E2BIG  7
 #define EEXIST 17
 
+static __always_inline int no_room(void)
+{
+	return overflow_to_ring ? NO_PLACE : LOST_TABLE_FULL;
+}
+
 /* What an insertion's error means for the packet. Before 6.4 the map's function returns an int,
- * whose upper half is not what a long says.
+ * whose upper half is not what a long says. `deleted` was read before the insertion: what is
+ * deleted meanwhile, and might have made room too late for it, is not counted in it.
  */
-static __always_inline int after_insert(int err)
+static __always_inline int after_insert(int err, volatile u64 *full, u64 deleted)
 {
 	if (err == -EEXIST)
 		return AGAIN;
-	if (err == -E2BIG && !overflow_to_ring)
-		return LOST_TABLE_FULL;
-	return NO_PLACE;
+	if (err != -E2BIG)
+		return NO_PLACE;
+	*full = deleted;
+	return no_room();
 }
 
 /* An entry comes to life once it is written: the kernel writes it without its lock, while
@@ -297,16 +321,19 @@ static __always_inline void publish(struct conn *c)
 static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
 {
 	struct key4 *k = (struct key4 *)s->fresh - 1;
+	u64 deleted = deletions;
 	struct conn4 *c;
 	int err;
 
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
+	if (full4 == deleted)
+		return no_room();
 	first_packet(skb, s)->life = LIFE_BORN;
 	*k = s->packet.key4;
 	err = bpf_map_update_elem(&conns4, &s->packet.key4, k, BPF_NOEXIST);
 	if (err)
-		return after_insert(err);
+		return after_insert(err, &full4, deleted);
 	c = bpf_map_lookup_elem(&conns4, &s->packet.key4);
 	if (c)
 		publish((struct conn *)(&c->key + 1));
@@ -316,16 +343,19 @@ static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
 static __always_inline int open6(struct __sk_buff *skb, struct scratch *s)
 {
 	struct key6 *k = (struct key6 *)s->fresh - 1;
+	u64 deleted = deletions;
 	struct conn6 *c;
 	int err;
 
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
+	if (full6 == deleted)
+		return no_room();
 	first_packet(skb, s)->life = LIFE_BORN;
 	*k = s->packet.key6;
 	err = bpf_map_update_elem(&conns6, &s->packet.key6, k, BPF_NOEXIST);
 	if (err)
-		return after_insert(err);
+		return after_insert(err, &full6, deleted);
 	c = bpf_map_lookup_elem(&conns6, &s->packet.key6);
 	if (c)
 		publish((struct conn *)(&c->key + 1));

@@ -34,8 +34,14 @@ func (d *Datapath) Events(fn func(*Event) error) error {
 }
 
 // ReleaseEvents lets go of the events that the last call of Events has shown, which makes room for
-// others.
-func (d *Datapath) ReleaseEvents() { d.events.release() }
+// others, and lets the packet path ring the bell again.
+func (d *Datapath) ReleaseEvents() error {
+	d.events.release()
+	if err := d.objs.Woken.Set(uint8(0)); err != nil {
+		return fmt.Errorf("let go of events: %w", err)
+	}
+	return nil
+}
 
 // decode reads an event as the packet path wrote it. It refuses what is too short.
 func (e *Event) decode(raw []byte) error {

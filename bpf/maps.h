@@ -207,6 +207,21 @@ volatile u8 gates = 0;		      /* enum gate */
 volatile u32 sample_max = 0xffffffff; /* the highest hash of the sample, its upper half */
 volatile u64 filter_list = 0;	      /* where its rules are: filter.h */
 
+/* Whether a table has room, README section 9: `deletions` counts, from 1, what was deleted from
+ * either, and full4 or full6 is what it was before the last insertion that found no room.
+ */
+volatile u64 deletions = 1;
+volatile u64 full4 = 0;
+volatile u64 full6 = 0;
+
+/* When user space is woken to read events: once when wake_at bytes of them wait, and when a
+ * packet finds no place while the alarm is set. User space sets wake_at and the alarm, and
+ * clears `woken` when it has read.
+ */
+volatile const u32 wake_at = 1 << 19;
+volatile u8 full_alarm = 0;
+volatile u8 woken = 0;
+
 /* The next item of `works` that collect takes, and how many there are. User space sets both
  * before a run; the kernel may run the program more often than asked (EINTR).
  */
@@ -218,6 +233,7 @@ volatile u8 scan_all = 0;
 volatile u32 scan_active = 0; /* TICKs between two reports of a connection */
 volatile u64 scan_now = 0;    /* ns */
 volatile u32 scan_found = 0;
+volatile u32 scan_held = 0; /* entries in the table */
 
 static __always_inline u64 now_ns(void)
 {

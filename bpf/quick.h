@@ -126,6 +126,15 @@ static __always_inline int quick_judge(struct conn *c, struct packet *p, int fam
 	return is_plain(c, l, p) ? ACCOUNTED : LONG_WAY;
 }
 
+/* A packet whose connection is not there: lost if none can be opened, as the long way would
+ * say. */
+static __always_inline int quick_miss(struct packet *p, u64 full)
+{
+	if (overflow_to_ring || full != deletions)
+		return LONG_WAY;
+	return refused(p) ? LOST_MID_STREAM : LOST_TABLE_FULL;
+}
+
 /* Reads TCP or UDP behind `headers` bytes, of which `left` bytes are there. */
 static __always_inline int quick_transport(struct __sk_buff *skb, struct packet *p,
 					   struct tcp *h, u32 headers)
@@ -228,7 +237,7 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	k.cites = 0;
 	found = bpf_map_lookup_elem(&conns4, &k);
 	if (!found)
-		return LONG_WAY;
+		return quick_miss(p, full4);
 	c = (struct conn *)(&found->key + 1);
 	l = &c->leg[p->leg & 1];
 	result = quick_judge(c, p, 4, &k);
@@ -291,7 +300,7 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	k.cites = 0;
 	found = bpf_map_lookup_elem(&conns6, &k);
 	if (!found)
-		return LONG_WAY;
+		return quick_miss(p, full6);
 	c = (struct conn *)(&found->key + 1);
 	l = &c->leg[p->leg & 1];
 	result = quick_judge(c, p, 6, &k);

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"errors"
 	"fmt"
 	"unsafe"
 
@@ -44,7 +45,7 @@ type scan struct {
 
 func (s *scan) next(p *Pass) (more bool, err error) {
 	if !s.begun {
-		if s.found, err = p.d.scan(s.family, p.want); err != nil {
+		if s.found, p.held[s.family/6], err = p.d.scan(s.family, p.want); err != nil {
 			return false, err
 		}
 		s.begun = true
@@ -81,8 +82,9 @@ func (s *scan) takeExpired(p *Pass, found []weirFinding) []weirFinding {
 	return found[:n]
 }
 
-// scan lists the connections of a family that are wanted. The list is valid until the next scan.
-func (d *Datapath) scan(family uint8, want Wanted) ([]weirFinding, error) {
+// scan lists the connections of a family that are wanted, and counts all. The list is valid until the
+// next scan.
+func (d *Datapath) scan(family uint8, want Wanted) (found []weirFinding, held int, err error) {
 	all := bit(want.All)
 	for _, v := range []struct {
 		variable *ebpf.Variable
@@ -92,7 +94,7 @@ func (d *Datapath) scan(family uint8, want Wanted) ([]weirFinding, error) {
 		{d.objs.ScanActive, uint32(want.Active >> tickShift)}, {d.objs.ScanFound, uint32(0)},
 	} {
 		if err := v.variable.Set(v.value); err != nil {
-			return nil, fmt.Errorf("prepare a scan: %w", err)
+			return nil, 0, fmt.Errorf("prepare a scan: %w", err)
 		}
 	}
 	program := d.objs.WeirScan4
@@ -100,11 +102,11 @@ func (d *Datapath) scan(family uint8, want Wanted) ([]weirFinding, error) {
 		program = d.objs.WeirScan6
 	}
 	if _, err := program.Run(&ebpf.RunOptions{Data: frame, Repeat: 1}); err != nil {
-		return nil, fmt.Errorf("run the scan program: %w", err)
+		return nil, 0, fmt.Errorf("run the scan program: %w", err)
 	}
-	var n uint32
-	if err := d.objs.ScanFound.Get(&n); err != nil {
-		return nil, fmt.Errorf("read what a scan has found: %w", err)
+	var n, entries uint32
+	if err := errors.Join(d.objs.ScanFound.Get(&n), d.objs.ScanHeld.Get(&entries)); err != nil {
+		return nil, 0, fmt.Errorf("read what a scan has found: %w", err)
 	}
-	return d.found.items[:n], nil
+	return d.found.items[:n], int(entries), nil
 }

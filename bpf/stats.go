@@ -92,11 +92,8 @@ func (d *Datapath) Reset() error {
 	if len(d.stubs) > 0 {
 		return errors.New("reset the datapath: hooks are attached")
 	}
-	if err := errors.Join(
-		empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6),
-		empty[weirFragmentKey](d.objs.Fragments),
-	); err != nil {
-		return fmt.Errorf("empty the tables: %w", err)
+	if err := errors.Join(d.Empty(), empty[weirFragmentKey](d.objs.Fragments)); err != nil {
+		return err
 	}
 	d.ClearSlots()
 	for hook := range d.hooks {
@@ -110,8 +107,7 @@ func (d *Datapath) Reset() error {
 	if err := d.Events(func(*Event) error { return nil }); err != nil {
 		return err
 	}
-	d.ReleaseEvents()
-	return nil
+	return d.ReleaseEvents()
 }
 
 // empty collects all keys first: deleting while walking restarts the walk at every step.

@@ -35,6 +35,7 @@ type Pass struct {
 	want  Wanted
 	left  []walk // in order
 	shown int    // in this slice
+	held  [2]int // connections of IPv4 and of IPv6 that it came across
 	entry Entry
 	show  Show
 }
@@ -74,6 +75,9 @@ func (p *Pass) Next(show Show) (more bool, err error) {
 	}
 	return len(p.left) > 0, nil
 }
+
+// Held tells how many connections of a family (4 or 6) the pass has come across, wanted or not.
+func (p *Pass) Held(family uint8) int { return p.held[family/6] }
 
 // Walk calls fn for every connection in both tables, as Pass.Next does.
 func (d *Datapath) Walk(fn func(*Entry) error) error {
@@ -169,5 +173,6 @@ func (b *batch[K, V]) next(p *Pass) (more bool, err error) {
 	}
 	// A table that grows as fast as it is read would be read for ever.
 	b.read += n
+	p.held[b.family/6] += n
 	return !end && b.read <= 2*int(b.m.MaxEntries()), nil
 }

@@ -136,10 +136,11 @@ func BenchmarkScan(b *testing.B) {
 			var longest time.Duration
 			for b.Loop() {
 				begin := time.Now()
-				found, err := d.scan(4, Wanted{All: true})
+				found, held, err := d.scan(4, Wanted{All: true})
 				longest = max(longest, time.Since(begin))
 				require.NoError(b, err)
 				require.Len(b, found, n)
+				require.Equal(b, n, held)
 			}
 			b.ReportMetric(float64(longest.Microseconds()), "us-longest")
 		})

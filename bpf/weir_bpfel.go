@@ -391,7 +391,11 @@ const (
 	weirProgWeirScan6     = "weir_scan6"
 	weirProgWeirTrack     = "weir_track"
 	weirVarClockSource    = "clock_source"
+	weirVarDeletions      = "deletions"
 	weirVarFilterList     = "filter_list"
+	weirVarFull4          = "full4"
+	weirVarFull6          = "full6"
+	weirVarFullAlarm      = "full_alarm"
 	weirVarGates          = "gates"
 	weirVarLifetimeNs     = "lifetime_ns"
 	weirVarMidStream      = "mid_stream"
@@ -401,6 +405,7 @@ const (
 	weirVarScanActive     = "scan_active"
 	weirVarScanAll        = "scan_all"
 	weirVarScanFound      = "scan_found"
+	weirVarScanHeld       = "scan_held"
 	weirVarScanNow        = "scan_now"
 	weirVarSlotAfter      = "slot_after"
 	weirVarSlotNs         = "slot_ns"
@@ -412,6 +417,8 @@ const (
 	weirVarUnusedLost     = "unused_lost"
 	weirVarUnusedProgram  = "unused_program"
 	weirVarVirtualNow     = "virtual_now"
+	weirVarWakeAt         = "wake_at"
+	weirVarWoken          = "woken"
 	weirVarWorkCount      = "work_count"
 	weirVarWorkNext       = "work_next"
 )
@@ -494,7 +501,11 @@ type weirMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type weirVariableSpecs struct {
 	ClockSource    *ebpf.VariableSpec `ebpf:"clock_source"`
+	Deletions      *ebpf.VariableSpec `ebpf:"deletions"`
 	FilterList     *ebpf.VariableSpec `ebpf:"filter_list"`
+	Full4          *ebpf.VariableSpec `ebpf:"full4"`
+	Full6          *ebpf.VariableSpec `ebpf:"full6"`
+	FullAlarm      *ebpf.VariableSpec `ebpf:"full_alarm"`
 	Gates          *ebpf.VariableSpec `ebpf:"gates"`
 	LifetimeNs     *ebpf.VariableSpec `ebpf:"lifetime_ns"`
 	MidStream      *ebpf.VariableSpec `ebpf:"mid_stream"`
@@ -504,6 +515,7 @@ type weirVariableSpecs struct {
 	ScanActive     *ebpf.VariableSpec `ebpf:"scan_active"`
 	ScanAll        *ebpf.VariableSpec `ebpf:"scan_all"`
 	ScanFound      *ebpf.VariableSpec `ebpf:"scan_found"`
+	ScanHeld       *ebpf.VariableSpec `ebpf:"scan_held"`
 	ScanNow        *ebpf.VariableSpec `ebpf:"scan_now"`
 	SlotAfter      *ebpf.VariableSpec `ebpf:"slot_after"`
 	SlotNs         *ebpf.VariableSpec `ebpf:"slot_ns"`
@@ -515,6 +527,8 @@ type weirVariableSpecs struct {
 	UnusedLost     *ebpf.VariableSpec `ebpf:"unused_lost"`
 	UnusedProgram  *ebpf.VariableSpec `ebpf:"unused_program"`
 	VirtualNow     *ebpf.VariableSpec `ebpf:"virtual_now"`
+	WakeAt         *ebpf.VariableSpec `ebpf:"wake_at"`
+	Woken          *ebpf.VariableSpec `ebpf:"woken"`
 	WorkCount      *ebpf.VariableSpec `ebpf:"work_count"`
 	WorkNext       *ebpf.VariableSpec `ebpf:"work_next"`
 }
@@ -583,7 +597,11 @@ func (m *weirMaps) Close() error {
 // It can be passed to loadWeirObjects or ebpf.CollectionSpec.LoadAndAssign.
 type weirVariables struct {
 	ClockSource    *ebpf.Variable `ebpf:"clock_source"`
+	Deletions      *ebpf.Variable `ebpf:"deletions"`
 	FilterList     *ebpf.Variable `ebpf:"filter_list"`
+	Full4          *ebpf.Variable `ebpf:"full4"`
+	Full6          *ebpf.Variable `ebpf:"full6"`
+	FullAlarm      *ebpf.Variable `ebpf:"full_alarm"`
 	Gates          *ebpf.Variable `ebpf:"gates"`
 	LifetimeNs     *ebpf.Variable `ebpf:"lifetime_ns"`
 	MidStream      *ebpf.Variable `ebpf:"mid_stream"`
@@ -593,6 +611,7 @@ type weirVariables struct {
 	ScanActive     *ebpf.Variable `ebpf:"scan_active"`
 	ScanAll        *ebpf.Variable `ebpf:"scan_all"`
 	ScanFound      *ebpf.Variable `ebpf:"scan_found"`
+	ScanHeld       *ebpf.Variable `ebpf:"scan_held"`
 	ScanNow        *ebpf.Variable `ebpf:"scan_now"`
 	SlotAfter      *ebpf.Variable `ebpf:"slot_after"`
 	SlotNs         *ebpf.Variable `ebpf:"slot_ns"`
@@ -604,6 +623,8 @@ type weirVariables struct {
 	UnusedLost     *ebpf.Variable `ebpf:"unused_lost"`
 	UnusedProgram  *ebpf.Variable `ebpf:"unused_program"`
 	VirtualNow     *ebpf.Variable `ebpf:"virtual_now"`
+	WakeAt         *ebpf.Variable `ebpf:"wake_at"`
+	Woken          *ebpf.Variable `ebpf:"woken"`
 	WorkCount      *ebpf.Variable `ebpf:"work_count"`
 	WorkNext       *ebpf.Variable `ebpf:"work_next"`
 }

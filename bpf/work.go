@@ -23,9 +23,10 @@ const (
 	workDelete uint8 = 4
 	workForce  uint8 = 5
 	workLook   uint8 = 6
-	workFold   uint8 = 7
-	workClose  uint8 = 8
-	workFree   uint8 = 9
+	workEvict  uint8 = 7
+	workFold   uint8 = 8
+	workClose  uint8 = 9
+	workFree   uint8 = 10
 
 	workDone uint8 = 2
 )
@@ -69,6 +70,8 @@ type Candidate struct {
 	Key Key
 	// Force retires it although it has not expired.
 	Force bool
+	// Evict does so as long as it is unanswered.
+	Evict bool
 	// Done is the answer to the last step. When it is false, a packet has come in between: the
 	// connection lives on, or what it had not reported comes as an event.
 	Done bool
@@ -82,8 +85,11 @@ type Candidate struct {
 // in a connection for which Done becomes true. Wait for Grace before Read.
 func (d *Datapath) Retire(cs []Candidate) error {
 	return d.step(cs, func(c *Candidate) uint8 {
-		if c.Force {
+		switch {
+		case c.Force:
 			return workForce
+		case c.Evict:
+			return workEvict
 		}
 		return workRetire
 	}, nil)

@@ -19,7 +19,7 @@ const (
 	EndActive   EndReason = 2 // the flow goes on; this is an interim report
 	EndDetected EndReason = 3 // FIN from both sides, RST, or a new connection on the same tuple
 	EndForced   EndReason = 4 // the agent stopped
-	EndResource EndReason = 5 // the connection table had no room for the flow
+	EndResource EndReason = 5 // the connection table had no room for the flow, or it was evicted
 )
 
 var endNames = map[EndReason]string{

@@ -42,6 +42,8 @@ func (b *bench) otherCases() []packetCase {
 			packet: tcp4(ack), flows: full},
 		{name: "tcp4/full-overflow", what: "the same, each packet without room is an event",
 			packet: tcp4(ack), flows: full, alter: overflow},
+		{name: "tcp4/full-syn", what: "SYNs of twice the table's flows in turn: rejected", packet: tcp4(syn),
+			flows: full},
 		{name: "sampled-out", what: "a packet of a connection that is not in the sample",
 			packet: tcp4(ack), flows: 1, none: true, alter: sample(math.MaxUint32)},
 		{name: "feature/sampling", what: "TCP over IPv4, one established flow, which is in the sample",

@@ -18,6 +18,7 @@ type subject struct {
 	tables  []*ebpf.Map  // hash maps, which fill with flows
 	drain   func() error // reads what was handed to user space; may be nil
 	forget  func()       // forgets what is kept of flows beside the tables; may be nil
+	emptied func() error // is told that the tables were emptied; may be nil
 	close   func() error
 }
 
@@ -57,12 +58,10 @@ func loadOurs(table int, alter func(*bpf.Options)) (*subject, error) {
 	}
 	v4, v6 := d.Tables()
 	drain := func() error {
-		err := d.Events(func(*bpf.Event) error { return nil })
-		d.ReleaseEvents()
-		return err
+		return errors.Join(d.Events(func(*bpf.Event) error { return nil }), d.ReleaseEvents())
 	}
 	return &subject{program: stub, tables: []*ebpf.Map{v4, v6}, drain: drain,
-		forget: d.ClearSlots, close: d.Close}, nil
+		forget: d.ClearSlots, emptied: d.Recheck, close: d.Close}, nil
 }
 
 // empty deletes all flows.
@@ -82,7 +81,10 @@ func (s *subject) empty() error {
 			}
 		}
 	}
-	return nil
+	if s.emptied == nil {
+		return nil
+	}
+	return s.emptied()
 }
 
 func keys(m *ebpf.Map) ([][]byte, error) {

@@ -24,6 +24,9 @@
 #ifndef TUPLES
 #define TUPLES 1 /* that packets choose from */
 #endif
+#ifndef DRAINS
+#define DRAINS 0 /* times that events are read between sweeps */
+#endif
 #ifndef ELEMENTS
 #define ELEMENTS 1 /* of the preallocated hash */
 #endif
@@ -33,6 +36,10 @@
 /* -DKILL adds one kill of the agent at any moment, and an agent that takes over.
  * -DBUG_... seeds a bug; README.md lists them.
  */
+
+#if TUPLES > ELEMENTS
+#define FILLS /* a table can be full */
+#endif
 
 #define TRIES 2
 #define NONE  0 /* no element, no flow */
@@ -56,6 +63,7 @@
 #define HANDED	  9 /* the last record of c is on its way */
 #define STAY	  10 /* it found no room */
 #define INSERT	  11 /* c is being copied into the table */
+#define FULL	  12 /* it found no room */
 
 /* struct conn4, and whether the hash has handed the element out. */
 typedef element {
@@ -88,6 +96,13 @@ byte waiting; /* events in it */
 byte lost;    /* packets counted as ring-full or table-full */
 byte sent;    /* packets that came to the hook */
 bit detached; /* the hook is off */
+#ifdef FILLS
+byte deletions = 1; /* of elements from the table */
+byte full_at;	    /* what that was before the last insertion that found no room */
+bit uncounted;	    /* an element is deleted and not counted yet */
+#else
+#define uncounted false
+#endif
 bit in_path[CPUS];
 bit awaited[CPUS]; /* grace has seen this CPU in the packet path, and it has not left since */
 
@@ -176,6 +191,9 @@ inline leave()
 	k = 0;
 	c = 0;
 	tries = 0;
+#ifdef FILLS
+	mark = 0;
+#endif
 	result = ACCOUNTED
 }
 
@@ -206,6 +224,21 @@ inline no_place()
  */
 inline open()
 {
+#ifdef FILLS
+	mark = deletions;
+	if
+	:: full_at == mark -> result = NO_PLACE /* as it was, nothing was deleted since */
+	:: else
+	fi;
+#endif
+	if
+	:: result == NO_PLACE
+	:: else -> insert()
+	fi
+}
+
+inline insert()
+{
 	atomic {
 		!bucket[k];
 		if
@@ -214,7 +247,7 @@ inline open()
 #if ELEMENTS > 1
 		:: table[k] == NONE && !e[2].used -> c = 2
 #endif
-		:: else -> result = NO_PLACE /* E2BIG */
+		:: else -> result = FULL /* E2BIG */
 		fi;
 		if
 		:: c != NONE ->
@@ -242,6 +275,13 @@ inline open()
 		e[c].key = k;
 #endif
 		atomic { table[k] = c; bucket[k] = 0; leave() }
+#ifdef FILLS
+	:: result == FULL ->
+#ifdef BUG_COUNT_READ_LATE
+		mark = deletions;
+#endif
+		atomic { full_at = mark; result = NO_PLACE }
+#endif
 	:: else
 	fi
 }
@@ -398,6 +438,9 @@ proctype cpu(byte me)
 {
 	byte n; /* packets that have come */
 	byte k, c, life, result, tries, old_id, old_packets, old_reported, old_life;
+#ifdef FILLS
+	byte mark; /* deletions, before an insertion */
+#endif
 
 	do
 	:: atomic { n < packets_of(me) && !detached -> enter() }
@@ -631,12 +674,27 @@ inline delete(t)
 		:: else
 		fi
 	}
+#ifdef BUG_COUNTED_BEFORE_DELETED
+	deletions = deletions + (w != NONE -> 1 : 0);
+#endif
 	atomic {
 		if
-		:: w != NONE -> unlink(t)
+		:: w != NONE ->
+#ifdef FILLS
+			uncounted = 1;
+#endif
+			unlink(t)
 		:: else
 		fi
 	}
+#ifdef FILLS
+	atomic {
+#ifndef BUG_COUNTED_BEFORE_DELETED
+		deletions = deletions + uncounted;
+#endif
+		uncounted = 0
+	}
+#endif
 }
 
 /* sweeper.replaced, for the event at position i. */
@@ -804,6 +862,9 @@ inline check()
 #endif
 		assert(waiting == 0);
 		assert(table[1] == NONE && table[TUPLES] == NONE);
+#ifdef FILLS
+		assert(full_at != deletions); /* an empty table refuses nobody */
+#endif
 		t = 0;
 		do
 		:: w < FLOWS ->
@@ -822,6 +883,9 @@ inline check()
 proctype agent()
 {
 	byte done; /* sweeps */
+#if DRAINS
+	byte drains;
+#endif
 	byte t, w, i, shown;
 	bit stop;
 	candidate mine[TUPLES + 1];
@@ -833,6 +897,9 @@ begin:
 	{
 		do
 		:: done < SWEEPS -> sweep(); done++
+#if DRAINS
+		:: drains < DRAINS -> events(); drains++
+#endif
 		:: done == SWEEPS -> break
 		od;
 		stop_agent();
@@ -853,11 +920,11 @@ begin:
 }
 
 #ifdef KILL
-/* A program that is running comes to its end: no kill between bury and the deletion. */
+/* A program that is running comes to its end: no kill between bury, deletion and count. */
 proctype kill()
 {
 	atomic {
-		e[table[1]].life != DEAD && e[table[TUPLES]].life != DEAD -> die = 1
+		e[table[1]].life != DEAD && e[table[TUPLES]].life != DEAD && !uncounted -> die = 1
 	}
 }
 #endif

@@ -181,7 +181,7 @@ func (k *kernel) fillRing() error {
 	if err != nil {
 		return err
 	}
-	return k.empty()
+	return k.dp.Empty()
 }
 
 // lostToRing is how many packets the first hook has lost to a full ring buffer.
@@ -203,30 +203,12 @@ func filler(l3 bool) []byte {
 // empty removes all connections from the tables.
 func (k *kernel) empty() error {
 	k.dp.ClearSlots()
-	v4, v6 := k.dp.Tables()
-	return errors.Join(emptyMap(v4), emptyMap(v6))
-}
-
-// emptyMap collects all keys first: deleting while walking restarts the walk at every step.
-func emptyMap(m *ebpf.Map) error {
-	var keys [][]byte
-	var key, value []byte
-	it := m.Iterate()
-	for it.Next(&key, &value) {
-		keys = append(keys, slices.Clone(key))
-	}
-	errs := []error{it.Err()}
-	for _, key := range keys {
-		errs = append(errs, m.Delete(key))
-	}
-	return errors.Join(errs...)
+	return k.dp.Empty()
 }
 
 // drain forgets the events that were not read.
 func (k *kernel) drain() error {
-	err := k.dp.Events(func(*bpf.Event) error { return nil })
-	k.dp.ReleaseEvents()
-	return err
+	return errors.Join(k.dp.Events(func(*bpf.Event) error { return nil }), k.dp.ReleaseEvents())
 }
 
 // step carries out one step.

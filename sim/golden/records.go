@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 
+	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/result"
 )
@@ -62,6 +63,11 @@ type recordID struct {
 	sequence uint64
 }
 
+// homeless tells that the flow found no room in the table. One that was evicted has a state.
+func homeless(r *flow.Record) bool {
+	return r.Reason == flow.EndResource && r.State == conntrack.StateNone.String()
+}
+
 // flowKey is one direction of one connection. Flows that found no room in the table have no
 // identity but their tuple: flow is 0 for them.
 type flowKey struct {
@@ -97,7 +103,7 @@ func (l *ledger) add(r flow.Record) {
 	}
 	l.ids[id] = true
 	key := flowKey{flow: r.Flow, tuple: recordTuple(r)}
-	if r.Reason == flow.EndResource {
+	if homeless(&r) {
 		key.flow, key.overflow = 0, true
 	}
 	a := l.flows[key]
@@ -174,7 +180,7 @@ func (a *account) flow(names *Names) Flow {
 	f.Initiator, f.ICMPError = initiator(last.Role), last.ICMPError
 	f.NATBefore, f.NATAfter = names.other(f, last.NATBefore), names.other(f, last.NATAfter)
 	hooks := last.Seen
-	if last.Reason == flow.EndResource { // these have no memory: each names its own hooks
+	if homeless(&last) { // these have no memory: each names its own hooks
 		hooks = nil
 		for _, r := range a.records {
 			for _, h := range r.Seen {

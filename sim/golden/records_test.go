@@ -40,6 +40,8 @@ func TestRecords(t *testing.T) {
 		{"summed", []flow.Record{rec("a", 1, 0, 3, active), rec("a", 2, 3, 4, active),
 			rec("a", 3, 7, 0, idle)}, []uint64{7}, nil},
 		{"both directions", []flow.Record{rec("a", 1, 0, 3, idle), other}, []uint64{3, 1}, nil},
+		{"evicted", []flow.Record{rec("a", 1, 0, 3, active), rec("a", 2, 3, 1, flow.EndResource)},
+			[]uint64{4}, nil},
 		{"repeated record", []flow.Record{rec("a", 1, 0, 3, active), rec("a", 1, 0, 3, active)},
 			[]uint64{3}, []string{"flows duplicate sequence=once/1 again"}},
 		{"counted twice", []flow.Record{rec("a", 1, 0, 3, active), rec("a", 2, 0, 3, active)},
@@ -80,6 +82,7 @@ func TestRecords(t *testing.T) {
 // Records without room in the table have no identity but their tuple.
 func TestOverflowRecords(t *testing.T) {
 	a, b := rec("a", 1, 0, 3, flow.EndResource), rec("a", 2, 0, 2, flow.EndResource)
+	a.State, b.State = "none", "none"
 	b.Flow, b.Flags, b.Seen = 99, flow.SYN, []flow.Hook{egress, ingress}
 	mine := rec("a", 3, 0, 1, flow.EndIdle)
 	flows, diffs := Records([]flow.Record{a, b, mine}, testNames())

@@ -127,6 +127,12 @@ func (l *leg) count(a arrived, p *packet) {
 	l.flags |= p.flags
 }
 
+// unanswered tells that one side has been silent, or that the last packet of a handshake is missing.
+func (c *connection) unanswered() bool {
+	return c.legs[0].total.Packets == 0 || c.legs[1].total.Packets == 0 ||
+		c.state == conntrack.StateSynReceived
+}
+
 // last is the time of the connection's last packet.
 func (c *connection) last() int64 {
 	switch {

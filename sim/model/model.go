@@ -10,7 +10,9 @@
 package model
 
 import (
+	"cmp"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/weirnet/weir/agent/conntrack"
@@ -22,6 +24,7 @@ import (
 const (
 	Reject   = "reject"   // the packet is lost as table-full
 	Overflow = "overflow" // the packet is reported by itself, as part of a flow without state
+	Evict    = "evict"    // likewise, and sweeps make room
 )
 
 const (
@@ -40,7 +43,7 @@ type Config struct {
 	Takeover time.Duration
 	// Table is the number of entries for each family; 0 means 65536.
 	Table int
-	// TableFull is Reject or Overflow; "" means Reject.
+	// TableFull is Reject, Overflow or Evict; "" means Reject.
 	TableFull string
 	// MidStream says whether TCP and SCTP connections may be picked up after their beginning.
 	MidStream bool
@@ -257,7 +260,8 @@ func (m *Model) open(a arrived, p *packet, k key, leg int) Outcome {
 		m.begin(a, p, k, leg)
 		return Outcome{Fate: Accounted}
 	}
-	if m.cfg.TableFull != Overflow || m.cfg.RingFull {
+	full := m.cfg.TableFull
+	if full != Overflow && full != Evict || m.cfg.RingFull {
 		return Outcome{Lost, ReasonTableFull}
 	}
 	m.overflow.add(a, p, k, leg)
@@ -291,11 +295,32 @@ func (m *Model) end(c *connection, reason flow.EndReason) {
 	m.ended = append(m.ended, c.flows(reason)...)
 }
 
-// Sweep is one pass of garbage collection: every expired connection ends and leaves the table.
+// Sweep is one pass of garbage collection: every expired connection ends and leaves the table, and
+// with Evict others make room.
 func (m *Model) Sweep(now int64) {
+	m.collect(now)
+	if m.cfg.TableFull == Evict {
+		m.evict()
+	}
+}
+
+// collect ends what has expired.
+func (m *Model) collect(now int64) {
 	for _, c := range m.sorted() {
 		if c.expired(m.lifetimes, now) {
 			m.retire(c, c.expiry())
+		}
+	}
+}
+
+// evict ends unanswered connections, those first whose last packet is the oldest, until a tenth of
+// each table is free. The datapath takes any of those that are about as old as each other.
+func (m *Model) evict() {
+	all := m.sorted()
+	slices.SortStableFunc(all, func(a, b *connection) int { return cmp.Compare(a.last(), b.last()) })
+	for _, c := range all {
+		if c.unanswered() && 10*m.used[c.key.family()] > 9*m.cfg.Table {
+			m.retire(c, flow.EndResource)
 		}
 	}
 }
@@ -304,7 +329,7 @@ func (m *Model) Sweep(now int64) {
 // are forgotten.
 func (m *Model) Stop(now int64) {
 	m.fragments = newFragments()
-	m.Sweep(now)
+	m.collect(now)
 	for _, c := range m.sorted() {
 		m.retire(c, flow.EndForced)
 	}

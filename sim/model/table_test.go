@@ -93,6 +93,60 @@ func TestTableFull(t *testing.T) {
 	})
 }
 
+// Sweeps end the oldest unanswered connections, of the table that is too full.
+func TestEvict(t *testing.T) {
+	m := fresh(Config{Table: 10, TableFull: Evict})
+	m.Packet(in, 0, v6.udp(1))
+	m.Packet(in, 0, from(1).udp(1)) // answered
+	m.Packet(out, 0, from(1).back().udp(1))
+	m.Packet(in, 1, from(2).tcp(syn, 1, 0, 0)) // half open
+	m.Packet(out, 1, from(2).back().tcp(syn|ack, 1, 2, 0))
+	for i := range 8 {
+		m.Packet(in, int64(9-i), from(uint16(3+i)).udp(1)) // the highest port is the oldest
+	}
+	m.Packet(in, 9, from(11).udp(1))
+	require.Equal(t, flow.EndResource, m.Flows()[0].Reason, "no room for the last one")
+	ended := func() (ports []uint16) {
+		for _, f := range m.Flows() {
+			if f.Connection > 0 && f.Reason == flow.EndResource && f.Role == flow.RoleInitiator {
+				ports = append(ports, f.SrcPort)
+			}
+		}
+		return ports
+	}
+	require.Empty(t, ended(), "before a sweep")
+	m.Sweep(10)
+	require.Equal(t, []uint16{2}, ended(), "the last word of the handshake is missing")
+	m.Sweep(10)
+	require.Len(t, m.Connections(10), 1+9, "nine of ten are few enough")
+	m.Packet(in, 10, from(12).udp(1))
+	m.Sweep(10)
+	require.Equal(t, []uint16{2, 10}, ended())
+	for port := range uint16(9) {
+		m.Packet(out, 10, from(1+port).back().udp(1))
+	}
+	m.Packet(in, 10, from(13).udp(1))
+	m.Packet(in, 10, from(14).udp(1))
+	m.Sweep(10)
+	require.Len(t, ended(), 3, "one of those that are left is unanswered")
+	m.Stop(10)
+	books(t, m)
+}
+
+// Where all have been answered nobody goes.
+func TestEvictNobody(t *testing.T) {
+	m := fresh(Config{Table: 2, TableFull: Evict})
+	for port := range uint16(2) {
+		m.Packet(in, 0, from(port).udp(1))
+		m.Packet(out, 0, from(port).back().udp(1))
+	}
+	m.Sweep(0)
+	require.Len(t, m.Connections(0), 2)
+	m.Packet(in, 0, from(2).udp(1))
+	require.Equal(t, flow.EndResource, m.Flows()[0].Reason)
+	books(t, m)
+}
+
 func TestRingFull(t *testing.T) {
 	m := fresh(Config{RingFull: true})
 	m.Packet(in, 0, v4.udp(1))

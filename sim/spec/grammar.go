@@ -82,7 +82,7 @@ var agentObject = object[rawAgent]{
 		put("table", "Size of each connection table in entries.", number[int](1, maxTable),
 			func(a *rawAgent, v int) { a.agent.Table = v }),
 		put("table_full", "What happens to packets that find no room; reject by default.",
-			choice("reject", "overflow"),
+			choice("reject", "overflow", "evict"),
 			func(a *rawAgent, v string) { a.agent.TableFull = v }),
 		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc"),
 			func(a *rawAgent, v string) { a.agent.Hook = v }),

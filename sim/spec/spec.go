@@ -95,7 +95,7 @@ type Agent struct {
 	On []Port // both directions of each are watched
 	// Table is the connection table's size in entries (each family); 0 means the default.
 	Table int
-	// TableFull is the policy: "reject" or "overflow".
+	// TableFull is the policy: "reject", "overflow" or "evict".
 	TableFull string
 	// Hook forces how to attach: "" (best), "tcx" or "tc".
 	Hook string

@@ -1,0 +1,43 @@
+package bpf
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Recheck lets the next packet that needs a place in a table try for one, whatever the packet path
+// has found before. It is for those who delete from the tables without Delete, and bounds how long an
+// error can last where the kernel says that a table is full that is not: on a machine with a weak memory order, or
+// when a lock of the table cannot be had for long.
+func (d *Datapath) Recheck() error {
+	if err := errors.Join(d.objs.Full4.Set(uint64(0)), d.objs.Full6.Set(uint64(0))); err != nil {
+		return fmt.Errorf("look for room anew: %w", err)
+	}
+	return nil
+}
+
+// SetAlarm makes the next packet that finds no place in its table ring the bell, once.
+func (d *Datapath) SetAlarm(on bool) error {
+	if err := d.objs.FullAlarm.Set(bit(on)); err != nil {
+		return fmt.Errorf("set the alarm for full tables: %w", err)
+	}
+	return nil
+}
+
+// Alarm tells whether the alarm is still set: no packet has gone without a place since.
+func (d *Datapath) Alarm() (bool, error) {
+	var on uint8
+	if err := d.objs.FullAlarm.Get(&on); err != nil {
+		return false, fmt.Errorf("read the alarm for full tables: %w", err)
+	}
+	return on != 0, nil
+}
+
+// Empty deletes all connections, for benchmarks and tests.
+func (d *Datapath) Empty() error {
+	if err := errors.Join(empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6),
+		d.Recheck()); err != nil {
+		return fmt.Errorf("empty the tables: %w", err)
+	}
+	return nil
+}
