@@ -2,7 +2,9 @@ package agent
 
 import (
 	"encoding/binary"
+	"flag"
 	"fmt"
+	"net/netip"
 	"runtime"
 	"sync/atomic"
 	"testing"
@@ -20,7 +22,7 @@ type ledger struct {
 	records []flow.Record // the first ones, up to maxKept
 	written uint64
 	sum     bpf.Count
-	ended   map[legKey]int
+	ended   map[legKey]bool
 	before  map[legKey]uint64
 	wrong   []string
 	fail    func() error // asked before each Flush
@@ -29,29 +31,33 @@ type ledger struct {
 const maxKept = 1000
 
 type legKey struct {
-	flow    uint64
-	src     string
-	srcPort uint16
+	flow uint64
+	src  netip.AddrPort
 }
 
+func legOf(r *flow.Record) legKey { return legKey{r.Flow, netip.AddrPortFrom(r.Src, r.SrcPort)} }
+
 func newLedger() *ledger {
-	return &ledger{ended: map[legKey]int{}, before: map[legKey]uint64{}}
+	return &ledger{ended: map[legKey]bool{}, before: map[legKey]uint64{}}
 }
 
 func (l *ledger) Write(r *flow.Record) error {
-	k := legKey{r.Flow, r.Src.String(), r.SrcPort}
+	k := legOf(r)
 	if r.PacketsBefore != l.before[k] {
 		l.complain(r, "packets_before %d, want %d", r.PacketsBefore, l.before[k])
 	}
+	if l.ended[k] {
+		l.complain(r, "comes after the end")
+	}
 	if r.Reason != flow.EndActive {
-		if l.ended[k]++; l.ended[k] > 1 {
-			l.complain(r, "ends for the %dth time", l.ended[k])
-		}
+		l.ended[k] = true
 	}
 	if l.written++; r.Sequence != l.written {
 		l.complain(r, "sequence %d, want %d", r.Sequence, l.written)
 	}
-	l.before[k] += r.Packets
+	if l.before[k] += r.Packets; r.Reason != flow.EndActive {
+		delete(l.before, k)
+	}
 	l.sum.Add(bpf.Count{Packets: r.Packets, Bytes: r.Bytes})
 	if len(l.records) < maxKept {
 		l.records = append(l.records, *r)
@@ -165,30 +171,54 @@ func TestConservationUnderLoad(t *testing.T) {
 				}
 			}()
 			a.sweeper.active = 0 // report what goes on with every sweep
-			packets, bytes := p.received(t)
-
-			f := p.flood(t, test.tuples)
-			sweeps := 0
-			for end := time.Now().Add(loadTime()); time.Now().Before(end); sweeps++ {
-				require.NoError(t, a.Sweep())
-			}
-			sent := f.end(t)
-			counters := settled(t, p, a, packets+sent)
-			require.NoError(t, a.stop())
+			end := time.Now().Add(loadTime())
+			p.conserve(t, a, l, test.tuples, func() bool { return time.Now().After(end) })
 			running = false
-
-			nowPackets, nowBytes := p.received(t)
-			want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
-			t.Logf("%d sweeps, %d records, %v sent, counters %+v", sweeps, l.written, sent, counters)
-			require.Equal(t, want, counters.Seen, "seen at the hook and received by the interface")
-			require.Empty(t, l.wrong)
-			all := counters.Accounted
-			all.Add(counters.Lost["table-full"])
-			all.Add(counters.Lost["ring-full"])
-			require.Equal(t, want, all, "accounted and lost")
-			require.Equal(t, counters.Accounted, l.sum, "sum of all records")
 		})
 	}
+}
+
+// conserve floods the pair with so many tuples and sweeps without a pause until enough says so. Then
+// it stops the agent and checks that each packet is in exactly one record or counted as lost.
+func (p *pair) conserve(t *testing.T, a *Agent, l *ledger, tuples int, enough func() bool) {
+	t.Helper()
+	packets, bytes := p.received(t)
+	f := p.flood(t, tuples)
+	sweeps := 0
+	for ; !enough(); sweeps++ {
+		require.NoError(t, a.Sweep())
+	}
+	sent := f.end(t)
+	counters := settled(t, p, a, packets+sent)
+	require.NoError(t, a.stop())
+
+	nowPackets, nowBytes := p.received(t)
+	want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+	t.Logf("%d sweeps, %d records, %d connections ended, %v sent, counters %+v",
+		sweeps, l.written, len(l.ended), sent, counters)
+	require.Equal(t, want, counters.Seen, "seen at the hook and received by the interface")
+	require.Empty(t, l.wrong)
+	all := counters.Accounted
+	all.Add(counters.Lost["table-full"])
+	all.Add(counters.Lost["ring-full"])
+	require.Equal(t, want, all, "accounted and lost")
+	require.Equal(t, counters.Accounted, l.sum, "sum of all records")
+}
+
+var churned = flag.Int("churn", 20_000, "how many connections TestChurn opens and ends")
+
+// TestChurn opens connections with the tuples of those that have just ended, over and over: none is
+// deleted with packets that no record has, and no record comes after the last one of its connection.
+func TestChurn(t *testing.T) {
+	p := newPair(t)
+	cfg := DefaultConfig()
+	cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far}}
+	cfg.Table = Table{Size: 65536, Full: "overflow"}
+	cfg.Lifetimes = map[string]time.Duration{"unreplied": time.Millisecond}
+	l := newLedger()
+	a, err := New(cfg, Options{Sink: l})
+	require.NoError(t, err)
+	p.conserve(t, a, l, 8192, func() bool { return len(l.ended) >= *churned })
 }
 
 func loadTime() time.Duration {

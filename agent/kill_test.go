@@ -78,7 +78,7 @@ func delivered(t testing.TB, file string) bpf.Count {
 		if json.Unmarshal(lines.Bytes(), &r) != nil {
 			continue // cut off when its writer was killed
 		}
-		k := legKey{r.Flow, r.Src.String(), r.SrcPort}
+		k := legOf(&r)
 		legs[k] = append(legs[k], r)
 	}
 	require.NoError(t, lines.Err())

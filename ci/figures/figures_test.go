@@ -19,7 +19,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	var speed []string
-	for _, b := range speedBars {
+	for _, b := range slices.Concat(exactBars, speedBars) {
 		speed = append(speed, b.name)
 	}
 	for name, c := range map[string]struct {
@@ -59,6 +59,20 @@ func TestBadUsage(t *testing.T) {
 	var out bytes.Buffer
 	require.Equal(t, result.ExitGood, run(t.Context(), []string{"--list", "--cold"}, &out, &out))
 	require.Equal(t, len(bars), strings.Count(out.String(), "\n"))
+}
+
+func TestExact(t *testing.T) {
+	passed := "    conservation_test.go:1: 7 sweeps, 9 connections ended\n--- PASS: TestChurn (1s)\n"
+	require.Equal(t, holds, judgeChurn(outcome{stdout: passed}).verdict)
+	require.Contains(t, judgeChurn(outcome{stdout: passed}).note, "9 connections ended")
+	failed := outcome{code: 1, stdout: "  Error:   Not equal\n--- FAIL: TestChurn (1s)\n"}
+	require.Equal(t, short, judgeChurn(failed).verdict)
+	require.Equal(t, unknown, judgeChurn(outcome{code: 1, stdout: "build failed"}).verdict)
+	require.Equal(t, unknown, judgeChurn(outcome{stdout: "--- SKIP: TestChurn"}).verdict)
+
+	require.Equal(t, holds, judgeFuzz(outcome{}).verdict)
+	require.Equal(t, short, judgeFuzz(outcome{code: result.ExitRed}).verdict)
+	require.Equal(t, unknown, judgeFuzz(outcome{code: result.ExitHarness}).verdict)
 }
 
 func TestExitCode(t *testing.T) {

@@ -59,8 +59,13 @@ func (o outcome) String() string {
 // weir runs the binary with more in its environment. When the context ends, weir gets the time to
 // clean up.
 func (m *meter) weir(ctx context.Context, env []string, args ...string) outcome {
+	return command(ctx, env, m.binary, args...)
+}
+
+// command runs any program as weir is run.
+func command(ctx context.Context, env []string, name string, args ...string) outcome {
 	var stdout, stderr bytes.Buffer
-	cmd := exec.CommandContext(ctx, m.binary, args...)
+	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
