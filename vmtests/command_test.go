@@ -29,31 +29,6 @@ func TestUsageErrors(t *testing.T) {
 	}
 }
 
-func TestExitCode(t *testing.T) {
-	pass := []result.Scenario{{Verdict: result.Pass}}
-	tests := map[string]struct {
-		kernels []result.Kernel
-		allow   bool
-		code    int
-	}{
-		"green":           {[]result.Kernel{{Line: "6.1", Scenarios: pass}}, false, result.ExitGood},
-		"nothing":         {nil, false, result.ExitHarness},
-		"all unavailable": {[]result.Kernel{{Line: "rc", Unavailable: "x"}}, true, result.ExitHarness},
-		"rc missing": {[]result.Kernel{{Line: "6.1", Scenarios: pass},
-			{Line: "rc", Unavailable: "x"}}, false, result.ExitGood},
-		"line missing": {[]result.Kernel{{Line: "6.1", Scenarios: pass},
-			{Line: "5.10", Unavailable: "x"}}, false, result.ExitHarness},
-		"line missing, allowed": {[]result.Kernel{{Line: "6.1", Scenarios: pass},
-			{Line: "5.10", Unavailable: "x"}}, true, result.ExitGood},
-		"red": {[]result.Kernel{{Line: "6.1", Scenarios: []result.Scenario{
-			{Verdict: result.Pass}, {Verdict: result.Panic}}}}, false, result.ExitRed},
-	}
-	for name, tt := range tests {
-		f := runFlags{allowUnavailable: tt.allow}
-		require.Equal(t, tt.code, f.exitCode(&result.Report{Kernels: tt.kernels}), name)
-	}
-}
-
 func TestExitError(t *testing.T) {
 	cause := errors.New("cause")
 	require.ErrorIs(t, usage(cause), cause)

@@ -28,6 +28,7 @@ type runFlags struct {
 	common
 	kernels          string
 	match            string
+	shard            string
 	report           string
 	vms              int
 	allowUnavailable bool
@@ -49,6 +50,8 @@ func runCommand() *cobra.Command {
 	flags := cmd.Flags()
 	flags.StringVarP(&f.kernels, "kernel", "k", "all", "`LINES`, separated by commas")
 	flags.StringVar(&f.match, "run", "", "only scenarios whose name matches this `REGEXP`")
+	flags.StringVar(&f.shard, "shard", "", "only part `I/N` of the scenarios, for runs on N machines "+
+		"(weir report merge)")
 	flags.StringVar(&f.report, "report", "", "write results.json and the pages into this `DIR`")
 	flags.IntVar(&f.vms, "jobs", 0, "machines at a time (default: one per CPU)")
 	flags.BoolVar(&f.allowUnavailable, "allow-unavailable", false,
@@ -75,6 +78,10 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(fmt.Errorf("read --run: %w", err))
 	}
+	shard, err := result.ParseShard(f.shard)
+	if err != nil {
+		return usage(fmt.Errorf("read --shard: %w", err))
+	}
 	jobs, err := findJobs(args, match)
 	if err == nil && f.update && os.Getenv("CI") != "" {
 		err = errors.New("--update: refused where CI is set; goldens are written by people")
@@ -91,7 +98,7 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	ctx, stop := interruptible(cmd)
 	defer stop()
-	r, err := f.judge(ctx, cmd, lines, jobs, accel)
+	r, err := f.judge(ctx, cmd, lines, part(jobs, shard), accel)
 	if err == nil && f.update {
 		err = update(r, jobs)
 	}
@@ -116,6 +123,17 @@ func findJobs(args []string, match *regexp.Regexp) ([]runner.Job, error) {
 		err = suite.Check(jobs)
 	}
 	return append(jobs, beside...), err
+}
+
+// part are the jobs of a shard.
+func part(jobs []runner.Job, s result.Shard) []runner.Job {
+	var of []runner.Job
+	for i, j := range jobs {
+		if s.Has(i) {
+			of = append(of, j)
+		}
+	}
+	return of
 }
 
 // judge fetches the kernels and runs the scenarios.
@@ -145,7 +163,7 @@ func (f *runFlags) judge(
 	return &result.Report{
 		SchemaVersion: result.SchemaVersion, Started: start.UTC().Truncate(time.Millisecond),
 		Millis: time.Since(start).Milliseconds(), Command: commandLine(), Weir: version(),
-		Kernels: kernels,
+		Shard: f.shard, Kernels: kernels,
 	}, nil
 }
 
@@ -166,29 +184,10 @@ func (f *runFlags) show(cmd *cobra.Command, r *result.Report) error {
 	if err := report.Table(out, r, terminal(out)); err != nil {
 		return broken(err)
 	}
-	if code := f.exitCode(r); code != result.ExitGood {
+	if code := report.ExitCode(r, f.allowUnavailable); code != result.ExitGood {
 		return &ExitError{Code: code}
 	}
 	return nil
-}
-
-// exitCode is the report's, but for kernels that could not be had: a run that silently lost one
-// must not look like a good one.
-func (f *runFlags) exitCode(r *result.Report) int {
-	ran := 0
-	lost := false
-	for _, k := range r.Kernels {
-		switch {
-		case k.Unavailable == "":
-			ran++
-		case !f.allowUnavailable && !kernel.Optional(k.Line):
-			lost = true
-		}
-	}
-	if ran == 0 || lost {
-		return result.ExitHarness
-	}
-	return r.ExitCode()
 }
 
 // commandLine is how this program was called, for the report.

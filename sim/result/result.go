@@ -95,7 +95,9 @@ type Report struct {
 	Millis        int64     `json:"ms"`
 	Command       string    `json:"command"`
 	Weir          string    `json:"weir"` // version of the binary
-	Kernels       []Kernel  `json:"kernels"`
+	// Shard is what part of the suite was run, as ParseShard reads it; empty for the whole.
+	Shard   string   `json:"shard,omitempty"`
+	Kernels []Kernel `json:"kernels"`
 }
 
 // Totals counts the verdicts of a report.

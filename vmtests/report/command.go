@@ -11,7 +11,7 @@ import (
 )
 
 // Command is `weir report`: it makes reports again from a results.json. Its errors are all about
-// bad input or usage; whether the results are red does not matter to it.
+// bad input or usage, but for merge and diff, which also judge.
 func Command() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "report",
@@ -27,6 +27,8 @@ func Command() *cobra.Command {
 	tableCmd.Flags().BoolVar(&color, "color", false, "use ANSI colours")
 	cmd.AddCommand(
 		writeCommand(),
+		mergeCommand(),
+		diffCommand(),
 		tableCmd,
 		renderCommand("html", "Render the page as one self-contained file", HTML),
 		renderCommand("junit", "Render JUnit XML, a suite per kernel", JUnit),
@@ -81,6 +83,95 @@ func writeCommand() *cobra.Command {
 	cmd.Flags().StringVar(&dir, "dir", "", "the `DIR` to write into; it is created if need be")
 	_ = cmd.MarkFlagRequired("dir") // it fails for an unknown flag only
 	return cmd
+}
+
+// judged is an exit code of a command that has said all there is to say.
+type judged struct{ code int }
+
+func (j *judged) Error() string { return fmt.Sprintf("exit code %d", j.code) }
+
+// ExitCode is the code to exit with.
+func (j *judged) ExitCode() int { return j.code }
+
+// Silent tells that everything has been printed.
+func (j *judged) Silent() bool { return true }
+
+func judge(code int) error {
+	if code == result.ExitGood {
+		return nil
+	}
+	return &judged{code}
+}
+
+// mergeCommand is `weir report merge`.
+func mergeCommand() *cobra.Command {
+	var dir string
+	var allow bool
+	cmd := &cobra.Command{
+		Use:   "merge RESULTS... --dir DIR",
+		Short: "Put the reports of several machines together",
+		Long: "Put the reports of several runs together: of shards (weir vm run --shard), of\n" +
+			"different kernels, or both. A shard that is missing and a scenario that is there\n" +
+			"twice are errors. The exit code is that of one run of everything.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			var reports []*result.Report
+			for _, path := range args {
+				r, err := Read(path)
+				if err != nil {
+					return err
+				}
+				reports = append(reports, r)
+			}
+			all, err := Merge(reports, args)
+			if err != nil {
+				return err
+			}
+			if err := Write(dir, all); err != nil {
+				return err
+			}
+			if err := Table(cmd.OutOrStdout(), all, false); err != nil {
+				return err
+			}
+			return judge(ExitCode(all, allow))
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "the `DIR` to write into; it is created if need be")
+	cmd.Flags().BoolVar(&allow, "allow-unavailable", false,
+		"stay green when a kernel line could not be had (newest and rc never turn a run red)")
+	_ = cmd.MarkFlagRequired("dir") // it fails for an unknown flag only
+	return cmd
+}
+
+// diffCommand is `weir report diff`.
+func diffCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "diff BEFORE AFTER",
+		Short: "Tell in words what has changed between two runs",
+		Long: "Tell in words what has changed between two runs: what has become red, is gone, or\n" +
+			"needs much more of the verifier's instructions. Exit codes: 0 nothing is worse,\n" +
+			"1 something is, 2 bad input.",
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			var both [2]*result.Report
+			for i, path := range args {
+				var err error
+				if both[i], err = Read(path); err != nil {
+					return err
+				}
+			}
+			c := Compare(both[0], both[1])
+			if err := c.Text(cmd.OutOrStdout()); err != nil {
+				return err
+			}
+			if len(c.Worse) > 0 {
+				return judge(result.ExitRed)
+			}
+			return nil
+		},
+	}
 }
 
 // schemaCommand is `weir report schema`.

@@ -1,6 +1,29 @@
 package report
 
-import "github.com/weirnet/weir/sim/result"
+import (
+	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/vmtests/kernel"
+)
+
+// ExitCode is the report's exit code, but for kernels that could not be had: a run that silently
+// lost one must not look like a good one, unless it is allowed to. Kernels that the archive need not
+// hold never count.
+func ExitCode(r *result.Report, allowUnavailable bool) int {
+	ran := 0
+	lost := false
+	for _, k := range r.Kernels {
+		switch {
+		case k.Unavailable == "":
+			ran++
+		case !allowUnavailable && !kernel.Optional(k.Line):
+			lost = true
+		}
+	}
+	if ran == 0 || lost {
+		return result.ExitHarness
+	}
+	return r.ExitCode()
+}
 
 // look is how a verdict is shown: never by colour alone.
 type look struct {
