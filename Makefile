@@ -6,23 +6,26 @@ WEIR := out/weir
 # KERNELS=5.10,6.12 narrows vmtest; FIGURES='--only one-warm' is passed to figures.
 KERNELS ?=
 FIGURES ?=
+# What is run: the suite, and the examples of the documentation.
+SCENARIOS := scenarios docs/examples/scenarios
 
 help: ## print this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/report
-	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --report out/report scenarios
+	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --report out/report $(SCENARIOS)
 
 test: tools weir ## run all tests on this machine: unit, lint, generated code, scenarios on its kernel
 	ci/check
 	$(MAKE) --no-print-directory lint
+	$(WEIR) sim lint --strict $(SCENARIOS)
 	@# One package at a time: some flood this machine's kernel, which all of them share.
 	go test -p 1 ./...
 	CGO_ENABLED=1 go test -p 1 -race -short ./agent/... ./sim/... ./vmtests/...
-	$(WEIR) sim run scenarios
+	$(WEIR) sim run $(SCENARIOS)
 
 sim: weir ## run the scenarios on this machine's kernel (needs root)
-	$(WEIR) sim run scenarios
+	$(WEIR) sim run $(SCENARIOS)
 
 bench: weir ## measure speed, as ratios within one run
 	$(WEIR) bench

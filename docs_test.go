@@ -257,6 +257,20 @@ func TestDocsExamples(t *testing.T) {
 		require.NoError(t, err)
 		require.Contains(t, readme, "`"+file+"`:\n\n```yaml\n"+string(text)+"```\n")
 	}
+	guide := docs(t)["docs/scenarios.md"]
+	examples, err := filepath.Glob("docs/examples/*/*.yaml")
+	require.NoError(t, err)
+	deeper, err := filepath.Glob("docs/examples/scenarios/*/*.yaml")
+	require.NoError(t, err)
+	require.GreaterOrEqual(t, len(examples)+len(deeper), 12)
+	for _, file := range append(examples, deeper...) {
+		if strings.Contains(file, "/golden/") {
+			continue
+		}
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		require.Contains(t, guide, "`"+file+"`:\n\n```yaml\n"+string(text)+"```\n")
+	}
 	seen := map[string]bool{}
 	for file, page := range docs(t) {
 		for _, b := range fence.FindAllStringSubmatch(page, -1) {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"os"
 	"regexp"
+	"strings"
 	"testing"
 	"time"
 
@@ -11,6 +12,11 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	// Scenarios start weir as a process, which here is this binary; tests are started with flags.
+	if len(os.Args) > 1 && !strings.HasPrefix(os.Args[1], "-") {
+		main()
+		return
+	}
 	testscript.Main(m, map[string]func(){"weir": main})
 }
 

@@ -231,8 +231,14 @@ func (c *checker) find(key string, from int) int {
 	return 0
 }
 
-// golden checks the golden file as far as it can be without a run.
+// golden checks the golden file as far as it can be without a run, or the map that stands for it.
 func (c *checker) golden() {
+	if c.sc.Agent.Program != nil { // judged against the model alone
+		if _, err := spec.ParseFlowMap(c.job.MapFile, c.job.Map); err != nil {
+			c.found = append(c.found, mistakes(c.job.MapFile, err)...)
+		}
+		return
+	}
 	if len(c.job.Golden) == 0 {
 		c.add(Warning, 0, "", "it has no golden file",
 			"weir sim golden update "+c.job.Name+" writes it")

@@ -75,7 +75,12 @@ func (p *play) tableFull() string {
 	return agent.DefaultConfig().Table.Full
 }
 
-func (p *play) flowFile() string { return filepath.Join(p.dir, "flows.jsonl") }
+func (p *play) flowFile() string {
+	if p.sc.Agent.Program != nil {
+		return filepath.Join(p.dir, p.sc.Agent.Program.Flows)
+	}
+	return filepath.Join(p.dir, "flows.jsonl")
+}
 
 // config is the agent's configuration, as a user would write it.
 func (p *play) config() agent.Config {

@@ -14,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/capture"
+	"github.com/weirnet/weir/sim/foreign"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/record"
@@ -48,11 +49,17 @@ type play struct {
 	// modelConnections is the model's table at the same moment.
 	modelConnections []golden.Connection
 	logs             []byte
+	mapped           *foreign.Map // of another program; nil for weir's own agent
 }
 
-func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario) (*play, error) {
+func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario, job *Job) (*play, error) {
 	p := &play{runner: r, sc: sc, now: start, clock: start,
 		witness: map[flow.Hook]model.Count{}, counters: map[flow.Hook]model.Counters{}}
+	if sc.Agent.Program != nil {
+		if err := p.prepareProgram(job); err != nil {
+			return nil, err
+		}
+	}
 	if err := p.build(ctx); err != nil {
 		return nil, errors.Join(err, p.close())
 	}
@@ -84,6 +91,9 @@ func (p *play) build(ctx context.Context) (err error) {
 	heard := slices.Concat(p.sc.Agent.On, p.nat.ports())
 	if p.capture, err = capture.Open(p.net, &p.sc.Topology, heard); err != nil {
 		return err
+	}
+	if p.sc.Agent.Program != nil {
+		return p.startProgram(ctx)
 	}
 	return p.startAgent(ctx)
 }
@@ -207,6 +217,9 @@ func (p *play) changeLink(ctx context.Context, c *spec.LinkChange) error {
 
 // stopAgent reads what only a living agent can tell, and lets it end in order.
 func (p *play) stopAgent(ctx context.Context) error {
+	if p.mapped != nil {
+		return p.stopProgram(ctx)
+	}
 	if p.agent.dead {
 		return errors.New("the scenario ends with a killed agent: start it again to see its report")
 	}

@@ -25,6 +25,8 @@ type Job struct {
 	Spec       []byte `json:"spec"`                  // the scenario, YAML
 	GoldenFile string `json:"golden_file,omitempty"` // for error messages
 	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
+	MapFile    string `json:"map_file,omitempty"`    // of a scenario with another program, for errors
+	Map        []byte `json:"map,omitempty"`         // what it calls our terms
 }
 
 // Options say how scenarios are run.
@@ -94,7 +96,8 @@ func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
 // verdictOf tells what this machine cannot do from what went wrong.
 func verdictOf(err error) result.Verdict {
 	var missing *topology.Unsupported
-	if errors.As(err, &missing) || errors.Is(err, ebpf.ErrNotSupported) {
+	var program *notInstalled
+	if errors.As(err, &missing) || errors.As(err, &program) || errors.Is(err, ebpf.ErrNotSupported) {
 		return result.Skip
 	}
 	return result.Error
@@ -122,7 +125,7 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 			return nil, nil, err
 		}
 	}
-	play, err := newPlay(ctx, r, sc)
+	play, err := newPlay(ctx, r, sc, &job)
 	return play, want, err
 }
 
@@ -134,6 +137,9 @@ func (r *Runner) conclude(play *play, want *golden.Golden, err error, out *resul
 	}
 	if err = errors.Join(err, play.close()); err != nil {
 		return err
+	}
+	if play.mapped != nil {
+		return play.judgeProgram(out)
 	}
 	return play.judge(want, out)
 }

@@ -27,8 +27,9 @@ type rawScenario struct {
 
 // rawAgent is the agent's part of the file.
 type rawAgent struct {
-	on    []placed[Port]
-	agent Agent
+	on      []placed[Port]
+	agent   Agent
+	program rawProgram
 }
 
 var scenarioObject = object[rawScenario]{
@@ -75,7 +76,7 @@ var agentValue = value[rawAgent]{schema: agentObject.schema(),
 
 var agentObject = object[rawAgent]{
 	what: "the agent",
-	fields: []field[rawAgent]{
+	fields: append([]field[rawAgent]{
 		put("on", "Interfaces whose two directions are watched.",
 			listOf("interfaces", keepPlace(portValue), 1, maxPorts),
 			func(a *rawAgent, v []placed[Port]) { a.on = v }).must(),
@@ -104,7 +105,7 @@ var agentObject = object[rawAgent]{
 		put("lifetimes", "How long connections live without a packet, by state.",
 			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
 			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),
-	},
+	}, programFields...),
 }
 
 // lossReasons are the reasons for which a packet is lost (bpf/README.md, section 2).
@@ -142,5 +143,8 @@ var expectObject = object[Expect]{
 		put("free", "Fields whose values real sockets decide; golden files have * there.",
 			listOf("fields", choice(freeFields...), 0, len(freeFields)),
 			func(e *Expect, v []string) { e.Free = v }),
+		put("known", "What another program is known to get wrong. A scenario in which it does not is red.",
+			keepPlace(listOf("differences", knownObject.value(), 0, maxKnown)),
+			func(e *Expect, v placed[[]Known]) { e.Known, e.knownAt = v.v, v.at }),
 	},
 }

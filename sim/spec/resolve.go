@@ -20,6 +20,7 @@ type resolver struct {
 func (r *resolver) resolve() {
 	s := r.scenario
 	r.agent()
+	r.program()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
 	r.running = true

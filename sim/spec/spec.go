@@ -117,6 +117,8 @@ type Agent struct {
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
 	// on when a step kills it.
 	Process bool
+	// Program takes the agent's place; nil: weir's own agent watches.
+	Program *Program
 }
 
 // Step is one step of the traffic. Exactly one field is set, Line is its place in the file.
@@ -249,4 +251,7 @@ type Expect struct {
 	// Free names fields of flows and connections whose values real sockets decide; they
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string
+	// Known is what a Program is known to get wrong.
+	Known   []Known
+	knownAt *node
 }

@@ -90,7 +90,11 @@ func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
 func Check(jobs []runner.Job) error {
 	var errs []error
 	for _, j := range jobs {
-		if _, err := spec.Parse(j.File, j.Spec); err != nil {
+		sc, err := spec.Parse(j.File, j.Spec)
+		if err == nil && sc.Agent.Program != nil {
+			_, err = spec.ParseFlowMap(j.MapFile, j.Map)
+		}
+		if err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -123,7 +127,24 @@ func read(file string) (runner.Job, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return runner.Job{}, fmt.Errorf("read the golden file: %w", err)
 	}
-	return job, nil
+	return job, addMap(&job)
+}
+
+// addMap reads the map of a scenario that judges another program. What is wrong with the scenario
+// itself is for Check to say.
+func addMap(job *runner.Job) (err error) {
+	sc, err := spec.Parse(job.File, job.Spec)
+	if err != nil || sc.Agent.Program == nil {
+		return nil
+	}
+	job.MapFile = sc.Agent.Program.Map
+	if !filepath.IsAbs(job.MapFile) {
+		job.MapFile = filepath.Join(filepath.Dir(job.File), job.MapFile)
+	}
+	if job.Map, err = os.ReadFile(job.MapFile); err != nil {
+		return fmt.Errorf("read the program's map for %s: %w", job.File, err)
+	}
+	return nil
 }
 
 // split finds the scenarios folder that a file is in, and the scenario's name.
