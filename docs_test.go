@@ -286,6 +286,9 @@ func TestDocsFields(t *testing.T) {
 		"flow.NAT":        reflect.TypeFor[flow.NAT](),
 		"flow.Hook":       reflect.TypeFor[flow.Hook](),
 		"flow.Drop":       reflect.TypeFor[flow.Drop](),
+		"flow.DNS":        reflect.TypeFor[flow.DNS](),
+		"flow.Lookups":    reflect.TypeFor[flow.Lookups](),
+		"flow.Handshake":  reflect.TypeFor[flow.Handshake](),
 		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),
 		"conntrack.Leg":   reflect.TypeFor[conntrack.Leg](),
 	} {

@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/bpf/latency"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -19,7 +20,11 @@ and why not. The configuration's key "features" switches them on.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			all := append(trace.Probe(), trace.Status{Feature: featureNAT, Err: probeTranslations()})
+			all := trace.Probe()
+			for _, name := range latency.Features() {
+				all = append(all, trace.Status{Feature: name, Err: latency.Probe(name)})
+			}
+			all = append(all, trace.Status{Feature: featureNAT, Err: probeTranslations()})
 			for _, s := range all {
 				text := "available"
 				if s.Note != "" {
