@@ -269,9 +269,9 @@ func TestDocsExamples(t *testing.T) {
 			}
 			require.NoError(t, err, b[3])
 			if b[1] == "json" {
-				records, err := golden.ParseRecords(file, []byte(b[3]))
+				out, err := golden.ParseOutput(file, []byte(b[3]))
 				require.NoError(t, err)
-				require.Len(t, records, 1)
+				require.Len(t, out.Flows, 1)
 			}
 		}
 	}

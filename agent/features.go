@@ -30,7 +30,7 @@ type features struct {
 
 // Features lists the names of all features.
 func Features() []string {
-	return slices.Concat(trace.Features(), latency.Features(), []string{featureNAT})
+	return slices.Concat(trace.Features(), latency.Features(), []string{FeatureNAT})
 }
 
 func checkFeatures(names []string) error {
@@ -55,7 +55,7 @@ func (a *Agent) startFeatures(boot string) *features {
 		}
 		note, err := "", error(nil)
 		switch {
-		case name == featureNAT:
+		case name == FeatureNAT:
 			f.nat, err = startTranslations(cfg, a.dp)
 		case slices.Contains(latency.Features(), name):
 			err = f.startLatency(name, cfg, a.sink, boot)

@@ -210,9 +210,11 @@ PART read_question(struct __sk_buff *skb)
 	}
 	if (!n)
 		return count(REASON_CUT);
-	/* The verifier wants the bounds of the very register that is passed. */
-	asm volatile("%0 &= %1" : "+r"(n) : "i"(WIRE_SIZE - 1));
-	if (!n || bpf_skb_load_bytes(skb, m->at, s->wire, n))
+	/* The verifier wants the bounds of the very register that is passed, and takes none but
+	 * a mask's for the lower one.
+	 */
+	asm volatile("%0 += -1\n%0 &= %1\n%0 += 1" : "+r"(n) : "i"(WIRE_SIZE - 1));
+	if (bpf_skb_load_bytes(skb, m->at, s->wire, n))
 		return count(REASON_CUT);
 	length = name_length(skb);
 	if (length < 0)
@@ -390,26 +392,41 @@ static __always_inline int answer(struct query *q, u64 now)
 	return first;
 }
 
+/* Notes a response that nobody asked for, so that other hooks know it. Not 0 when it is not
+ * told. */
+static __always_inline int note_unasked(struct __sk_buff *skb, struct scratch *s)
+{
+	struct query *fresh = (struct query *)s->query;
+
+	if (s->message.key.proto != IPPROTO_UDP || read_question(skb))
+		return -1;
+	fresh->at = 0;
+	fresh->answered = now_ns();
+	fresh->repeats = 0;
+	if (bpf_map_update_elem(&queries, &s->message.key, fresh, BPF_ANY))
+		return count(REASON_TABLE_FULL);
+	return 0;
+}
+
 static __always_inline void see_response(struct __sk_buff *skb, struct scratch *s)
 {
-	struct message *m = &s->message;
+	struct query *q = bpf_map_lookup_elem(&queries, &s->message.key);
 	struct query *copy = (struct query *)s->query;
-	struct query *q = bpf_map_lookup_elem(&queries, &m->key);
 	u64 now;
 
-	if (!q && m->key.proto != IPPROTO_UDP)
+	if (!q) {
+		if (!note_unasked(skb, s))
+			tell(s, OUTCOME_UNASKED);
 		return;
+	}
 	now = now_ns();
-	if (q && !answer(q, now))
+	if (!answer(q, now))
 		return;
-	if (!q && read_question(skb))
-		return;
+	copy->at = q->at;
 	copy->answered = now;
-	copy->at = q ? q->at : 0;
-	copy->repeats = q ? q->repeats : 0;
-	if (q)
-		copy->question = q->question;
-	tell(s, q ? OUTCOME_ANSWERED : OUTCOME_UNASKED);
+	copy->repeats = q->repeats;
+	copy->question = q->question;
+	tell(s, OUTCOME_ANSWERED);
 }
 
 SEC("tc")

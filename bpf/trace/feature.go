@@ -17,27 +17,14 @@ const (
 // Features lists the names of all features.
 func Features() []string { return []string{FeatureDrops, FeatureRTT} }
 
-// Status tells whether a feature can run here.
-type Status struct {
-	Feature string
-	Err     error  // why it cannot run, or nil
-	Note    string // what it cannot tell here, or ""
-}
-
-// Probe finds out which features can run on this kernel, by loading and attaching each for a
-// moment. It needs the rights that Open needs.
-func Probe() []Status {
-	var all []Status
-	for _, name := range Features() {
-		t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
-		s := Status{Feature: name, Err: err}
-		if err == nil {
-			s.Note = t.Note()
-			s.Err = t.Close()
-		}
-		all = append(all, s)
+// Probe finds out whether a feature can run on this kernel, by loading and attaching it for a
+// moment. The note is what it cannot tell here. It needs the rights that Open needs.
+func Probe(name string) (note string, err error) {
+	t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
+	if err != nil {
+		return "", err
 	}
-	return all
+	return t.Note(), t.Close()
 }
 
 // Note says what the features that are open cannot tell on this kernel; "" is nothing.
