@@ -98,12 +98,12 @@ func OpenDNS(ports []uint16, o Options) (*DNS, error) {
 	if err := load(spec, dnsMapQueries, o, &d.objs); err != nil {
 		return nil, err
 	}
-	d.program = program{place: places[FeatureDNS], jump: d.objs.Jump, places: d.objs.Places,
-		now: d.objs.VirtualNow}
+	d.program = program{place: places[FeatureDNS], code: d.objs.WeirDns,
+		jump: d.objs.Jump, places: d.objs.Places, now: d.objs.VirtualNow}
 	if d.events, err = bpf.OpenRing(d.objs.Events); err != nil {
 		return nil, errors.Join(err, d.objs.Close())
 	}
-	if err := d.start(d.objs.WeirDns); err != nil {
+	if err := d.start(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil

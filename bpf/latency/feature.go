@@ -46,18 +46,36 @@ func (o Options) maximum() uint32 {
 // Probe finds out whether a feature can run on this kernel, by loading it for a moment. It needs
 // the rights that opening it needs.
 func Probe(name string) error {
-	if name == FeatureDNS {
-		d, err := OpenDNS(nil, Options{Max: 1})
-		if err != nil {
-			return err
-		}
-		return d.Close()
-	}
-	h, err := OpenHandshake(Options{Max: 1})
+	f, err := open(name)
 	if err != nil {
 		return err
 	}
-	return h.Close()
+	return f.Close()
+}
+
+// VerifierEffort returns how many instructions the kernel's verifier walks for a feature's program, by
+// loading it for a moment.
+func VerifierEffort(name string) (int, error) {
+	f, err := open(name)
+	if err != nil {
+		return 0, err
+	}
+	n, err := f.walked()
+	return n, errors.Join(err, f.Close())
+}
+
+// feature is one of either.
+type feature interface {
+	walked() (int, error)
+	Close() error
+}
+
+// open opens a feature that nothing is to be seen by.
+func open(name string) (feature, error) {
+	if name == FeatureDNS {
+		return OpenDNS(nil, Options{Max: 1})
+	}
+	return OpenHandshake(Options{Max: 1})
 }
 
 // Remove removes the tc filter that a feature of a killed agent may have left on a hook. It must be
@@ -67,16 +85,19 @@ func Remove(name string, h bpf.Hook) error { return bpf.RemoveBeside(h, places[n
 // program is what both features have in common: the program and where it is attached.
 type program struct {
 	place    bpf.Place
+	code     *ebpf.Program
 	jump     *ebpf.Map
 	places   *ebpf.Map
 	now      *ebpf.Variable
 	attached map[uint16]*bpf.Beside
 }
 
+func (p *program) walked() (int, error) { return bpf.Walked(p.code) }
+
 // start makes the program ready for stubs to jump to.
-func (p *program) start(code *ebpf.Program) error {
+func (p *program) start() error {
 	p.attached = map[uint16]*bpf.Beside{}
-	if err := p.jump.Put(uint32(0), code); err != nil {
+	if err := p.jump.Put(uint32(0), p.code); err != nil {
 		return fmt.Errorf("put %s in place: %w", p.place.Name, err)
 	}
 	return nil

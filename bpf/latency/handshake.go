@@ -50,8 +50,8 @@ func OpenHandshake(o Options) (*Handshakes, error) {
 	if err := load(spec, handshakeMapHandshakes, o, &h.objs); err != nil {
 		return nil, err
 	}
-	h.program = program{place: places[FeatureHandshake], jump: h.objs.Jump, places: h.objs.Places,
-		now: h.objs.VirtualNow}
+	h.program = program{place: places[FeatureHandshake], code: h.objs.WeirHandshake,
+		jump: h.objs.Jump, places: h.objs.Places, now: h.objs.VirtualNow}
 	if h.events, err = bpf.OpenRing(h.objs.Events); err != nil {
 		return nil, errors.Join(err, h.objs.Close())
 	}
@@ -61,7 +61,7 @@ func OpenHandshake(o Options) (*Handshakes, error) {
 		return nil, errors.Join(fmt.Errorf("map the slots: %w", err), h.events.Close(), h.objs.Close())
 	}
 	h.pending = (*handshakePending)(unsafe.Pointer(&h.memory[0]))
-	if err := h.start(h.objs.WeirHandshake); err != nil {
+	if err := h.start(); err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil

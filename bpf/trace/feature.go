@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/weirnet/weir/bpf"
 )
 
 // The names of the features.
@@ -25,6 +28,25 @@ func Probe(name string) (note string, err error) {
 		return "", err
 	}
 	return t.Note(), t.Close()
+}
+
+// VerifierEffort returns how many instructions the kernel's verifier walks for a feature's program, by
+// loading and attaching it for a moment.
+func VerifierEffort(name string) (int, error) {
+	t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
+	if err != nil {
+		return 0, err
+	}
+	n, err := bpf.Walked(t.program())
+	return n, errors.Join(err, t.Close())
+}
+
+// program is the one program of the one feature that is open.
+func (t *Trace) program() *ebpf.Program {
+	if t.drops != nil {
+		return t.drops.objs.WeirDrops
+	}
+	return t.rtt.objs.WeirRtt
 }
 
 // Note says what the features that are open cannot tell on this kernel; "" is nothing.

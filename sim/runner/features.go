@@ -36,6 +36,24 @@ func (p *play) canRun() error {
 	return nil
 }
 
+// addFeatures adds what the verifier walks for the programs of features. A kernel may lack what tracing
+// needs: the scenarios of such a feature say so.
+func addFeatures(all map[string]int) error {
+	for _, name := range latency.Features() {
+		n, err := latency.VerifierEffort(name)
+		if err != nil {
+			return fmt.Errorf("feature %s: %w", name, err)
+		}
+		all["weir_"+name] = n
+	}
+	for _, name := range trace.Features() {
+		if n, err := trace.VerifierEffort(name); err == nil {
+			all["weir_"+name] = n
+		}
+	}
+	return nil
+}
+
 // dns is the agent's configuration of the feature dns.
 func (p *play) dns() agent.DNS {
 	d := agent.DefaultConfig().DNS
