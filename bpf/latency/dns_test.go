@@ -2,6 +2,7 @@ package latency
 
 import (
 	"encoding/binary"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -264,6 +265,53 @@ func TestNameText(t *testing.T) {
 	} {
 		require.Equal(t, want, nameText([]byte(wire)), "%q", wire)
 	}
+}
+
+// FuzzNameText: whatever stands on the wire becomes visible ASCII that reads back as the labels that
+// are there in full.
+func FuzzNameText(f *testing.F) {
+	for _, seed := range []string{"", "\x00", "\x03www\x07Example\x03com", "\x03a.b\x02\\ ", "\x02\x00\xff", "\x05ab",
+		"\xc0\x0c", "\x01a\xc0\x0c", "\x3f" + strings.Repeat("(", 63), strings.Repeat("\x01\xe9", 127)} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, wire []byte) {
+		text := nameText(wire)
+		require.True(t, strings.HasSuffix(text, "."), text)
+		for _, c := range text {
+			require.True(t, c > ' ' && c < 0x7f, text)
+		}
+		var want []byte
+		for rest := wire; len(rest) > 0 && rest[0] > 0 && rest[0] < 64 && int(rest[0]) < len(rest); rest = rest[1+rest[0]:] {
+			want = append(want, rest[:1+rest[0]]...)
+		}
+		require.Equal(t, want, wireOf(t, text), text)
+	})
+}
+
+// wireOf reads a name in the form of zone files.
+func wireOf(t *testing.T, text string) (wire []byte) {
+	var label []byte
+	if text == "." {
+		return nil
+	}
+	for len(text) > 0 {
+		switch c := text[0]; {
+		case c == '.':
+			require.NotEmpty(t, label)
+			wire, label = append(append(wire, byte(len(label))), label...), nil
+		case c == '\\' && text[1] >= '0' && text[1] <= '9':
+			n, err := strconv.ParseUint(text[1:4], 10, 8)
+			require.NoError(t, err)
+			label, text = append(label, byte(n)), text[3:]
+		case c == '\\':
+			label, text = append(label, text[1]), text[1:]
+		default:
+			label = append(label, c)
+		}
+		text = text[1:]
+	}
+	require.Empty(t, label)
+	return wire
 }
 
 // FuzzDecodeResponse: whatever stands in the ring buffer becomes a transaction or an error.

@@ -10,6 +10,9 @@ type Question struct {
 	Type uint16
 }
 
+// labelMax is how long a label may be (RFC 1035, section 2.3.4).
+const labelMax = 63
+
 func question(asked uint8, kind uint16, wire []byte) Question {
 	if asked == 0 {
 		return Question{}
@@ -18,10 +21,10 @@ func question(asked uint8, kind uint16, wire []byte) Question {
 }
 
 // nameText writes labels as text. What would not read back as it was, or is no visible ASCII, is escaped:
-// "\." and "\032". It stops at a label that is not there in full.
+// "\." and "\032". It stops at what is no label, and at one that is not there in full.
 func nameText(wire []byte) string {
 	var b strings.Builder
-	for len(wire) > 0 && wire[0] > 0 && int(wire[0]) < len(wire) {
+	for len(wire) > 0 && wire[0] > 0 && wire[0] <= labelMax && int(wire[0]) < len(wire) {
 		for _, c := range wire[1 : 1+wire[0]] {
 			switch {
 			case c == '.' || c == '\\' || c == '"' || c == ';' || c == '(' || c == ')' ||
