@@ -102,6 +102,31 @@ func TestLatencyTold(t *testing.T) {
 	}
 }
 
+// TestFeaturesOff: nothing stands on the hooks but the packet path, and nothing is told.
+func TestFeaturesOff(t *testing.T) {
+	for _, mode := range []string{bpf.TC, ""} {
+		p := newPair(t)
+		cfg := p.watching(t)
+		cfg.Interfaces[0].Hook = mode
+		a, err := New(cfg, Options{})
+		require.NoError(t, err)
+		require.Nil(t, a.features)
+		require.Len(t, p.attached(t), 2)
+		stop := run(t, a)
+		p.ask(t, exampleQuery)
+		p.talk(t)
+		require.NoError(t, stop())
+		flows, dns := readLatency(t, cfg.Output)
+		require.NotEmpty(t, flows)
+		require.Empty(t, dns)
+		for _, r := range flows {
+			require.Nil(t, r.Lookups)
+			require.Nil(t, r.Handshake)
+			require.Zero(t, r.RTTSamples)
+		}
+	}
+}
+
 // readLatency reads flow and DNS records.
 func readLatency(t testing.TB, path string) (flows []flow.Record, dns []flow.DNS) {
 	t.Helper()
