@@ -283,9 +283,9 @@ func TestDocsExamples(t *testing.T) {
 			}
 			require.NoError(t, err, b[3])
 			if b[1] == "json" {
-				records, err := golden.ParseRecords(file, []byte(b[3]))
+				out, err := golden.ParseOutput(file, []byte(b[3]))
 				require.NoError(t, err)
-				require.Len(t, records, 1)
+				require.Len(t, out.Flows, 1)
 			}
 		}
 	}
@@ -300,6 +300,9 @@ func TestDocsFields(t *testing.T) {
 		"flow.NAT":        reflect.TypeFor[flow.NAT](),
 		"flow.Hook":       reflect.TypeFor[flow.Hook](),
 		"flow.Drop":       reflect.TypeFor[flow.Drop](),
+		"flow.DNS":        reflect.TypeFor[flow.DNS](),
+		"flow.Lookups":    reflect.TypeFor[flow.Lookups](),
+		"flow.Handshake":  reflect.TypeFor[flow.Handshake](),
 		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),
 		"conntrack.Leg":   reflect.TypeFor[conntrack.Leg](),
 	} {

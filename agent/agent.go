@@ -102,6 +102,9 @@ func (a *Agent) start() error {
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
 	rec.sink = a.features.sink(a.sink)
+	if err := a.features.setNow(a.now); err != nil {
+		return err
+	}
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
 	a.sweeper.evicts = a.cfg.Table.Full == fullEvict
 	if err := a.sweeper.arm(a.sweeper.evicts); err != nil {
@@ -172,6 +175,7 @@ func (a *Agent) attach(n Interface) error {
 			a.hooks[at.Number] = hook
 			a.placed = append(a.placed, placed{n.Namespace, at})
 			a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
+			a.attachLatency(at)
 		}
 		return nil
 	})
@@ -259,7 +263,7 @@ func (a *Agent) SetClock(ns int64) error {
 	if a.stopped {
 		return errors.New("set the clock: the agent has stopped")
 	}
-	if err := a.dp.SetNow(ns); err != nil {
+	if err := errors.Join(a.dp.SetNow(ns), a.features.setNow(ns)); err != nil {
 		return err
 	}
 	a.now = ns
@@ -332,10 +336,11 @@ func (a *Agent) detach() error {
 }
 
 func (a *Agent) takeOff(p placed) error {
+	off := func() error { return errors.Join(a.dp.Detach(p.at), a.features.detach(p.at)) }
 	if p.at.Mode == bpf.TCX { // a link is let go from anywhere
-		return a.dp.Detach(p.at)
+		return off()
 	}
-	err := ifaces.Do(p.namespace, func() error { return a.dp.Detach(p.at) })
+	err := ifaces.Do(p.namespace, off)
 	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it
 		return nil
 	}

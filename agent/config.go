@@ -42,9 +42,11 @@ type Config struct {
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
 	Active time.Duration `yaml:"active"`
-	// Features are optional, beside the datapath: drops, rtt, nat. Each holds up to table.size
-	// entries; what finds no room is counted as lost.
+	// Features are optional, beside the datapath: drops, rtt, dns, handshake, nat. Each holds up to
+	// table.size entries; what finds no room is counted as lost.
 	Features []string `yaml:"features"`
+	// DNS is of the feature dns.
+	DNS DNS `yaml:"dns"`
 	// Output is the file that flow records are appended to; "-" is standard output.
 	Output string `yaml:"output"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
@@ -93,6 +95,14 @@ type FastPath struct {
 	After uint32 `yaml:"after"`
 }
 
+// DNS says what the feature dns takes for DNS.
+type DNS struct {
+	// Ports are those of servers, of UDP and TCP.
+	Ports []uint16 `yaml:"ports"`
+	// Timeout is how long a response is waited for.
+	Timeout time.Duration `yaml:"timeout"`
+}
+
 // Clock is where the agent's time comes from.
 type Clock struct {
 	// Virtual stops the clock at Start; only the control socket moves it, and only it makes the
@@ -117,8 +127,10 @@ func DefaultConfig() Config {
 		FastPath:  FastPath{After: 16},
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
-		Output:    "-",
-		Clock:     Clock{Start: 1},
+		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
+		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
+		Output: "-",
+		Clock:  Clock{Start: 1},
 	}
 }
 
@@ -202,6 +214,10 @@ func (c *Config) Check() error {
 	}
 	if err := checkFeatures(c.Features); err != nil {
 		return err
+	}
+	if len(c.DNS.Ports) == 0 || slices.Contains(c.DNS.Ports, 0) || c.DNS.Timeout <= 0 {
+		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
+			c.DNS.Ports, c.DNS.Timeout)
 	}
 	_, err := c.settings()
 	return err

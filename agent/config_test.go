@@ -48,6 +48,8 @@ filters: {default: reject, rules: [{action: accept, protocol: tcp, either: true}
 fast_path: {slots: 64, after: 3}
 interval: 3s
 active: 4s
+features: [dns]
+dns: {ports: [53, 5353], timeout: 1s}
 output: flows.jsonl
 control: /run/weir/control.sock
 clock: {virtual: true, start: 5}
@@ -61,6 +63,7 @@ clock: {virtual: true, start: 5}
 		FastPath: FastPath{Slots: 64, After: 3},
 		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
+		Features: []string{"dns"}, DNS: DNS{Ports: []uint16{53, 5353}, Timeout: time.Second},
 		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
 	o, err := c.DatapathOptions()

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/latency"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -19,14 +20,18 @@ type DropSink interface {
 // features are the optional features that run. Each stands alone: what cannot run here is
 // logged, and the agent goes on without it. They are nil when none is configured.
 type features struct {
-	log   *slog.Logger
-	drops *drops
-	rtt   *roundTrips
-	nat   *translations
+	log        *slog.Logger
+	drops      *drops
+	rtt        *roundTrips
+	dns        *lookups
+	handshakes *handshakes
+	nat        *translations
 }
 
 // Features lists the names of all features.
-func Features() []string { return append(trace.Features(), featureNAT) }
+func Features() []string {
+	return slices.Concat(trace.Features(), latency.Features(), []string{FeatureNAT})
+}
 
 func checkFeatures(names []string) error {
 	for _, n := range names {
@@ -49,9 +54,12 @@ func (a *Agent) startFeatures(boot string) *features {
 			continue
 		}
 		note, err := "", error(nil)
-		if name == featureNAT {
+		switch {
+		case name == FeatureNAT:
 			f.nat, err = startTranslations(cfg, a.dp)
-		} else {
+		case slices.Contains(latency.Features(), name):
+			err = f.startLatency(name, cfg, a.sink, boot)
+		default:
 			note, err = f.start(name, cfg, a.sink, boot)
 		}
 		switch {
@@ -66,7 +74,7 @@ func (a *Agent) startFeatures(boot string) *features {
 	return f
 }
 
-// start opens a feature that is a program; the note is what it cannot tell here.
+// start opens a feature that traces the kernel; the note is what it cannot tell here.
 func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note string,
 	err error) {
 	t, err := trace.Open(trace.Options{Drops: name == trace.FeatureDrops,
@@ -91,6 +99,9 @@ func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note
 func (f *features) sink(s Sink) Sink {
 	if f != nil && f.rtt != nil {
 		s = &rttSink{s, f.rtt}
+	}
+	if f != nil && (f.dns != nil || f.handshakes != nil) {
+		s = &latencySink{s, f.dns, f.handshakes}
 	}
 	if f != nil && f.nat != nil {
 		s = &natSink{Sink: s, nat: f.nat}
@@ -134,6 +145,7 @@ func (f *features) close() error {
 	if f.rtt != nil {
 		errs = append(errs, f.rtt.trace.Close())
 	}
+	errs = append(errs, f.closeLatency())
 	if f.nat != nil {
 		errs = append(errs, f.nat.close())
 	}
@@ -146,9 +158,13 @@ func (a *Agent) sweep(now int64, stop bool) error {
 		return a.sweeper.sweep(now, stop)
 	}
 	a.features.drain(now, a.zones())
+	a.features.drainLatency(now, stop)
 	err := a.sweeper.sweep(now, stop)
 	if err == nil && a.features.drops != nil {
 		a.features.drops.written()
+	}
+	if err == nil && a.features.dns != nil {
+		a.features.dns.written()
 	}
 	if err == nil && a.features.nat != nil {
 		a.features.nat.swept()

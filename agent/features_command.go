@@ -2,10 +2,12 @@ package agent
 
 import (
 	"fmt"
+	"slices"
 	"text/tabwriter"
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/bpf/latency"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -19,18 +21,30 @@ and why not. The configuration's key "features" switches them on.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			t := tabwriter.NewWriter(cmd.OutOrStdout(), 0, 0, 2, ' ', 0)
-			all := append(trace.Probe(), trace.Status{Feature: featureNAT, Err: probeTranslations()})
-			for _, s := range all {
+			for _, name := range Features() {
+				note, err := ProbeFeature(name)
 				text := "available"
-				if s.Note != "" {
-					text += ", " + s.Note
+				if note != "" {
+					text += ", " + note
 				}
-				if s.Err != nil {
-					text = "not available: " + s.Err.Error()
+				if err != nil {
+					text = "not available: " + err.Error()
 				}
-				fmt.Fprintf(t, "%s\t%s\n", s.Feature, text)
+				fmt.Fprintf(t, "%s\t%s\n", name, text)
 			}
 			return t.Flush()
 		},
 	}
+}
+
+// ProbeFeature finds out whether a feature can run on this kernel, by loading it for a moment. The
+// note is what it cannot tell here.
+func ProbeFeature(name string) (note string, err error) {
+	switch {
+	case name == FeatureNAT:
+		return "", probeTranslations()
+	case slices.Contains(latency.Features(), name):
+		return "", latency.Probe(name)
+	}
+	return trace.Probe(name)
 }

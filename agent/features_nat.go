@@ -14,8 +14,8 @@ import (
 	"github.com/weirnet/weir/bpf"
 )
 
-// featureNAT is the name of the feature that tells address translations.
-const featureNAT = "nat"
+// FeatureNAT is the name of the feature that tells address translations.
+const FeatureNAT = "nat"
 
 // translations are what the kernel's connection tracking tells in the namespaces that are watched.
 type translations struct {
@@ -63,16 +63,16 @@ func (t *translations) close() error {
 func (t *translations) drain(log *slog.Logger) {
 	for _, l := range t.listeners {
 		if err := l.Catch(); err != nil {
-			log.Error("feature", "name", featureNAT, "error", err)
+			log.Error("feature", "name", FeatureNAT, "error", err)
 		}
 	}
 	now := t.table.Stats()
 	if now.Lost > t.logged.Lost {
-		log.Warn("feature", "name", featureNAT, "lost", now.Lost-t.logged.Lost,
+		log.Warn("feature", "name", FeatureNAT, "lost", now.Lost-t.logged.Lost,
 			"reason", "the table is full")
 	}
 	if now.Overruns > t.logged.Overruns {
-		log.Warn("feature", "name", featureNAT, "overruns", now.Overruns-t.logged.Overruns,
+		log.Warn("feature", "name", FeatureNAT, "overruns", now.Overruns-t.logged.Overruns,
 			"reason", "the kernel has lost events; all was read anew")
 	}
 	t.logged = now

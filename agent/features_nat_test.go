@@ -30,7 +30,7 @@ func newTranslatingStage(t *testing.T) *stage {
 		(errors.Is(err, unix.EPROTONOSUPPORT) || errors.Is(err, unix.EINVAL)) {
 		t.Skipf("skipped: %v", err)
 	}
-	s := newStage(t, func(c *Config) { c.Features = []string{featureNAT} })
+	s := newStage(t, func(c *Config) { c.Features = []string{FeatureNAT} })
 	require.NotNil(t, s.agent.features.nat)
 	return s
 }
@@ -126,7 +126,7 @@ func TestNATCommand(t *testing.T) {
 	cfg.Control = socket
 	s := &stage{pair: p}
 	s.translate(t, "10.0.0.1:4000", "10.0.0.2:53", "10.0.0.1:5000", "10.0.0.2:5353")
-	for _, features := range [][]string{nil, {featureNAT}} {
+	for _, features := range [][]string{nil, {FeatureNAT}} {
 		cfg.Features = features
 		a, err := New(cfg, Options{})
 		require.NoError(t, err)
@@ -186,7 +186,7 @@ func TestTranslationsNotSupported(t *testing.T) {
 	}
 	require.NoError(t, err)
 	cfg := p.watching(t)
-	cfg.Features = []string{featureNAT}
+	cfg.Features = []string{FeatureNAT}
 	var log bytes.Buffer
 	a, err := New(cfg, Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
 	require.NoError(t, err)

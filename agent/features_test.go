@@ -22,9 +22,14 @@ import (
 func TestParseConfigFeatures(t *testing.T) {
 	c, err := ParseConfig("weir.yaml", []byte(smallest+"features: [drops, rtt, nat]\n"))
 	require.NoError(t, err)
-	require.Equal(t, Features(), c.Features)
-	_, err = ParseConfig("weir.yaml", []byte(smallest+"features: [drops, dns]\n"))
-	require.ErrorContains(t, err, `weir.yaml: features: "dns"; there are drops, rtt, nat`)
+	require.Equal(t, []string{"drops", "rtt", "nat"}, c.Features)
+	_, err = ParseConfig("weir.yaml", []byte(smallest+"features: [drops, dsn]\n"))
+	require.ErrorContains(t, err,
+		`weir.yaml: features: "dsn"; there are drops, rtt, dns, handshake, nat`)
+	for _, bad := range []string{"ports: []", "ports: [53, 0]", "timeout: 0s"} {
+		_, err = ParseConfig("weir.yaml", []byte(smallest+"dns: {"+bad+"}\n"))
+		require.ErrorContains(t, err, "weir.yaml: dns: ports")
+	}
 }
 
 // TestFeaturesTell lets sockets talk and packets be dropped between two namespaces, of which one

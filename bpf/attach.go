@@ -20,11 +20,16 @@ const (
 	TC  = "tc"  // a filter on the clsact qdisc
 )
 
-// Where weir's tc filters stand. The handle tells ours from others'.
-const (
-	tcPriority = 0xbeef
-	tcHandle   = 0x77656972 // "weir"
-)
+// Place is where one of weir's programs stands among the tc filters of a hook. The handle tells
+// ours from others'.
+type Place struct {
+	Name     string
+	Priority uint16
+	Handle   uint32
+}
+
+// packetPath is the packet path's place.
+var packetPath = Place{Name: "weir", Priority: 0xbeef, Handle: 0x77656972 /* "weir" */}
 
 // Hook says where packets are seen.
 type Hook struct {
@@ -74,7 +79,7 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 		}
 	}
 	a.Mode = TC
-	return attachTC(a, stub)
+	return attachTC(&a.Hook, packetPath, stub)
 }
 
 // attachTCX goes to the head of the chain: weir sees what comes, before others change it.
@@ -91,13 +96,7 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 			l.Close()
 		}
 	}
-	kind := ebpf.AttachTCXIngress
-	if a.Egress {
-		kind = ebpf.AttachTCXEgress
-	}
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: a.Interface, Program: stub, Attach: kind, Anchor: link.Head(),
-	})
+	l, err := attachHead(&a.Hook, stub)
 	if err != nil {
 		return err
 	}
@@ -109,6 +108,16 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 		return err
 	}
 	return l.Pin(pin)
+}
+
+func attachHead(h *Hook, program *ebpf.Program) (link.Link, error) {
+	kind := ebpf.AttachTCXIngress
+	if h.Egress {
+		kind = ebpf.AttachTCXEgress
+	}
+	return link.AttachTCX(link.TCXOptions{
+		Interface: h.Interface, Program: program, Attach: kind, Anchor: link.Head(),
+	})
 }
 
 // isOn tells whether a link still holds on to the interface. One whose interface was deleted stays
@@ -125,35 +134,35 @@ func (d *Datapath) linkPin(number uint16) string {
 	return filepath.Join(d.pinPath(), "link-"+strconv.Itoa(int(number)))
 }
 
-func attachTC(a *Attachment, stub *ebpf.Program) error {
+func attachTC(at *Hook, p Place, stub *ebpf.Program) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer h.Close()
 	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: a.Interface, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
+		LinkIndex: at.Interface, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 	}}
 	if err := h.QdiscAdd(clsact); err != nil && !errors.Is(err, unix.EEXIST) {
 		return fmt.Errorf("add the clsact qdisc: %w", err)
 	}
-	if err := h.FilterReplace(filter(a, stub.FD())); err != nil {
+	if err := h.FilterReplace(filter(at, p, stub.FD())); err != nil {
 		return fmt.Errorf("add the filter: %w", err)
 	}
 	return nil
 }
 
-func filter(a *Attachment, fd int) *netlink.BpfFilter {
+func filter(at *Hook, p Place, fd int) *netlink.BpfFilter {
 	parent := uint32(netlink.HANDLE_MIN_INGRESS)
-	if a.Egress {
+	if at.Egress {
 		parent = netlink.HANDLE_MIN_EGRESS
 	}
 	return &netlink.BpfFilter{
 		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: a.Interface, Parent: parent, Handle: tcHandle, Priority: tcPriority,
+			LinkIndex: at.Interface, Parent: parent, Handle: p.Handle, Priority: p.Priority,
 			Protocol: unix.ETH_P_ALL,
 		},
-		Fd: fd, Name: "weir", DirectAction: true,
+		Fd: fd, Name: p.Name, DirectAction: true,
 	}
 }
 
@@ -166,7 +175,7 @@ func (d *Datapath) Detach(a *Attachment) error {
 		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
 	}
 	if a.Mode == TC {
-		errs = append(errs, detachTC(a))
+		errs = append(errs, detachTC(&a.Hook, packetPath))
 	}
 	if p := d.stubs[a.Number]; p != nil {
 		errs = append(errs, p.Close())
@@ -189,13 +198,13 @@ func removePin(path string) error {
 	return nil
 }
 
-func detachTC(a *Attachment) error {
+func detachTC(at *Hook, p Place) error {
 	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer h.Close()
-	err = h.FilterDel(filter(a, 0))
+	err = h.FilterDel(filter(at, p, 0))
 	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
 		return nil // the interface, or its qdisc, is gone and our filter with it
 	}
@@ -207,13 +216,24 @@ func (d *Datapath) stub(number uint16) (*ebpf.Program, error) {
 	if p := d.stubs[number]; p != nil {
 		return p, nil
 	}
+	p, err := NewStub("weir_hook_"+strconv.Itoa(int(number)), number, d.objs.Jump)
+	if err != nil {
+		return nil, err
+	}
+	d.stubs[number] = p
+	return p, nil
+}
+
+// NewStub loads a program that puts a hook's number into skb->cb[4] and jumps to the first
+// program of a program array.
+func NewStub(name string, number uint16, jump *ebpf.Map) (*ebpf.Program, error) {
 	const cb4 = 64 // offset of cb[4] in struct __sk_buff (linux/bpf.h)
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: "weir_hook_" + strconv.Itoa(int(number)), Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
+		Name: name, Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
 		Instructions: asm.Instructions{
 			asm.Mov.Imm(asm.R2, int32(number)),
 			asm.StoreMem(asm.R1, cb4, asm.R2, asm.Word),
-			asm.LoadMapPtr(asm.R2, d.objs.Jump.FD()),
+			asm.LoadMapPtr(asm.R2, jump.FD()),
 			asm.Mov.Imm(asm.R3, 0),
 			asm.FnTailCall.Call(),
 			asm.Mov.Imm(asm.R0, -1), // TCX_NEXT, TC_ACT_UNSPEC
@@ -223,6 +243,5 @@ func (d *Datapath) stub(number uint16) (*ebpf.Program, error) {
 	if err != nil {
 		return nil, fmt.Errorf("load the stub of hook %d: %w", number, err)
 	}
-	d.stubs[number] = p
 	return p, nil
 }

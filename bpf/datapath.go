@@ -62,7 +62,7 @@ type Datapath struct {
 	stubs   map[uint16]*ebpf.Program
 	hooks   map[uint16]weirHook // numbers in use
 	claimed map[uint16]bool     // those of them that this agent has attached
-	events  *ring
+	events  *Ring
 	rules   int // where the filter's list begins
 
 	scans   bool // how the tables are gone through
@@ -235,7 +235,7 @@ func (d *Datapath) start() error {
 		}
 	}
 	var err error
-	if d.events, err = openRing(d.objs.Events); err != nil {
+	if d.events, err = OpenRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
 	// The first one last: it jumps to the others.
@@ -338,7 +338,7 @@ func (d *Datapath) Close() error {
 	errs := []error{d.works.close(), d.answers.close(), d.found.close(), d.cache4.close(),
 		d.cache6.close()}
 	if d.events != nil {
-		errs = append(errs, d.events.close())
+		errs = append(errs, d.events.Close())
 	}
 	for _, p := range d.stubs {
 		errs = append(errs, p.Close())

@@ -25,7 +25,7 @@ type Event struct {
 // ReleaseEvents is called.
 func (d *Datapath) Events(fn func(*Event) error) error {
 	var event Event
-	return d.events.each(func(raw []byte) error {
+	return d.events.Each(func(raw []byte) error {
 		if err := event.decode(raw); err != nil {
 			return err
 		}
@@ -36,7 +36,7 @@ func (d *Datapath) Events(fn func(*Event) error) error {
 // ReleaseEvents lets go of the events that the last call of Events has shown, which makes room for
 // others, and lets the packet path ring the bell again.
 func (d *Datapath) ReleaseEvents() error {
-	d.events.release()
+	d.events.Release()
 	if err := d.objs.Woken.Set(uint8(0)); err != nil {
 		return fmt.Errorf("let go of events: %w", err)
 	}

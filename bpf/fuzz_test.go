@@ -84,10 +84,10 @@ func FuzzEntry(f *testing.F) {
 }
 
 // fakeRing is a ring buffer in plain memory whose data, as the kernel maps it, stands there twice.
-func fakeRing(data []byte, consumer, producer uint64) *ring {
+func fakeRing(data []byte, consumer, producer uint64) *Ring {
 	page := os.Getpagesize()
 	const size = 4096
-	r := &ring{consumer: make([]byte, page), producer: make([]byte, page+2*size), size: size}
+	r := &Ring{consumer: make([]byte, page), producer: make([]byte, page+2*size), size: size}
 	r.data = r.producer[page:]
 	copy(r.data[:size], data)
 	// A busy record would be waited for: the packet path is about to finish it.
@@ -123,7 +123,7 @@ func FuzzRing(f *testing.F) {
 			_ = e.decode(raw)
 			return nil
 		}
-		err := r.each(count)
+		err := r.Each(count)
 		require.LessOrEqual(t, uint64(total+records*ringHeader), length)
 		require.GreaterOrEqual(t, r.read, from)
 		require.LessOrEqual(t, r.read, from+length)
@@ -133,9 +133,9 @@ func FuzzRing(f *testing.F) {
 		// Nothing is given back before release, and then all that was shown.
 		require.Equal(t, from, *position(r.consumer))
 		before := records
-		require.Equal(t, err != nil, r.each(count) != nil)
+		require.Equal(t, err != nil, r.Each(count) != nil)
 		require.Equal(t, 2*before, records)
-		r.release()
+		r.Release()
 		require.Equal(t, r.read, *position(r.consumer))
 	})
 }

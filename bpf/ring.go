@@ -20,10 +20,10 @@ const (
 	ringDiscard = 1 << 30 // BPF_RINGBUF_DISCARD_BIT
 )
 
-// ring reads a ring buffer map. Unlike the library's reader it gives room back only when told to,
+// Ring reads a ring buffer map. Unlike the library's reader it gives room back only when told to,
 // so that a record whose reader is killed is read again by the next one, and it reads no further
 // than what was there when it began: a busy packet path would never let it come to the end.
-type ring struct {
+type Ring struct {
 	consumer []byte // a page whose first word is ours to write
 	producer []byte // a page whose first word the kernel writes, then the data, mapped twice
 	data     []byte
@@ -31,7 +31,8 @@ type ring struct {
 	read     uint64 // position up to which records were read
 }
 
-func openRing(m *ebpf.Map) (*ring, error) {
+// OpenRing maps the memory of a ring buffer map.
+func OpenRing(m *ebpf.Map) (*Ring, error) {
 	page, size := os.Getpagesize(), int(m.MaxEntries())
 	consumer, err := unix.Mmap(m.FD(), 0, page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
 	if err != nil {
@@ -41,18 +42,19 @@ func openRing(m *ebpf.Map) (*ring, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("map the data: %w", err), unix.Munmap(consumer))
 	}
-	return &ring{consumer: consumer, producer: producer, data: producer[page:], size: uint64(size)}, nil
+	return &Ring{consumer: consumer, producer: producer, data: producer[page:], size: uint64(size)}, nil
 }
 
-func (r *ring) close() error {
+// Close unmaps the memory.
+func (r *Ring) Close() error {
 	return errors.Join(unix.Munmap(r.consumer), unix.Munmap(r.producer))
 }
 
 func position(page []byte) *uint64 { return (*uint64)(unsafe.Pointer(&page[0])) }
 
-// each calls fn for every record that is waiting now, from the first one that was not given back.
-// What it is given is valid until release.
-func (r *ring) each(fn func([]byte) error) error {
+// Each calls fn for every record that is waiting now, from the first one that was not given back.
+// What it is given is valid until Release.
+func (r *Ring) Each(fn func([]byte) error) error {
 	r.read = atomic.LoadUint64(position(r.consumer))
 	for end := atomic.LoadUint64(position(r.producer)); r.read < end; {
 		header := r.header(r.read)
@@ -74,7 +76,7 @@ func (r *ring) each(fn func([]byte) error) error {
 
 // header returns the first word of the record at a position, once it is written: another CPU
 // is about to, for the packet path holds no record while it does anything else.
-func (r *ring) header(at uint64) uint32 {
+func (r *Ring) header(at uint64) uint32 {
 	word := (*uint32)(unsafe.Pointer(&r.data[at%r.size]))
 	for {
 		if h := atomic.LoadUint32(word); h&ringBusy == 0 {
@@ -84,5 +86,5 @@ func (r *ring) header(at uint64) uint32 {
 	}
 }
 
-// release gives back the room of all records that each has shown.
-func (r *ring) release() { atomic.StoreUint64(position(r.consumer), r.read) }
+// Release gives back the room of all records that Each has shown.
+func (r *Ring) Release() { atomic.StoreUint64(position(r.consumer), r.read) }

@@ -17,7 +17,7 @@ func (d *Datapath) VerifierEffort() (map[string]int, error) {
 		"weir_collect": d.objs.WeirCollect, "weir_scan4": d.objs.WeirScan4,
 		"weir_scan6": d.objs.WeirScan6,
 	} {
-		n, err := processed(p.VerifierLog)
+		n, err := Walked(p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -25,6 +25,10 @@ func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	}
 	return walked, nil
 }
+
+// Walked returns how many instructions the kernel's verifier has walked for a program that was loaded
+// with the log level ebpf.LogLevelStats.
+func Walked(p *ebpf.Program) (int, error) { return processed(p.VerifierLog) }
 
 // statistics is the last line of what the verifier says of a program. Since 7.2 another one before it
 // tells of its parts.

@@ -189,6 +189,10 @@ type Record struct {
 	RTTLast    uint32 `json:"rtt_us_last,omitempty"`
 	RTTMax     uint32 `json:"rtt_us_max,omitempty"`
 	RTTSamples uint32 `json:"rtt_samples,omitempty"`
+	// Handshake is in one record of the client's direction of a TCP connection, at most.
+	Handshake *Handshake `json:"handshake,omitempty"`
+	// Lookups is in records of the client's direction; nil when there was no DNS transaction.
+	Lookups *Lookups `json:"lookups,omitempty"`
 	// NATBefore is set on records of packets whose addresses have been translated: what these were
 	// before. NATAfter is what a translation makes of this record's packets. Between two
 	// translations both are set; neither is where there is none, or the feature is off.

@@ -130,7 +130,7 @@ func Run(ctx context.Context, opts Options) (Result, error) {
 }
 
 func (b *bench) parts() (all []part) {
-	for _, c := range b.packetCases() {
+	for _, c := range slices.Concat(b.packetCases(), besideCases()) {
 		all = append(all, part{c.name, []string{c.name}, func(ctx context.Context) ([]Figure, error) {
 			f, err := b.packets(ctx, &c)
 			return []Figure{f}, err
@@ -143,6 +143,12 @@ func (b *bench) parts() (all []part) {
 			p.names = append(p.names, sweepName(n, &c))
 		}
 		all = append(all, p)
+	}
+	for _, c := range socketCases {
+		all = append(all, part{c.name, []string{c.name}, func(ctx context.Context) ([]Figure, error) {
+			f, err := b.sockets(ctx, &c)
+			return []Figure{f}, err
+		}})
 	}
 	m := b.memoryCase()
 	return append(all, part{m.name, []string{m.name}, func(context.Context) ([]Figure, error) {

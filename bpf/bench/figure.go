@@ -10,6 +10,8 @@ const (
 	PerPacket = "ns/packet" // net of an empty program
 	PerEntry  = "ns/entry"  // CPU time
 	PerFlow   = "bytes/flow"
+	// PerExchange is net of the same without the feature.
+	PerExchange = "ns/exchange"
 )
 
 // Value is a measured value, in the unit of its figure.
@@ -45,8 +47,8 @@ func (f Figure) compare() Figure {
 	return f
 }
 
-// net subtracts the empty program round by round.
-func net(full, empty []float64) *Value {
+// netOf subtracts the empty program round by round.
+func netOf(full, empty []float64) *Value {
 	n := min(len(full), len(empty))
 	diff := make([]float64, n)
 	for i := range n {

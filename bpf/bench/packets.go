@@ -27,6 +27,8 @@ type packetCase struct {
 	alter func(*bpf.Options)
 	// none tells that no packet reaches the table.
 	none bool
+	// load loads another program of ours than the datapath, without counterpart. nil: the datapath.
+	load func() (*subject, error)
 }
 
 // lane is a subject in a case.
@@ -106,11 +108,12 @@ func (b *bench) rounds(c *packetCase) int {
 
 // lanes loads the empty program, ours, and the peer's.
 func (b *bench) lanes(c *packetCase) (lanes []*lane, err error) {
-	loads := []func() (*subject, error){
-		loadEmpty,
-		func() (*subject, error) { return loadOurs(b.opts.Table, c.alter) },
+	ours := c.load
+	if ours == nil {
+		ours = func() (*subject, error) { return loadOurs(b.opts.Table, c.alter) }
 	}
-	if b.opts.Peer != nil && c.alter == nil {
+	loads := []func() (*subject, error){loadEmpty, ours}
+	if b.opts.Peer != nil && c.alter == nil && c.load == nil {
 		loads = append(loads, func() (*subject, error) { return loadPeer(b.opts.Peer, b.opts.Table) })
 	}
 	for _, load := range loads {
@@ -275,10 +278,10 @@ func (b *bench) figure(f Figure, c *packetCase, lanes []*lane) (Figure, error) {
 		return f, fmt.Errorf("%s: the table holds %d flows, not %d", c.name, held, want)
 	}
 	f.Empty = median(lanes[0].ns)
-	f.Ours = net(lanes[1].ns, lanes[0].ns)
+	f.Ours = netOf(lanes[1].ns, lanes[0].ns)
 	f.Ours.Held = held
 	if len(lanes) > 2 {
-		f.Peer = net(lanes[2].ns, lanes[0].ns)
+		f.Peer = netOf(lanes[2].ns, lanes[0].ns)
 		if f.Peer.Held, err = lanes[2].subject.held(); err != nil {
 			return f, err
 		}

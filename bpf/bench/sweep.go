@@ -232,7 +232,7 @@ func (s *sweeping) measure(ctx context.Context, c *sweepCase) (*Value, error) {
 		}
 		ns = append(ns, float64(took)/float64(s.entries))
 	}
-	return net(ns, make([]float64, len(ns))), nil
+	return netOf(ns, make([]float64, len(ns))), nil
 }
 
 // fill makes the table full, with everything in it reported. That it is full shows in the number

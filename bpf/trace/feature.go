@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+
+	"github.com/weirnet/weir/bpf"
 )
 
 // The names of the features.
@@ -17,27 +20,33 @@ const (
 // Features lists the names of all features.
 func Features() []string { return []string{FeatureDrops, FeatureRTT} }
 
-// Status tells whether a feature can run here.
-type Status struct {
-	Feature string
-	Err     error  // why it cannot run, or nil
-	Note    string // what it cannot tell here, or ""
+// Probe finds out whether a feature can run on this kernel, by loading and attaching it for a
+// moment. The note is what it cannot tell here. It needs the rights that Open needs.
+func Probe(name string) (note string, err error) {
+	t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
+	if err != nil {
+		return "", err
+	}
+	return t.Note(), t.Close()
 }
 
-// Probe finds out which features can run on this kernel, by loading and attaching each for a
-// moment. It needs the rights that Open needs.
-func Probe() []Status {
-	var all []Status
-	for _, name := range Features() {
-		t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
-		s := Status{Feature: name, Err: err}
-		if err == nil {
-			s.Note = t.Note()
-			s.Err = t.Close()
-		}
-		all = append(all, s)
+// VerifierEffort returns how many instructions the kernel's verifier walks for a feature's program, by
+// loading and attaching it for a moment.
+func VerifierEffort(name string) (int, error) {
+	t, err := Open(Options{Drops: name == FeatureDrops, RTT: name == FeatureRTT, Max: 1})
+	if err != nil {
+		return 0, err
 	}
-	return all
+	n, err := bpf.Walked(t.program())
+	return n, errors.Join(err, t.Close())
+}
+
+// program is the one program of the one feature that is open.
+func (t *Trace) program() *ebpf.Program {
+	if t.drops != nil {
+		return t.drops.objs.WeirDrops
+	}
+	return t.rtt.objs.WeirRtt
 }
 
 // Note says what the features that are open cannot tell on this kernel; "" is nothing.

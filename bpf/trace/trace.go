@@ -106,7 +106,7 @@ func load(spec *ebpf.CollectionSpec, types *btf.Spec, maximum int, objs any) err
 		}
 	}
 	err := spec.LoadAndAssign(objs, &ebpf.CollectionOptions{
-		Programs: ebpf.ProgramOptions{KernelTypes: types},
+		Programs: ebpf.ProgramOptions{KernelTypes: types, LogLevel: ebpf.LogLevelStats},
 	})
 	var refused *ebpf.VerifierError
 	if errors.As(err, &refused) {

@@ -52,7 +52,14 @@ func Compare(want, got *Golden, against string) []result.Difference {
 	counters := comparison{section: "counters", against: against}
 	counters.records(counterRecords(sortCounters(slices.Clone(want.Counters))),
 		counterRecords(sortCounters(slices.Clone(got.Counters))))
-	return slices.Concat(flows.found, connections.found, labels.found, counters.found)
+	dns := comparison{section: "dns", against: against}
+	dns.records(dnsRecords(sortDNS(slices.Clone(want.DNS))),
+		dnsRecords(sortDNS(slices.Clone(got.DNS))))
+	drops := comparison{section: "drops", against: against}
+	drops.records(dropRecords(sortDrops(slices.Clone(want.Drops))),
+		dropRecords(sortDrops(slices.Clone(got.Drops))))
+	return slices.Concat(flows.found, connections.found, labels.found, counters.found, dns.found,
+		drops.found)
 }
 
 func flowDigest(g *Golden) Digest {

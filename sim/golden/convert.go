@@ -60,6 +60,7 @@ func ModelFlows(flows []model.Flow, names *Names) []Flow {
 		f.Initiator, f.ICMPError = initiator(m.Role), m.ICMPError
 		f.NATBefore, f.NATAfter = names.other(f, m.NATBefore), names.other(f, m.NATAfter)
 		f.Seen = seen(m.Seen)
+		f.Handshake, f.Lookups = handshakeText(m.Handshake), lookupsText(m.Lookups)
 		all = append(all, f)
 	}
 	return sortFlows(all)

@@ -27,12 +27,15 @@ func Decode(file string, data []byte, free ...string) (*Golden, error) {
 		"connections": func(n *node) error { return d.connections(n, g) },
 		"labels":      func(n *node) error { return d.labels(n, g) },
 		"counters":    func(n *node) error { return d.counters(n, g) },
+		"dns":         func(n *node) error { return d.dns(n, g) },
+		"drops":       func(n *node) error { return d.drops(n, g) },
 	}, "flows", "connections")
 	if err != nil {
 		return nil, err
 	}
 	g.Flows, g.Connections = sortFlows(g.Flows), sortConnections(g.Connections)
 	g.Counters = sortCounters(g.Counters)
+	g.DNS, g.Drops = sortDNS(g.DNS), sortDrops(g.Drops)
 	return g, nil
 }
 
@@ -223,6 +226,13 @@ func isInitiator(s string) error {
 func isTrue(s string) error {
 	if s != "true" {
 		return fmt.Errorf("%q: only true is written", s)
+	}
+	return nil
+}
+
+func isMeasured(s string) error {
+	if s != measured {
+		return fmt.Errorf("%q: only %s is written", s, measured)
 	}
 	return nil
 }

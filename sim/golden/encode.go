@@ -120,6 +120,12 @@ func Encode(g *Golden) []byte {
 	if len(g.Counters) > 0 {
 		records(&b, "counters", counterRecords(sortCounters(slices.Clone(g.Counters))), 1)
 	}
+	if len(g.DNS) > 0 {
+		records(&b, "dns", dnsRecords(sortDNS(slices.Clone(g.DNS))), 1)
+	}
+	if len(g.Drops) > 0 {
+		records(&b, "drops", dropRecords(sortDrops(slices.Clone(g.Drops))), 1)
+	}
 	return b.Bytes()
 }
 

@@ -24,6 +24,9 @@ type Golden struct {
 	// Labels are the labels of each name that occurs in addresses.
 	Labels   map[string]map[string]string
 	Counters []HookCounters
+	// DNS and Drops are of the optional features.
+	DNS   []DNS
+	Drops []Drop
 }
 
 // Who the initiator of a flow is, seen from the flow.
@@ -50,6 +53,8 @@ type Flow struct {
 	NATBefore, NATAfter Ends
 	Seen                []string
 	Zone                uint16
+	// RTT, Handshake and Lookups are what the features of these names tell, in words; "" if nothing.
+	RTT, Handshake, Lookups string
 }
 
 // Ends are the two ends of a flow; the zero value is none.
@@ -156,6 +161,12 @@ func (g *Golden) Free(names ...string) error {
 	}
 	for i := range g.Counters {
 		g.Counters[i].free(names)
+	}
+	for i := range g.DNS {
+		g.DNS[i].free(names)
+	}
+	for i := range g.Drops {
+		g.Drops[i].free(names)
 	}
 	return nil
 }

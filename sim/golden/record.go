@@ -118,6 +118,7 @@ func (f Flow) record() record {
 		column{key: "nat_before", value: f.NATBefore.String()},
 		column{key: "nat_after", value: f.NATAfter.String()}, hooks,
 		column{key: "initiator", value: f.Initiator})
+	r.fields = append(r.fields, f.features()...)
 	r.text("flags", f.Flags)
 	r.text("end", f.End)
 	if f.State != impliedState(f.End) {
@@ -127,6 +128,7 @@ func (f Flow) record() record {
 	r.text("nat_before", f.NATBefore.String())
 	r.text("nat_after", f.NATAfter.String())
 	r.columns = append(r.columns, hooks)
+	r.columns = append(r.columns, f.features()...)
 	if f.Initiator != InitiatorSrc {
 		r.text("initiator", f.Initiator)
 	}

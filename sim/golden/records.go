@@ -14,28 +14,54 @@ import (
 	"github.com/weirnet/weir/sim/result"
 )
 
-// ParseRecords reads flow records as the agent's file sink writes them: JSON, one per line.
-// Unknown keys are an error, and so is a last line that was cut off.
-func ParseRecords(file string, data []byte) ([]flow.Record, error) {
-	var records []flow.Record
+// Output is what an agent's file sink has written, in its order.
+type Output struct {
+	Flows []flow.Record
+	DNS   []flow.DNS
+	Drops []flow.Drop
+}
+
+// ParseOutput reads what an agent's file sink has written: JSON, one record per line. Unknown keys
+// are an error, and so is a last line that was cut off.
+func ParseOutput(file string, data []byte) (*Output, error) {
+	out := &Output{}
 	for line := 1; len(data) > 0; line++ {
 		text, rest, _ := bytes.Cut(data, []byte("\n"))
 		data = rest
 		if len(bytes.TrimSpace(text)) == 0 {
 			continue
 		}
-		var r flow.Record
-		dec := json.NewDecoder(bytes.NewReader(text))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&r); err != nil {
-			return nil, fmt.Errorf("%s:%d: read flow record: %w", file, line, err)
+		if err := out.add(text); err != nil {
+			return nil, fmt.Errorf("%s:%d: read record: %w", file, line, err)
 		}
-		if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-			return nil, fmt.Errorf("%s:%d: read flow record: more than one value", file, line)
-		}
-		records = append(records, r)
 	}
-	return records, nil
+	return out, nil
+}
+
+// add reads one line. Records of features are recognised by their only key.
+func (o *Output) add(text []byte) error {
+	var r struct {
+		flow.Record
+		DNS  *flow.DNS  `json:"dns"`
+		Drop *flow.Drop `json:"drop"`
+	}
+	dec := json.NewDecoder(bytes.NewReader(text))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&r); err != nil {
+		return err
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return errors.New("more than one value")
+	}
+	switch {
+	case r.DNS != nil:
+		o.DNS = append(o.DNS, *r.DNS)
+	case r.Drop != nil:
+		o.Drops = append(o.Drops, *r.Drop)
+	default:
+		o.Flows = append(o.Flows, r.Record)
+	}
+	return nil
 }
 
 // Records adds up an agent's records, in the order in which they were written, to one canonical
@@ -191,5 +217,6 @@ func (a *account) flow(names *Names) Flow {
 		}
 	}
 	f.Seen = seen(hooks)
+	a.features(&f)
 	return f
 }

@@ -110,23 +110,25 @@ func TestRecordsAgreeWithModel(t *testing.T) {
 	for _, r := range records {
 		require.NoError(t, json.NewEncoder(&lines).Encode(r))
 	}
-	read, err := ParseRecords("flows.json", []byte(lines.String()))
+	read, err := ParseOutput("flows.json", []byte(lines.String()))
 	require.NoError(t, err)
-	require.Equal(t, records, read)
-	got, diffs := Records(read, testNames())
+	require.Equal(t, records, read.Flows)
+	got, diffs := Records(read.Flows, testNames())
 	require.Empty(t, diffs)
 	require.Empty(t, Compare(&Golden{Flows: ModelFlows(all, testNames())},
 		&Golden{Flows: got}, "model"))
 }
 
-func TestParseRecords(t *testing.T) {
+func TestParseOutput(t *testing.T) {
 	for _, bad := range []string{"\n{", `{"boot":"a"`, `{"bot":"a"}`, `{} {}`, "[]", `{}x`} {
-		_, err := ParseRecords("f.json", []byte(bad))
+		_, err := ParseOutput("f.json", []byte(bad))
 		require.ErrorContains(t, err, "f.json:", bad)
 	}
-	got, err := ParseRecords("f.json", []byte("\n{\"boot\":\"a\"}\r\n\n{\"boot\":\"b\"}"))
+	got, err := ParseOutput("f.json", []byte("\n{\"boot\":\"a\"}\r\n\n{\"dns\":{}}\n{\"drop\":{}}\n{\"boot\":\"b\"}"))
 	require.NoError(t, err)
-	require.Len(t, got, 2)
+	require.Len(t, got.Flows, 2)
+	require.Len(t, got.DNS, 1)
+	require.Len(t, got.Drops, 1)
 }
 
 func TestNames(t *testing.T) {

@@ -104,6 +104,9 @@ func (d *decoder) flow(n *node) (Flow, error) {
 		"nat_after":  func(n *node) error { after = n; return nil },
 		"initiator":  d.text(&f.Initiator, isInitiator),
 		"seen":       d.seen(&f.Seen),
+		"rtt":        d.text(&f.RTT, isMeasured),
+		"handshake":  d.text(&f.Handshake, anyText),
+		"lookups":    d.text(&f.Lookups, anyText),
 	}, "src", "dst", "proto", "packets", "bytes", "end", "seen")
 	if err != nil {
 		return f, err

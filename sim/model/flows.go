@@ -38,6 +38,9 @@ type Flow struct {
 	Reason    flow.EndReason
 	ICMPError string      // "type/code", or ""
 	Seen      []flow.Hook // the first one owns the count
+	// Handshake and Lookups are what the features tell of it; nil if nothing.
+	Handshake *flow.Handshake
+	Lookups   *flow.Lookups
 	// NATBefore and NATAfter are not the model's: who knows of address translation may fill them
 	// in, as records have them, without id and flow.
 	NATBefore, NATAfter flow.NAT
@@ -56,6 +59,7 @@ func (m *Model) Flows() []Flow {
 	slices.SortStableFunc(all, func(a, b Flow) int {
 		return cmp.Compare(a.Connection, b.Connection)
 	})
+	m.addLatency(all)
 	return all
 }
 

@@ -60,6 +60,8 @@ type Config struct {
 	Hooks []flow.Hook
 	// RingFull models a ring buffer that has no room for anything.
 	RingFull bool
+	// Latency says which features watch the packets.
+	Latency Latency
 }
 
 // Lifetimes returns the default lifetimes of all states: the table in bpf/README.md section 5.
@@ -90,6 +92,9 @@ type Model struct {
 	ended     []Flow // flows whose last record was written, in the order of their ends
 	overflow  overflow
 	counters  map[flow.Hook]*Counters
+
+	dns        *dns        // nil: off
+	handshakes *handshakes // nil: off
 }
 
 // New returns a datapath that has seen nothing yet.
@@ -108,6 +113,12 @@ func New(cfg Config) *Model {
 		table:     map[key]*connection{},
 		overflow:  overflow{at: map[overflowKey]int{}},
 		counters:  map[flow.Hook]*Counters{},
+	}
+	if cfg.Latency.DNS {
+		m.dns = newDNS(cfg.Latency, cfg.Table)
+	}
+	if cfg.Latency.Handshakes {
+		m.handshakes = newHandshakes(cfg.Table)
 	}
 	maps.Copy(m.lifetimes, cfg.Lifetimes)
 	if cfg.Hooks != nil {
@@ -159,6 +170,8 @@ func (m *Model) Receive(a Arrival) Outcome {
 	p, reason := parse(a, m.tunnels)
 	if m.hooks != nil && !m.hooks[a.Hook] {
 		reason = ReasonNoHook
+	} else {
+		m.watch(a)
 	}
 	size := a.size(p.headers)
 	c := m.at(a.Hook)
@@ -306,6 +319,12 @@ func (m *Model) Sweep(now int64) {
 
 // collect ends what has expired.
 func (m *Model) collect(now int64) {
+	if m.dns != nil {
+		m.dns.sweep(now)
+	}
+	if m.handshakes != nil {
+		m.handshakes.sweep(now, false)
+	}
 	for _, c := range m.sorted() {
 		if c.expired(m.lifetimes, now) {
 			m.retire(c, c.expiry())
@@ -326,9 +345,12 @@ func (m *Model) evict() {
 }
 
 // Stop stops the agent: a last sweep, after which all that is left ends by force, and fragments
-// are forgotten.
+// and handshakes are forgotten.
 func (m *Model) Stop(now int64) {
 	m.fragments = newFragments()
+	if m.handshakes != nil {
+		m.handshakes.sweep(now, true)
+	}
 	m.collect(now)
 	for _, c := range m.sorted() {
 		m.retire(c, flow.EndForced)

@@ -97,9 +97,9 @@ func (p *play) config() agent.Config {
 	cfg.Lifetimes = p.sc.Agent.Lifetimes
 	cfg.Sweep = p.sc.Agent.Sweep
 	cfg.FastPath = fastPath
-	cfg.Features = p.sc.Agent.Features
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
 	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
+	cfg.Features, cfg.DNS = p.sc.Agent.Features, p.dns()
 	cfg.Output = p.flowFile()
 	cfg.Control = filepath.Join(p.dir, "control.sock")
 	cfg.Clock = agent.Clock{Virtual: true, Start: p.now}

@@ -14,15 +14,15 @@ import (
 // judge compares what the agent has reported with the invariants, the witness, the model and
 // the golden file, in this order: what comes first explains what comes later.
 func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
-	records, err := golden.ParseRecords("flows.jsonl", p.flows)
+	told, err := golden.ParseOutput("flows.jsonl", p.flows)
 	if err != nil {
 		return err
 	}
-	got, diffs := p.reported(records)
-	diffs = append(diffs, p.sampled(records)...)
-	diffs = append(diffs, joined(records)...)
+	got, diffs := p.reported(told)
+	diffs = append(diffs, p.sampled(told.Flows)...)
+	diffs = append(diffs, joined(told.Flows)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
-	diffs = append(diffs, golden.Compare(p.modelled(), got, "model")...)
+	diffs = append(diffs, golden.Compare(p.modelled(), got.Modelled(), "model")...)
 	diffs = append(diffs, p.expected()...)
 	sound := len(diffs) == 0
 	for _, c := range p.witness {
@@ -65,13 +65,15 @@ func verdict(diffs []result.Difference, judged bool) (result.Verdict, string) {
 }
 
 // reported is what the agent has told, in canonical form.
-func (p *play) reported(records []flow.Record) (*golden.Golden, []result.Difference) {
+func (p *play) reported(told *golden.Output) (*golden.Golden, []result.Difference) {
 	names := golden.TopologyNames(p.sc.Topology)
-	flows, diffs := golden.Records(records, names)
+	flows, diffs := golden.Records(told.Flows, names)
+	dns, more := golden.TakeDNS(told.DNS, names)
 	return &golden.Golden{
 		Flows: flows, Connections: golden.Connections(p.connections, names),
 		Labels: names.Labels(), Counters: golden.Counters(p.counters),
-	}, diffs
+		DNS: dns, Drops: golden.Drops(told.Drops, names, p.namespaces),
+	}, append(diffs, more...)
 }
 
 // sampled checks that every record tells the factor by which it stands for more.
@@ -119,6 +121,7 @@ func (p *play) modelled() *golden.Golden {
 	return &golden.Golden{
 		Flows: golden.ModelFlows(flows, names), Connections: p.modelConnections,
 		Labels: names.Labels(), Counters: golden.Counters(p.model.Counters()),
+		DNS: golden.ModelDNS(p.model.DNS(), names),
 	}
 }
 

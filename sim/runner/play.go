@@ -40,6 +40,8 @@ type play struct {
 	agent    *actor
 	now      int64 // the scenario's clock, ns
 	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
+	// namespaces are the hosts by the inodes of their network namespaces.
+	namespaces map[uint64]string
 
 	// What has been collected.
 	witness     map[flow.Hook]model.Count
@@ -74,6 +76,12 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.net, err = topology.Build(p.sc, topology.Options{}); err != nil {
 		return fmt.Errorf("build the topology: %w", err)
 	}
+	if err := p.canRun(); err != nil {
+		return err
+	}
+	if p.namespaces, err = namespaces(p.sc, p.net); err != nil {
+		return err
+	}
 	if p.engine, err = traffic.New(p.sc, p.net); err != nil {
 		return err
 	}
@@ -104,7 +112,7 @@ func (p *play) modelConfig() (model.Config, error) {
 	return model.Config{
 		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
 		MidStream: p.sc.Agent.MidStream, Tunnels: p.sc.Agent.Tunnels,
-		Sample: p.sc.Agent.Sample, Filter: filter,
+		Sample: p.sc.Agent.Sample, Filter: filter, Latency: p.latency(),
 	}, err
 }
 

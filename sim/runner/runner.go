@@ -74,8 +74,14 @@ func New(opts Options) (*Runner, error) {
 }
 
 // Verified is how many instructions the kernel's verifier has walked for each program of the
-// datapath.
-func (r *Runner) Verified() (map[string]int, error) { return r.dp.VerifierEffort() }
+// datapath, and of the features that can run on this kernel.
+func (r *Runner) Verified() (map[string]int, error) {
+	all, err := r.dp.VerifierEffort()
+	if err != nil {
+		return nil, err
+	}
+	return all, addFeatures(all)
+}
 
 // Close unloads the datapath.
 func (r *Runner) Close() error { return r.dp.Close() }

@@ -183,12 +183,15 @@ func (s *Stage) flows(ctx context.Context, _ []string, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	records, err := golden.ParseRecords(s.play.flowFile(), data)
+	told, err := golden.ParseOutput(s.play.flowFile(), data)
 	if err != nil {
 		return err
 	}
-	flows, _ := golden.Records(records, golden.TopologyNames(s.play.sc.Topology))
-	_, err = out.Write(golden.Encode(&golden.Golden{Flows: flows}))
+	names := golden.TopologyNames(s.play.sc.Topology)
+	flows, _ := golden.Records(told.Flows, names)
+	dns, _ := golden.TakeDNS(told.DNS, names)
+	_, err = out.Write(golden.Encode(&golden.Golden{Flows: flows, DNS: dns,
+		Drops: golden.Drops(told.Drops, names, s.play.namespaces)}))
 	return err
 }
 

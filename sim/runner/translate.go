@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/spec"
@@ -19,7 +20,7 @@ type translations struct {
 
 // newTranslations is nil when there is nothing to predict.
 func newTranslations(sc *spec.Scenario, cfg model.Config) *translations {
-	if !slices.Contains(sc.Agent.Features, "nat") {
+	if !slices.Contains(sc.Agent.Features, agent.FeatureNAT) {
 		return nil
 	}
 	t := &translations{routers: map[string]*spec.Host{},

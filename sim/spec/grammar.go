@@ -92,9 +92,6 @@ var agentObject = object[rawAgent]{
 		put("mid_stream", "Whether TCP and SCTP connections are picked up after their beginning; "+
 			"true by default.", boolean(),
 			func(a *rawAgent, v bool) { a.agent.MidStream = v }),
-		put("features", "Optional features of the agent that are on; none by default.",
-			listOf("features", choice(agent.Features()...), 0, len(agent.Features())),
-			func(a *rawAgent, v []string) { a.agent.Features = v }),
 		put("tunnels", "Kinds of tunnels that are opened; none by default.",
 			listOf("tunnels", choice(tunnelKinds...), 0, len(tunnelKinds)),
 			func(a *rawAgent, v []string) { a.agent.Tunnels = v }),
@@ -102,10 +99,26 @@ var agentObject = object[rawAgent]{
 			func(a *rawAgent, v uint32) { a.agent.Sample = v }),
 		put("filters", "Which packets are counted, as in the agent's own file; all by default.",
 			filtersObject.value(), func(a *rawAgent, v agent.Filters) { a.agent.Filters = v }),
+		put("features", "Optional features that are on; none by default.",
+			listOf("features", choice(agent.Features()...), 0, len(agent.Features())),
+			func(a *rawAgent, v []string) { a.agent.Features = v }),
+		put("dns", "What the feature dns takes for DNS.", dnsObject.value(),
+			func(a *rawAgent, v agent.DNS) { a.agent.DNS = v }),
 		put("lifetimes", "How long connections live without a packet, by state.",
 			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
 			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),
 	}, programFields...),
+}
+
+var dnsObject = object[agent.DNS]{
+	what: "what DNS is",
+	fields: []field[agent.DNS]{
+		put("ports", "Ports of DNS servers; 53 by default.",
+			listOf("ports", number[uint16](1, 65535), 1, 65535),
+			func(d *agent.DNS, v []uint16) { d.Ports = v }),
+		put("timeout", "How long a response is waited for; 10s by default.", duration(maxAdvance),
+			func(d *agent.DNS, v time.Duration) { d.Timeout = v }),
+	},
 }
 
 // lossReasons are the reasons for which a packet is lost (bpf/README.md, section 2).

@@ -65,7 +65,23 @@ var (
 	chunkTypes = []string{"data", "init", "init-ack", "sack", "heartbeat", "heartbeat-ack",
 		"abort", "shutdown", "shutdown-ack", "error", "cookie-echo", "cookie-ack",
 		"shutdown-complete"}
+	dnsTypes = []string{"A", "NS", "CNAME", "SOA", "PTR", "MX", "TXT", "AAAA", "SRV", "HTTPS", "ANY"}
+	rcodes   = []string{"NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED"}
 )
+
+// dnsNameValue is a name that a DNS message can carry.
+var dnsNameValue = checked("a domain name", "example.com", `^[!-~]{1,254}$`, func(s string) error {
+	name := strings.TrimSuffix(s, ".")
+	if len(name) > 253 {
+		return errors.New("it is longer than 253 bytes")
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if name != "" && (label == "" || len(label) > 63) {
+			return fmt.Errorf("the label %q does not have 1 to 63 bytes", label)
+		}
+	}
+	return nil
+})
 
 var macValue = checked("a MAC address", "02:00:00:00:00:07", `^([0-9a-fA-F]{2}:){5}[0-9a-fA-F]{2}$`,
 	func(s string) error { _, err := parseMAC(s); return err })
@@ -226,6 +242,16 @@ var layerKinds = map[string][]field[layerFields]{
 		layerField("length", "Length of the options in words of 4 bytes.", bits(6)),
 		layerField("options", "Options.", hexValue),
 		layerField("protocol", "EtherType of what follows.", bits(16, etherTypes...)),
+	},
+	"dns": {
+		layerField("id", "Identifier of query and response.", bits(16)),
+		layerField("response", "Whether it is a response.", boolean()),
+		layerField("opcode", "Kind of query.", bits(4)),
+		layerField("truncated", "Whether the response says that it is truncated.", boolean()),
+		layerField("rcode", "Response code.", bits(4, rcodes...)),
+		layerField("name", "What is asked for; example.com when left out.", dnsNameValue),
+		layerField("type", "Type that is asked for; A when left out.", bits(16, dnsTypes...)),
+		layerField("answers", "Number of addresses in the answer.", bits(8)),
 	},
 	"icmp":    icmpFields(icmpTypes),
 	"icmpv6":  icmpFields(icmpv6Types),

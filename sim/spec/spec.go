@@ -104,8 +104,6 @@ type Agent struct {
 	// MidStream says whether TCP and SCTP connections are picked up after their beginning; true
 	// when the file does not say.
 	MidStream bool
-	// Features are the agent's optional features that are switched on.
-	Features []string
 	// Tunnels are the kinds that are opened: vxlan, geneve, gre, ipip.
 	Tunnels []string
 	// Sample counts 1 in so many connections; 1, and so all, when the file does not say.
@@ -114,6 +112,10 @@ type Agent struct {
 	Filters agent.Filters
 	// Lifetimes overrides the defaults, by state name.
 	Lifetimes map[string]time.Duration
+	// Features are the agent's optional features that are on; none when the file does not say.
+	Features []string
+	// DNS is of the feature dns; the zero value stands for the agent's defaults.
+	DNS agent.DNS
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
 	// on when a step kills it.
 	Process bool

@@ -22,6 +22,7 @@ type filler struct {
 	src, dst         netip.Addr // what the next IP header gets
 	srcPort, dstPort uint16
 	id               uint16
+	stream           bool // the last transport header is TCP's
 }
 
 func (f *filler) fill(parts []part) (*assembled, error) {
@@ -52,9 +53,13 @@ func (f *filler) header(p part, behind []part) (header, error) {
 	case "ipv6ext":
 		return f.extension(v), nil
 	case "tcp":
+		f.stream = true
 		return f.tcp(v), nil
 	case "udp":
+		f.stream = false
 		return f.udp(v, behind), nil
+	case "dns":
+		return newDNS(v, f.stream), nil
 	case "sctp":
 		return f.sctp(v), nil
 	case "chunk":

@@ -60,6 +60,8 @@ var schema = map[string]map[string]convert{
 	"vxlan": {"vni": u(24), "flags": u(8)},
 	"geneve": {"vni": u(24), "version": u(2), "length": u(6), "options": hexBytes,
 		"protocol": bits(16, etherTypes)},
+	"dns": {"id": u(16), "response": boolean, "opcode": u(4), "truncated": boolean,
+		"rcode": bits(4, rcodes), "name": dnsName, "type": bits(16, dnsTypes), "answers": u(8)},
 	"icmp":   icmpFields(icmpTypes),
 	"icmpv6": icmpFields(icmpv6Types),
 	"payload": {"length": func(x any) (any, error) {

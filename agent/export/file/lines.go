@@ -18,3 +18,15 @@ func (s *Sink) WriteDrop(d *flow.Drop) error {
 	}
 	return nil
 }
+
+// WriteDNS takes a DNS record, likewise.
+func (s *Sink) WriteDNS(d *flow.DNS) error {
+	line := struct {
+		DNS *flow.DNS `json:"dns"`
+	}{d}
+	if err := s.enc.Encode(line); err != nil {
+		s.restart()
+		return fmt.Errorf("write a DNS record: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,146 @@
+package agent
+
+import (
+	"errors"
+
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/latency"
+)
+
+// watcher is a feature that stands on hooks.
+type watcher interface {
+	Attach(h bpf.Hook, number uint16) error
+	Detach(number uint16) error
+	SetNow(ns int64) error
+	Close() error
+}
+
+// watchers are those that run, by name.
+func (f *features) watchers() map[string]watcher {
+	all := map[string]watcher{}
+	if f != nil && f.dns != nil {
+		all[latency.FeatureDNS] = f.dns.feature
+	}
+	if f != nil && f.handshakes != nil {
+		all[latency.FeatureHandshake] = f.handshakes.feature
+	}
+	return all
+}
+
+// startLatency opens a feature that stands on hooks.
+func (f *features) startLatency(name string, cfg *Config, sink Sink, boot string) error {
+	opts := latency.Options{Max: cfg.Table.Size, Virtual: cfg.Clock.Virtual}
+	keep := int64(cfg.Active + 2*cfg.Interval)
+	if name == latency.FeatureHandshake {
+		h, err := latency.OpenHandshake(opts)
+		if err == nil {
+			f.handshakes = newHandshakes(h, cfg.Table.Size, keep)
+		}
+		return err
+	}
+	ds, ok := sink.(DNSSink)
+	if !ok {
+		return errors.New("the sink takes no DNS records")
+	}
+	d, err := latency.OpenDNS(cfg.DNS.Ports, opts)
+	if err == nil {
+		f.dns = &lookups{feature: d, sink: ds, boot: boot, timeout: cfg.DNS.Timeout,
+			room: cfg.Table.Size, keep: keep, held: map[lookupKey]*heldLookups{}}
+	}
+	return err
+}
+
+// attachLatency puts the features on a hook where the packet path is, in the hook's network namespace.
+// It takes off what a killed agent may have left there of others.
+func (a *Agent) attachLatency(at *bpf.Attachment) {
+	h := at.Hook
+	h.Mode = at.Mode
+	on := a.features.watchers()
+	for _, name := range latency.Features() {
+		var err error
+		if w := on[name]; w != nil {
+			err = w.Attach(h, at.Number)
+		} else if h.Mode == bpf.TC {
+			err = latency.Remove(name, h)
+		}
+		if err != nil {
+			a.log.Error("feature", "name", name, "hook", a.hook(at.Number).String(), "error", err)
+		}
+	}
+}
+
+// detach takes the features off a hook. With mode TC it must be called in the hook's network
+// namespace.
+func (f *features) detach(at *bpf.Attachment) error {
+	var errs []error
+	on := f.watchers()
+	for _, name := range latency.Features() {
+		if w := on[name]; w != nil {
+			errs = append(errs, w.Detach(at.Number))
+		} else if at.Mode == bpf.TC {
+			errs = append(errs, latency.Remove(name, at.Hook))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (f *features) setNow(ns int64) error {
+	var errs []error
+	for _, w := range f.watchers() {
+		errs = append(errs, w.SetNow(ns))
+	}
+	return errors.Join(errs...)
+}
+
+func (f *features) closeLatency() error {
+	var errs []error
+	for _, w := range f.watchers() {
+		errs = append(errs, w.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// drainLatency reads what the features have seen, for the records of the sweep that comes; DNS records
+// go to the sink.
+func (f *features) drainLatency(now int64, stop bool) {
+	if f.dns != nil {
+		f.report(latency.FeatureDNS, f.dns.drain(now), 0) // losses are records
+	}
+	if f.handshakes != nil {
+		before := f.handshakes.lost
+		f.report(latency.FeatureHandshake, f.handshakes.drain(now, stop), f.handshakes.lost-before)
+	}
+}
+
+// latencySink adds what the features have seen of a connection to a record of its client's
+// direction.
+type latencySink struct {
+	Sink
+	dns        *lookups    // may be nil
+	handshakes *handshakes // may be nil
+}
+
+// Write takes a record. What is added is told once.
+func (s *latencySink) Write(rec *flow.Record) error {
+	if rec.Cites != 0 {
+		return s.Sink.Write(rec)
+	}
+	var told []func()
+	if s.dns != nil {
+		told = append(told, s.dns.join(rec))
+	}
+	if s.handshakes != nil {
+		told = append(told, s.handshakes.join(rec))
+	}
+	if err := s.Sink.Write(rec); err != nil {
+		return err
+	}
+	for _, forget := range told {
+		forget()
+	}
+	return nil
+}
+
+// nothing is to be forgotten.
+func nothing() {}
