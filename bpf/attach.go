@@ -16,8 +16,9 @@ import (
 
 // How an attachment is made.
 const (
-	TCX = "tcx" // a link, 6.6
-	TC  = "tc"  // a filter on the clsact qdisc
+	TCX    = "tcx"    // a link, 6.6
+	Netkit = "netkit" // a link on the primary end of a netkit pair, 6.7
+	TC     = "tc"     // a filter on the clsact qdisc
 )
 
 // Where weir's tc filters stand. The handle tells ours from others'.
@@ -33,7 +34,7 @@ type Hook struct {
 	Namespace uint64 // inode of that namespace, to know the hook again
 	Zone      uint16
 	L3        bool // frames of the device begin with the IP header
-	// Mode is TCX or TC, or "" for the best that the kernel has.
+	// Mode is TCX, Netkit or TC, or "" for the best of TCX and TC that the kernel has.
 	Mode string
 }
 
@@ -41,7 +42,7 @@ type Hook struct {
 type Attachment struct {
 	Hook
 	Number uint16 // the hook's number in the datapath, from 1
-	Mode   string // TCX or TC
+	Mode   string // TCX, Netkit or TC
 	link   link.Link
 }
 
@@ -68,8 +69,12 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 
 func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	if a.Hook.Mode != TC {
-		err := d.attachTCX(a, stub, known)
-		if err == nil || a.Hook.Mode == TCX || !errors.Is(err, ebpf.ErrNotSupported) {
+		a.Mode = a.Hook.Mode
+		if a.Mode == "" {
+			a.Mode = TCX
+		}
+		err := d.attachLink(a, stub, known)
+		if err == nil || a.Hook.Mode != "" || !errors.Is(err, ebpf.ErrNotSupported) {
 			return err
 		}
 	}
@@ -77,9 +82,8 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	return attachTC(a, stub)
 }
 
-// attachTCX goes to the head of the chain: weir sees what comes, before others change it.
-func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) error {
-	a.Mode = TCX
+// attachLink makes a link, or finds that of an earlier agent.
+func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) error {
 	pin := d.linkPin(a.Number)
 	if known && pin != "" {
 		l, err := link.LoadPinnedLink(pin, nil)
@@ -91,13 +95,7 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 			l.Close()
 		}
 	}
-	kind := ebpf.AttachTCXIngress
-	if a.Egress {
-		kind = ebpf.AttachTCXEgress
-	}
-	l, err := link.AttachTCX(link.TCXOptions{
-		Interface: a.Interface, Program: stub, Attach: kind, Anchor: link.Head(),
-	})
+	l, err := newLink(a, stub)
 	if err != nil {
 		return err
 	}
@@ -111,11 +109,46 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 	return l.Pin(pin)
 }
 
+// newLink goes to the head of the chain: weir sees what comes, before others change it. What a
+// netkit pair's primary end sends runs its own programs, and what it gets those of its peer.
+func newLink(a *Attachment, stub *ebpf.Program) (link.Link, error) {
+	if a.Mode == Netkit {
+		kind := ebpf.AttachNetkitPeer
+		if a.Egress {
+			kind = ebpf.AttachNetkitPrimary
+		}
+		return link.AttachNetkit(link.NetkitOptions{
+			Interface: a.Interface, Program: stub, Attach: kind, Anchor: link.Head(),
+		})
+	}
+	kind := ebpf.AttachTCXIngress
+	if a.Egress {
+		kind = ebpf.AttachTCXEgress
+	}
+	return link.AttachTCX(link.TCXOptions{
+		Interface: a.Interface, Program: stub, Attach: kind, Anchor: link.Head(),
+	})
+}
+
 // isOn tells whether a link still holds on to the interface. One whose interface was deleted stays
 // pinned, also when another interface has got the same index since.
 func isOn(l link.Link, ifindex int) bool {
 	info, err := l.Info()
-	return err == nil && info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex)
+	if err != nil {
+		return false
+	}
+	if n := info.Netkit(); n != nil {
+		return n.Ifindex == uint32(ifindex)
+	}
+	return info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex)
+}
+
+// modeOf is how a link was made.
+func modeOf(l link.Link) string {
+	if info, err := l.Info(); err == nil && info.Netkit() != nil {
+		return Netkit
+	}
+	return TCX
 }
 
 func (d *Datapath) linkPin(number uint16) string {
