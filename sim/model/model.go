@@ -125,6 +125,8 @@ type Arrival struct {
 	Now  int64 // nanoseconds of the datapath's clock
 	// Frame begins with the Ethernet header and has no frame check sequence.
 	Frame []byte
+	// L3 tells that the frame begins with the IP header instead.
+	L3 bool
 	// Tag tells that a VLAN tag is carried beside the frame, as offloading devices do.
 	Tag bool
 	// Segments is 0 for an ordinary packet. For one that the kernel carries as GSO it is the
