@@ -97,6 +97,24 @@ func parse(a Arrival, open kinds) (packet, Reason) {
 	return p, ""
 }
 
+// passOuter takes off the headers in which some kernels leave what has come out of a tunnel.
+func (a *Arrival) passOuter() {
+	if !a.L3 || a.Network >= len(a.Frame) {
+		return
+	}
+	b, length := a.Frame[a.Network:], 0
+	switch {
+	case len(b) < 8: // less is not looked at
+	case b[0]>>4 == 4:
+		length = int(binary.BigEndian.Uint16(b[2:]))
+	case b[0]>>4 == 6:
+		length = 40 + int(binary.BigEndian.Uint16(b[4:]))
+	}
+	if length == len(b) {
+		a.Frame = b
+	}
+}
+
 // typeByVersion is the EtherType of a frame that begins with its IP header; 0 if it does not.
 func typeByVersion(b []byte) uint16 {
 	switch {
