@@ -145,7 +145,7 @@ func (c *checker) step(s *spec.Step) {
 	if s.Link != nil {
 		c.passed[s.Link.Port] = true
 	}
-	silent := s.Link != nil || s.Agent != "" || s.Advance > 0
+	silent := s.Link != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
 	frames, seen, complete := 0, false, true
 	for f, err := range c.builder.Frames(s) {
 		if err != nil {
@@ -195,14 +195,12 @@ func ports(all []spec.Port) string {
 func (c *checker) idle() {
 	for _, h := range c.sc.Topology.Hosts {
 		var idle []spec.Port
-		used := false
+		used := slices.ContainsFunc(h.Interfaces, func(i spec.Interface) bool {
+			return c.passed[spec.Port{Host: h.Name, Interface: i.Name}]
+		})
 		for _, l := range c.sc.Topology.Links {
 			for _, p := range []spec.Port{l.A, l.B} {
-				switch {
-				case p.Host != h.Name:
-				case c.passed[p]:
-					used = true
-				default:
+				if p.Host == h.Name && !c.passed[p] {
 					idle = append(idle, p)
 				}
 			}

@@ -84,7 +84,7 @@ var agentObject = object[rawAgent]{
 		put("table_full", "What happens to packets that find no room; reject by default.",
 			choice("reject", "overflow", "evict"),
 			func(a *rawAgent, v string) { a.agent.TableFull = v }),
-		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc"),
+		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc", "netkit"),
 			func(a *rawAgent, v string) { a.agent.Hook = v }),
 		put("sweep", "How the agent goes through its tables; the best the kernel has by default.",
 			choice("scan", "batch"), func(a *rawAgent, v string) { a.agent.Sweep = v }),
