@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -13,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/require"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
@@ -45,8 +47,9 @@ const deadline = 60 * time.Second
 
 // Runner runs scenarios one after the other. It loads the datapath once.
 type Runner struct {
-	opts Options
-	dp   *bpf.Datapath
+	opts   Options
+	dp     *bpf.Datapath
+	prober require.Prober
 }
 
 // New removes what killed runs have left behind and loads the datapath. It needs root.
@@ -91,10 +94,15 @@ func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
 	return out
 }
 
+// lacking is the error of a scenario that requires what the kernel does not have.
+type lacking []string
+
+func (l lacking) Error() string { return "this kernel has no " + strings.Join(l, ", ") }
+
 // verdictOf tells what this machine cannot do from what went wrong.
 func verdictOf(err error) result.Verdict {
 	var missing *topology.Unsupported
-	if errors.As(err, &missing) || errors.Is(err, ebpf.ErrNotSupported) {
+	if errors.As(err, &missing) || errors.As(err, new(lacking)) || errors.Is(err, ebpf.ErrNotSupported) {
 		return result.Skip
 	}
 	return result.Error
@@ -121,6 +129,12 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
 			return nil, nil, err
 		}
+	}
+	if out.Missing, err = r.prober.Missing(sc.Requires); err != nil {
+		return nil, nil, err
+	}
+	if len(out.Missing) > 0 {
+		return nil, nil, lacking(out.Missing)
 	}
 	play, err := newPlay(ctx, r, sc)
 	return play, want, err

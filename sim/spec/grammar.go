@@ -19,6 +19,7 @@ const (
 type rawScenario struct {
 	summary  string
 	tags     []string
+	requires []string
 	topology rawTopology
 	agent    rawAgent
 	steps    []*rawStep
@@ -39,6 +40,9 @@ var scenarioObject = object[rawScenario]{
 			func(s *rawScenario, v string) { s.summary = v }).must(),
 		put("tags", "Words to select scenarios by.", listOf("tags", tagValue, 0, maxTags),
 			func(s *rawScenario, v []string) { s.tags = v }),
+		put("requires", "What the kernel must have beside what topology and agent need: "+
+			"{features: [tcx], modules: [vxlan]}.", requiresObject.value(),
+			func(s *rawScenario, v []string) { s.requires = v }),
 		put("topology", "The network: hosts by name, and the links between them.",
 			keepPlace(topologyObject.value()),
 			func(s *rawScenario, v placed[rawTopology]) {

@@ -14,6 +14,9 @@ type Scenario struct {
 	Name     string // path below scenarios/, without .yaml
 	Summary  string
 	Tags     []string
+	// Requires is what the kernel must have, by the names of sim/require, sorted: what the file
+	// says and what follows from topology and agent.
+	Requires []string
 	Topology Topology
 	Agent    Agent
 	Steps    []Step // "traffic" in the file
