@@ -24,10 +24,14 @@ import (
 type Job struct {
 	Name       string `json:"name"`                  // path below scenarios/, without .yaml
 	File       string `json:"file"`                  // for error messages
+	Variant    string `json:"variant,omitempty"`     // of the scenario's matrix; it is part of the name
 	Spec       []byte `json:"spec"`                  // the scenario, YAML
 	GoldenFile string `json:"golden_file,omitempty"` // for error messages
 	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
 }
+
+// Base is the name of the scenario, which all variants of its matrix have in common.
+func (j Job) Base() string { return strings.TrimSuffix(j.Name, "["+j.Variant+"]") }
 
 // Options say how scenarios are run.
 type Options struct {
@@ -118,7 +122,7 @@ func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
 
 // begin sets a scenario's stage, and reads its golden file; nil when there is none.
 func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *golden.Golden, error) {
-	sc, err := spec.Parse(job.File, job.Spec)
+	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
 	if err != nil {
 		return nil, nil, err
 	}

@@ -20,6 +20,7 @@ type rawScenario struct {
 	summary  string
 	tags     []string
 	requires []string
+	matrix   []axis
 	topology rawTopology
 	agent    rawAgent
 	steps    []*rawStep
@@ -43,6 +44,9 @@ var scenarioObject = object[rawScenario]{
 		put("requires", "What the kernel must have beside what topology and agent need: "+
 			"{features: [tcx], modules: [vxlan]}.", requiresObject.value(),
 			func(s *rawScenario, v []string) { s.requires = v }),
+		put("matrix", "Runs the scenario once for each combination of these values: "+
+			"{family: [ipv4, ipv6], hook: [tcx, tc]}.", matrixValue,
+			func(s *rawScenario, v []axis) { s.matrix = v }),
 		put("topology", "The network: hosts by name, and the links between them.",
 			keepPlace(topologyObject.value()),
 			func(s *rawScenario, v placed[rawTopology]) {

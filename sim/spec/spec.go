@@ -11,9 +11,9 @@ import (
 
 // Scenario is one scenario file, checked and with everything derivable filled in.
 type Scenario struct {
-	Name     string // path below scenarios/, without .yaml
-	Summary  string
-	Tags     []string
+	Name    string // path below scenarios/, without .yaml
+	Summary string
+	Tags    []string
 	// Requires is what the kernel must have, by the names of sim/require, sorted: what the file
 	// says and what follows from topology and agent.
 	Requires []string
