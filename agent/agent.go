@@ -127,7 +127,7 @@ func (a *Agent) dropLeftovers() error {
 	for _, at := range a.dp.Leftovers() {
 		namespace, err := ifaces.ByInode(at.Namespace)
 		p := placed{namespace, at}
-		if err == nil || at.Mode == bpf.TCX {
+		if err == nil || at.Mode != bpf.TC {
 			err = a.takeOff(p)
 		}
 		if err != nil && !errors.Is(err, os.ErrNotExist) {
@@ -337,7 +337,7 @@ func (a *Agent) detach() error {
 
 func (a *Agent) takeOff(p placed) error {
 	off := func() error { return errors.Join(a.dp.Detach(p.at), a.features.detach(p.at)) }
-	if p.at.Mode == bpf.TCX { // a link is let go from anywhere
+	if p.at.Mode != bpf.TC { // a link is let go from anywhere
 		return off()
 	}
 	err := ifaces.Do(p.namespace, off)

@@ -63,7 +63,8 @@ type Interface struct {
 	As string `yaml:"as"`
 	// Zone keeps overlapping networks apart.
 	Zone uint16 `yaml:"zone"`
-	// Hook is tcx, tc, or empty for the best that the kernel has.
+	// Hook is tcx, tc, netkit (for the primary end of a netkit pair), or empty for the best of tcx
+	// and tc that the kernel has.
 	Hook string `yaml:"hook"`
 }
 
@@ -182,8 +183,8 @@ func (c *Config) Check() error {
 		if n.Name == "" {
 			return fmt.Errorf("interfaces[%d].name: is missing", i)
 		}
-		if n.Hook != "" && n.Hook != bpf.TCX && n.Hook != bpf.TC {
-			return fmt.Errorf("interfaces[%d].hook: %q; want tcx or tc, or leave it out", i, n.Hook)
+		if !slices.Contains([]string{"", bpf.TCX, bpf.TC, bpf.Netkit}, n.Hook) {
+			return fmt.Errorf("interfaces[%d].hook: %q; want tcx, tc or netkit, or leave it out", i, n.Hook)
 		}
 	}
 	if c.Table.Size < 1 || c.Table.Size > maxTable {

@@ -92,7 +92,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"wrong type", smallest + "table: {size: many}", []string{":2:15: ", "int"}},
 		{"zone too large", "interfaces: [{name: a, zone: 65536}]", []string{":1:30: ", "65536"}},
 		{"hook", "interfaces: [{name: a}, {name: b, hook: xdp}]",
-			[]string{"interfaces[1].hook", `"xdp"`, "tcx or tc"}},
+			[]string{"interfaces[1].hook", `"xdp"`, "tcx, tc or netkit"}},
 		{"table too small", smallest + "table: {size: 0}", []string{"table.size: 0", "1 to 16777216"}},
 		{"table too large", smallest + "table: {size: 16777217}",
 			[]string{"table.size", "1 to 16777216"}},

@@ -16,8 +16,9 @@ import (
 
 // How an attachment is made.
 const (
-	TCX = "tcx" // a link, 6.6
-	TC  = "tc"  // a filter on the clsact qdisc
+	TCX    = "tcx"    // a link, 6.6
+	Netkit = "netkit" // a link on the primary end of a netkit pair, 6.7
+	TC     = "tc"     // a filter on the clsact qdisc
 )
 
 // Place is where one of weir's programs stands among the tc filters of a hook. The handle tells
@@ -38,7 +39,7 @@ type Hook struct {
 	Namespace uint64 // inode of that namespace, to know the hook again
 	Zone      uint16
 	L3        bool // frames of the device begin with the IP header
-	// Mode is TCX or TC, or "" for the best that the kernel has.
+	// Mode is TCX, Netkit or TC, or "" for the best of TCX and TC that the kernel has.
 	Mode string
 }
 
@@ -46,7 +47,7 @@ type Hook struct {
 type Attachment struct {
 	Hook
 	Number uint16 // the hook's number in the datapath, from 1
-	Mode   string // TCX or TC
+	Mode   string // TCX, Netkit or TC
 	link   link.Link
 }
 
@@ -73,8 +74,12 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 
 func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	if a.Hook.Mode != TC {
-		err := d.attachTCX(a, stub, known)
-		if err == nil || a.Hook.Mode == TCX || !errors.Is(err, ebpf.ErrNotSupported) {
+		a.Mode = a.Hook.Mode
+		if a.Mode == "" {
+			a.Mode = TCX
+		}
+		err := d.attachLink(a, stub, known)
+		if err == nil || a.Hook.Mode != "" || !errors.Is(err, ebpf.ErrNotSupported) {
 			return err
 		}
 	}
@@ -82,9 +87,8 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	return attachTC(&a.Hook, packetPath, stub)
 }
 
-// attachTCX goes to the head of the chain: weir sees what comes, before others change it.
-func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) error {
-	a.Mode = TCX
+// attachLink makes a link, or finds that of an earlier agent.
+func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) error {
 	pin := d.linkPin(a.Number)
 	if known && pin != "" {
 		l, err := link.LoadPinnedLink(pin, nil)
@@ -96,7 +100,7 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 			l.Close()
 		}
 	}
-	l, err := attachHead(&a.Hook, stub)
+	l, err := attachHead(&a.Hook, a.Mode, stub)
 	if err != nil {
 		return err
 	}
@@ -110,7 +114,18 @@ func (d *Datapath) attachTCX(a *Attachment, stub *ebpf.Program, known bool) erro
 	return l.Pin(pin)
 }
 
-func attachHead(h *Hook, program *ebpf.Program) (link.Link, error) {
+// attachHead makes a link at the head of the chain: weir sees what comes, before others change it. What
+// a netkit pair's primary end sends runs its own programs, and what it gets those of its peer.
+func attachHead(h *Hook, mode string, program *ebpf.Program) (link.Link, error) {
+	if mode == Netkit {
+		kind := ebpf.AttachNetkitPeer
+		if h.Egress {
+			kind = ebpf.AttachNetkitPrimary
+		}
+		return link.AttachNetkit(link.NetkitOptions{
+			Interface: h.Interface, Program: program, Attach: kind, Anchor: link.Head(),
+		})
+	}
 	kind := ebpf.AttachTCXIngress
 	if h.Egress {
 		kind = ebpf.AttachTCXEgress
@@ -124,7 +139,21 @@ func attachHead(h *Hook, program *ebpf.Program) (link.Link, error) {
 // pinned, also when another interface has got the same index since.
 func isOn(l link.Link, ifindex int) bool {
 	info, err := l.Info()
-	return err == nil && info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex)
+	if err != nil {
+		return false
+	}
+	if n := info.Netkit(); n != nil {
+		return n.Ifindex == uint32(ifindex)
+	}
+	return info.TCX() != nil && info.TCX().Ifindex == uint32(ifindex)
+}
+
+// modeOf is how a link was made.
+func modeOf(l link.Link) string {
+	if info, err := l.Info(); err == nil && info.Netkit() != nil {
+		return Netkit
+	}
+	return TCX
 }
 
 func (d *Datapath) linkPin(number uint16) string {

@@ -76,7 +76,7 @@ func (d *Datapath) Leftovers() []*Attachment {
 			Egress: h.Egress != 0, Namespace: h.Netns, Zone: h.Zone, L3: h.Flags&hookL3 != 0}}
 		if pin := d.linkPin(number); pin != "" {
 			if l, err := link.LoadPinnedLink(pin, nil); err == nil {
-				a.Mode, a.link = TCX, l
+				a.Mode, a.link = modeOf(l), l
 			}
 		}
 		all = append(all, a)

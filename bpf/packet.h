@@ -53,6 +53,7 @@ struct packet {
 	u32 left;
 	u32 length;  /* of the header at hand */
 	u32 headers; /* bytes of all headers, which each segment repeats */
+	u32 around;  /* bytes in front of the frame that are not part of it */
 	__be16 type;
 	u8 next;      /* protocol of the next header */
 	u8 tags;      /* VLAN tags so far */

@@ -430,6 +430,35 @@ static __always_inline int parse_link(struct __sk_buff *skb, struct packet *p)
 	return LOST_VLAN_DEPTH;
 }
 
+/* Some kernels (5.10) hand over what has arrived at the end of a tunnel with the headers that
+ * it came in, those of the link included. They are passed over. The kernel's network header
+ * tells where the packet itself begins; its length tells how far that is from the frame's end.
+ */
+static __always_inline void pass_outer(struct __sk_buff *skb, struct packet *p)
+{
+	u16 begin[4] = {};
+	u32 length, *first = (u32 *)begin, *at;
+
+	if (bpf_skb_load_bytes_relative(skb, 0, begin, sizeof(begin), BPF_HDR_START_NET))
+		return;
+	if (*(u8 *)begin >> 4 == 4)
+		length = bpf_ntohs(begin[1]);
+	else if (*(u8 *)begin >> 4 == 6)
+		length = bpf_ntohs(begin[2]) + sizeof(struct ipv6);
+	else
+		return;
+	if (skb->len <= length)
+		return;
+	p->around = skb->len - length;
+	advance(p, FORGET(p->around));
+	at = bytes(skb, p, sizeof(begin));
+	if (at && at[0] == first[0] && at[1] == first[1])
+		return;
+	p->offset = 0;
+	p->left = skb->len;
+	p->around = 0;
+}
+
 /* EtherType of a frame that begins with its IP header. */
 static __always_inline void type_by_version(struct __sk_buff *skb, struct packet *p)
 {
@@ -472,10 +501,12 @@ PART parse_frame(struct __sk_buff *skb)
 
 	if (!p)
 		return LOST_NO_HOOK;
-	if (p->l3)
+	if (p->l3) {
+		pass_outer(skb, p);
 		type_by_version(skb, p);
-	else
+	} else {
 		result = parse_link(skb, p);
+	}
 	p->headers = FORGET(p->offset);
 	return result == PARSED ? parse_ip(skb) : result;
 }

@@ -43,7 +43,8 @@ static __always_inline void measure(struct __sk_buff *skb, struct packet *p)
 	u32 tagged = skb->vlan_present * 4;
 
 	p->packets = p->gso ? segments(skb, p->headers) : 1;
-	p->bytes = skb->len + tagged + (u64)(p->packets - 1) * (p->headers + tagged);
+	p->bytes = skb->len - p->around + tagged +
+		   (u64)(p->packets - 1) * (p->headers - p->around + tagged);
 }
 
 static __always_inline int parse(struct __sk_buff *skb, struct packet *p, u32 number,

@@ -251,10 +251,12 @@ type weirScratch struct {
 		Left       uint32
 		Length     uint32
 		Headers    uint32
+		Around     uint32
 		Type       uint16
 		Next       uint8
 		Tags       uint8
 		Datagram   uint32
+		_          [4]byte
 		Key4       weirKey4
 		_          [24]byte
 	}
@@ -290,10 +292,12 @@ type weirScratch struct {
 		Left       uint32
 		Length     uint32
 		Headers    uint32
+		Around     uint32
 		Type       uint16
 		Next       uint8
 		Tags       uint8
 		Datagram   uint32
+		_          [4]byte
 		Key4       weirKey4
 		_          [24]byte
 	}

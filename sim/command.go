@@ -73,7 +73,7 @@ func listCommand() *cobra.Command {
 				return err
 			}
 			for _, j := range jobs {
-				sc, err := spec.Parse(j.File, j.Spec)
+				sc, err := spec.ParseVariant(j.File, j.Spec, j.Variant)
 				if err != nil {
 					return err
 				}

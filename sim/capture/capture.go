@@ -39,7 +39,7 @@ func Totals(packets []Packet) map[flow.Hook]Total {
 // time.
 type Capture struct {
 	taps    []*tap // in the topology's order
-	peers   map[spec.Port]spec.Port
+	order   order
 	watched map[spec.Port]bool
 }
 
@@ -48,10 +48,7 @@ type Capture struct {
 // one to the other may lead through them. Packets that pass while Open runs may be missed. The
 // caller closes the Capture.
 func Open(net Network, topology *spec.Topology, ports []spec.Port) (*Capture, error) {
-	c := &Capture{peers: map[spec.Port]spec.Port{}, watched: map[spec.Port]bool{}}
-	for _, l := range topology.Links {
-		c.peers[l.A], c.peers[l.B] = l.B, l.A
-	}
+	c := &Capture{order: orderOf(topology), watched: map[spec.Port]bool{}}
 	hosts := map[string]bool{}
 	for _, p := range ports {
 		c.watched[p], hosts[p.Host] = true, true
@@ -95,7 +92,7 @@ func (c *Capture) Drain() ([]Packet, error) {
 			return nil, fmt.Errorf("capture on host %s: %w", t.host, err)
 		}
 	}
-	events, err := merge(lists, c.peers)
+	events, err := merge(lists, c.order)
 	packets := make([]Packet, 0, len(events))
 	for _, e := range events {
 		if c.watched[e.port] {

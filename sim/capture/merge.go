@@ -16,6 +16,44 @@ type event struct {
 	frame  []byte
 }
 
+// side is one direction of an interface.
+type side struct {
+	port   spec.Port
+	egress bool
+}
+
+// order tells where a frame was, in another namespace, just before it came to a side.
+type order map[side][]side
+
+// orderOf knows the ways between the namespaces of a topology: links, and interfaces that stand on
+// one of another host.
+func orderOf(t *spec.Topology) order {
+	o := order{}
+	for _, l := range t.Links {
+		o.add(side{l.A, true}, side{l.B, false})
+		o.add(side{l.B, true}, side{l.A, false})
+	}
+	upon := map[spec.Port][]spec.Port{}
+	for _, h := range t.Hosts {
+		for _, i := range h.Interfaces {
+			if i.On.Host == "" {
+				continue
+			}
+			p := spec.Port{Host: h.Name, Interface: i.Name}
+			o.add(side{p, true}, side{i.On, true})
+			o.add(side{i.On, false}, side{p, false})
+			for _, other := range upon[i.On] {
+				o.add(side{p, true}, side{other, false})
+				o.add(side{other, true}, side{p, false})
+			}
+			upon[i.On] = append(upon[i.On], p)
+		}
+	}
+	return o
+}
+
+func (o order) add(before, after side) { o[after] = append(o[after], before) }
+
 func (e event) hook() flow.Hook {
 	h := flow.Hook{Namespace: e.port.Host, Interface: e.port.Interface, Direction: flow.Ingress}
 	if e.egress {
@@ -34,7 +72,7 @@ type merger struct {
 	heads []int   // of each namespace: its next event
 	last  []int   // of each namespace: the place of its latest event in the merged order, or -1
 	base  []int   // of each namespace: the number of its first event
-	cause []int32 // of an arrival: the number of its departure at the link's other end, or none
+	cause []int32 // of an event: the number of the same frame's in the namespace before, or none
 	when  []int32 // of each event: its place in the merged order, or none
 	out   []event
 }
@@ -44,7 +82,7 @@ const none = -1
 // merge puts the events in one order that respects each list's own and lets nothing arrive
 // before it was sent. Of what may come next, it prefers an arrival, the one that was sent
 // first, and else the namespace where something happened last: so a frame travels on.
-func merge(lists [][]event, peers map[spec.Port]spec.Port) ([]event, error) {
+func merge(lists [][]event, o order) ([]event, error) {
 	if len(lists) == 1 {
 		return lists[0], nil
 	}
@@ -59,7 +97,7 @@ func merge(lists [][]event, peers map[spec.Port]spec.Port) ([]event, error) {
 	for i := range total {
 		m.cause[i], m.when[i] = none, none
 	}
-	m.match(peers)
+	m.match(o)
 	for len(m.out) < total {
 		next := m.next()
 		if next < 0 {
@@ -70,30 +108,32 @@ func merge(lists [][]event, peers map[spec.Port]spec.Port) ([]event, error) {
 	return m.out, nil
 }
 
-// match finds the departure of each arrival. A link keeps the order of its frames but may lose
-// some (the other end is down, or refuses a malformed one), so frames are compared. An arrival
-// whose departure was not seen has no cause.
-func (m *merger) match(peers map[spec.Port]spec.Port) {
-	sent := map[spec.Port][]int{}
+// match finds where the frame of each event was before. A link keeps the order of its frames but
+// may lose some (the other end is down, or refuses a malformed one), so frames are compared. An
+// event for which nothing is found has no cause.
+func (m *merger) match(o order) {
+	passed := map[side][]int{}
 	frames := make([][]byte, len(m.cause))
 	for i, list := range m.lists {
 		for j, e := range list {
 			frames[m.base[i]+j] = e.frame
-			if e.egress {
-				sent[e.port] = append(sent[e.port], m.base[i]+j)
-			}
+			at := side{e.port, e.egress}
+			passed[at] = append(passed[at], m.base[i]+j)
 		}
 	}
+	used := map[[2]side]int{} // of each way, how many frames at its begin have been matched
 	for i, list := range m.lists {
 		for j, e := range list {
-			peer, linked := peers[e.port]
-			if e.egress || !linked {
-				continue
-			}
+			after := side{e.port, e.egress}
 			same := func(n int) bool { return bytes.Equal(frames[n], e.frame) }
-			if k := slices.IndexFunc(sent[peer], same); k >= 0 {
-				m.cause[m.base[i]+j] = int32(sent[peer][k])
-				sent[peer] = sent[peer][k+1:]
+			for _, before := range o[after] {
+				way := [2]side{before, after}
+				left := passed[before][used[way]:]
+				if k := slices.IndexFunc(left, same); k >= 0 {
+					m.cause[m.base[i]+j] = int32(left[k])
+					used[way] += k + 1
+					break
+				}
 			}
 		}
 	}

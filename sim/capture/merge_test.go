@@ -35,13 +35,31 @@ func format(events []event) string {
 	return strings.Join(words, " ")
 }
 
-func links(pairs ...string) map[spec.Port]spec.Port {
-	peers := map[spec.Port]spec.Port{}
+func links(pairs ...string) order {
+	var t spec.Topology
 	for _, p := range pairs {
-		a, b := spec.Port{Host: p[:1], Interface: "eth0"}, spec.Port{Host: p[1:], Interface: "eth0"}
-		peers[a], peers[b] = b, a
+		t.Links = append(t.Links, spec.Link{A: spec.Port{Host: p[:1], Interface: "eth0"},
+			B: spec.Port{Host: p[1:], Interface: "eth0"}})
 	}
-	return peers
+	return orderOf(&t)
+}
+
+// Two interfaces that stand on one of a third host: what they send goes out there, or to the other.
+func TestMergeUpon(t *testing.T) {
+	on := spec.Port{Host: "n", Interface: "eth0"}
+	host := func(name string) spec.Host {
+		return spec.Host{Name: name, Interfaces: []spec.Interface{{Name: "eth0", On: on}}}
+	}
+	o := orderOf(&spec.Topology{Hosts: []spec.Host{host("a"), host("b")}})
+	for lists, want := range map[string]string{
+		"n>1 n<2|a>1 a<2|": "a>1 n>1 n<2 a<2",
+		"|b<1 b>2|a>1 a<2": "a>1 b<1 b>2 a<2",
+		"n>1|a>2|b>1":      "a>2 b>1 n>1",
+	} {
+		got, err := merge(parse(strings.Split(lists, "|")...), o)
+		require.NoError(t, err)
+		require.Equal(t, want, format(got))
+	}
 }
 
 func TestMerge(t *testing.T) {
@@ -78,12 +96,14 @@ func TestMergeOfAnyTrace(t *testing.T) {
 	for seed := range uint64(200) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		lists := drawTrace(r, 4, 60)
+		var chain spec.Topology
 		peers := map[spec.Port]spec.Port{}
 		for h := range 3 {
 			a, b := drawn(h, h+1, true, nil).port, drawn(h+1, h, true, nil).port
 			peers[a], peers[b] = b, a
+			chain.Links = append(chain.Links, spec.Link{A: a, B: b})
 		}
-		got, err := merge(lists, peers)
+		got, err := merge(lists, orderOf(&chain))
 		require.NoError(t, err)
 		byHost := make([][]event, len(lists))
 		sent := map[string]int{} // by port and frame: departures less arrivals

@@ -8,6 +8,9 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
 	"github.com/weirnet/weir/sim/reach"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/traffic"
@@ -165,7 +168,7 @@ func (t *talk) frame(f *traffic.Frame) {
 		t.more++
 		return
 	}
-	text, marks := t.view.describe(f.Data)
+	text, marks := t.view.describe(f.Data, t.first(f))
 	w := t.reach.Frame(spec.Port{Host: f.Host, Interface: f.Interface}, f.Data)
 	item := Item{Kind: Message, Line: t.line, Text: text, Marks: marks, Count: 1,
 		From: t.host(f.Host), To: t.receiver(&w, f)}
@@ -198,10 +201,21 @@ func (t *talk) sees(w *reach.Way, h Host) bool {
 // receiver is who takes the frame in.
 func (t *talk) receiver(w *reach.Way, f *traffic.Frame) int {
 	switch {
-	case len(w.Ends) > 1 || len(f.Data) > 0 && f.Data[0]&1 == 1:
+	case len(w.Ends) > 1 || w.ToAll:
 		return All
 	case len(w.Ends) == 1:
 		return t.host(w.Ends[0])
 	}
 	return Nobody
+}
+
+// first is what the frame begins with.
+func (t *talk) first(f *traffic.Frame) gopacket.LayerType {
+	switch i := t.sc.Topology.Host(f.Host).Interface(f.Interface); {
+	case !i.Kind.L3():
+		return layers.LayerTypeEthernet
+	case len(f.Data) > 0 && f.Data[0]>>4 == 6:
+		return layers.LayerTypeIPv6
+	}
+	return layers.LayerTypeIPv4
 }

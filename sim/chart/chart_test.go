@@ -11,6 +11,7 @@ import (
 	"testing"
 	"unicode/utf8"
 
+	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/sim/spec"
@@ -166,7 +167,7 @@ func FuzzDescribe(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, frame []byte) {
 		var v view
-		text, _ := v.describe(frame)
+		text, _ := v.describe(frame, layers.LayerTypeEthernet)
 		require.NotEmpty(t, text)
 	})
 }

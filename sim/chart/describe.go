@@ -27,9 +27,9 @@ type view struct {
 	ports string // of the last frame, in either direction
 }
 
-// describe is a frame in a few words, and what is special about it.
-func (v *view) describe(frame []byte) (text string, marks []string) {
-	p := gopacket.NewPacket(frame, layers.LayerTypeEthernet, gopacket.NoCopy)
+// describe is a frame in a few words, and what is special about it; first is what it begins with.
+func (v *view) describe(frame []byte, first gopacket.LayerType) (text string, marks []string) {
+	p := gopacket.NewPacket(frame, first, gopacket.NoCopy)
 	d := words{view: v}
 	for _, l := range p.Layers() {
 		d.layer(l)

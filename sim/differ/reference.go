@@ -2,9 +2,7 @@ package differ
 
 import (
 	"encoding/binary"
-	"slices"
 
-	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/model"
 )
@@ -40,21 +38,17 @@ func (r *reference) step(s *Step) error {
 	case Report:
 		// The model gives flows in total, however often they were reported.
 	default:
-		frame := s.Frame
-		if r.c.L3 {
-			frame = slices.Concat(linkHeader(frame), frame)
-		}
-		r.m.Receive(model.Arrival{Hook: Hook(s.Hook), Now: r.now, Frame: frame,
-			Tag: s.Tag, Segments: s.Segments})
+		r.m.Receive(model.Arrival{Hook: Hook(s.Hook), Now: r.now, Frame: s.Frame, L3: r.c.L3,
+			Network: linkBytes, Tag: s.Tag, Segments: s.Segments})
 	}
 	return nil
 }
 
-// linkBytes is the length of the header that linkHeader makes.
+// linkBytes is the length of an Ethernet header, behind which BPF_PROG_TEST_RUN puts the network
+// header of every frame.
 const linkBytes = 14
 
-// linkHeader is an Ethernet header for a frame that begins with its IP header: the model knows
-// no other frames. Its bytes are taken off again where the model counts.
+// linkHeader is an Ethernet header for a frame that begins with its IP header.
 func linkHeader(frame []byte) []byte {
 	header := make([]byte, linkBytes)
 	if len(frame) == 0 {
@@ -71,42 +65,11 @@ func linkHeader(frame []byte) []byte {
 
 // state tells what the model says.
 func (r *reference) state() (*State, error) {
-	s := &State{Counters: r.counters(), Connections: r.m.Connections(r.now)}
+	s := &State{Counters: r.m.Counters(), Connections: r.m.Connections(r.now)}
 	for _, f := range r.m.Flows() {
 		if f.Reason != flow.EndActive {
-			f.Bytes -= r.link(f.Packets)
 			s.Ended = append(s.Ended, f)
 		}
 	}
-	for i := range s.Connections {
-		for _, l := range []*conntrack.Leg{&s.Connections[i].Forward, &s.Connections[i].Reverse} {
-			l.Bytes -= r.link(l.Packets)
-		}
-	}
 	return s, nil
-}
-
-func (r *reference) counters() map[flow.Hook]model.Counters {
-	all := r.m.Counters()
-	for hook, c := range all {
-		c.Seen.Bytes -= r.link(c.Seen.Packets)
-		c.Accounted.Bytes -= r.link(c.Accounted.Packets)
-		c.Observed.Bytes -= r.link(c.Observed.Packets)
-		for _, by := range []map[model.Reason]model.Count{c.LeftOut, c.Lost} {
-			for reason, n := range by {
-				n.Bytes -= r.link(n.Packets)
-				by[reason] = n
-			}
-		}
-		all[hook] = c
-	}
-	return all
-}
-
-// link is what so many packets have of the link headers that were put before them.
-func (r *reference) link(packets uint64) uint64 {
-	if !r.c.L3 {
-		return 0
-	}
-	return linkBytes * packets
 }

@@ -16,7 +16,7 @@ type traced interface {
 	hookCounters() (map[flow.Hook]model.Counters, error)
 }
 
-func (r *reference) hookCounters() (map[flow.Hook]model.Counters, error) { return r.counters(), nil }
+func (r *reference) hookCounters() (map[flow.Hook]model.Counters, error) { return r.m.Counters(), nil }
 
 func (k *kernel) hookCounters() (map[flow.Hook]model.Counters, error) { return k.counters() }
 

@@ -66,8 +66,13 @@ func (p Problem) String() string {
 // files and lines. The error is about what cannot be read at all.
 func Check(jobs []runner.Job) ([]Problem, error) {
 	var all []Problem
+	broken := map[string]bool{}
 	for _, j := range jobs {
-		all = append(all, scenario(j)...)
+		if broken[j.File] {
+			continue // its other variants have the same mistakes
+		}
+		found, ok := scenario(j)
+		all, broken[j.File] = append(all, found...), !ok
 	}
 	orphans, err := suite.Orphans(jobs)
 	for _, file := range orphans {
@@ -75,16 +80,17 @@ func Check(jobs []runner.Job) ([]Problem, error) {
 			Hint: "weir sim golden clean removes it"})
 	}
 	slices.SortStableFunc(all, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line),
+			cmp.Compare(a.Column, b.Column), cmp.Compare(a.Text, b.Text))
 	})
-	return all, err
+	return slices.Compact(all), err // variants of one scenario have most in common
 }
 
-// scenario checks one scenario and its golden file.
-func scenario(job runner.Job) []Problem {
-	sc, err := spec.Parse(job.File, job.Spec)
+// scenario checks one scenario and its golden file; ok tells that it can be read.
+func scenario(job runner.Job) (found []Problem, ok bool) {
+	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
 	if err != nil {
-		return mistakes(job.File, err)
+		return mistakes(job.File, err), false
 	}
 	c := &checker{job: job, sc: sc, passed: map[spec.Port]bool{}, known: true,
 		builder: traffic.NewBuilder(&sc.Topology), reach: reach.New(&sc.Topology)}
@@ -95,7 +101,7 @@ func scenario(job runner.Job) []Problem {
 		c.idle()
 	}
 	c.golden()
-	return c.found
+	return c.found, true
 }
 
 // mistakes are the errors of the parser.
@@ -145,7 +151,7 @@ func (c *checker) step(s *spec.Step) {
 	if s.Link != nil {
 		c.passed[s.Link.Port] = true
 	}
-	silent := s.Link != nil || s.Agent != "" || s.Advance > 0
+	silent := s.Link != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
 	frames, seen, complete := 0, false, true
 	for f, err := range c.builder.Frames(s) {
 		if err != nil {
@@ -195,14 +201,12 @@ func ports(all []spec.Port) string {
 func (c *checker) idle() {
 	for _, h := range c.sc.Topology.Hosts {
 		var idle []spec.Port
-		used := false
+		used := slices.ContainsFunc(h.Interfaces, func(i spec.Interface) bool {
+			return c.passed[spec.Port{Host: h.Name, Interface: i.Name}]
+		})
 		for _, l := range c.sc.Topology.Links {
 			for _, p := range []spec.Port{l.A, l.B} {
-				switch {
-				case p.Host != h.Name:
-				case c.passed[p]:
-					used = true
-				default:
+				if p.Host == h.Name && !c.passed[p] {
 					idle = append(idle, p)
 				}
 			}
@@ -241,7 +245,7 @@ func (c *checker) golden() {
 	}
 	if len(c.job.Golden) == 0 {
 		c.add(Warning, 0, "", "it has no golden file",
-			"weir sim golden update "+c.job.Name+" writes it")
+			"weir sim golden update "+c.job.Base()+" writes it")
 		return
 	}
 	if _, err := golden.Decode(c.job.GoldenFile, c.job.Golden, c.sc.Expect.Free...); err != nil {

@@ -136,6 +136,11 @@ type Arrival struct {
 	Now  int64 // nanoseconds of the datapath's clock
 	// Frame begins with the Ethernet header and has no frame check sequence.
 	Frame []byte
+	// L3 tells that the frame begins with the IP header instead.
+	L3 bool
+	// Network is where in the frame the kernel's network header is, in bytes; of L3 frames alone. If
+	// an IP packet begins there that ends with the frame, what stands before is no part of it.
+	Network int
 	// Tag tells that a VLAN tag is carried beside the frame, as offloading devices do.
 	Tag bool
 	// Segments is 0 for an ordinary packet. For one that the kernel carries as GSO it is the
@@ -167,8 +172,12 @@ func (m *Model) Packet(hook flow.Hook, now int64, frame []byte) Outcome {
 
 // Receive takes one packet, counts it and returns its outcome.
 func (m *Model) Receive(a Arrival) Outcome {
+	known := m.hooks == nil || m.hooks[a.Hook]
+	if known {
+		a.passOuter()
+	}
 	p, reason := parse(a, m.tunnels)
-	if m.hooks != nil && !m.hooks[a.Hook] {
+	if !known {
 		reason = ReasonNoHook
 	} else {
 		m.watch(a)

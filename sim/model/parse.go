@@ -75,7 +75,12 @@ type packet struct {
 // Of a later fragment only the IP headers are read.
 func parse(a Arrival, open kinds) (packet, Reason) {
 	p, gso := packet{}, a.Segments > 0
-	etherType, body, reason := p.link(a.Frame, a.Tag)
+	etherType, body, reason := uint16(0), a.Frame, Reason("")
+	if a.L3 {
+		etherType = typeByVersion(a.Frame)
+	} else {
+		etherType, body, reason = p.link(a.Frame, a.Tag)
+	}
 	if reason == "" {
 		body, reason = p.network(etherType, body, gso)
 	}
@@ -90,6 +95,36 @@ func parse(a Arrival, open kinds) (packet, Reason) {
 		return inner, ""
 	}
 	return p, ""
+}
+
+// passOuter takes off the headers in which some kernels leave what has come out of a tunnel.
+func (a *Arrival) passOuter() {
+	if !a.L3 || a.Network >= len(a.Frame) {
+		return
+	}
+	b, length := a.Frame[a.Network:], 0
+	switch {
+	case len(b) < 8: // less is not looked at
+	case b[0]>>4 == 4:
+		length = int(binary.BigEndian.Uint16(b[2:]))
+	case b[0]>>4 == 6:
+		length = 40 + int(binary.BigEndian.Uint16(b[4:]))
+	}
+	if length == len(b) {
+		a.Frame = b
+	}
+}
+
+// typeByVersion is the EtherType of a frame that begins with its IP header; 0 if it does not.
+func typeByVersion(b []byte) uint16 {
+	switch {
+	case len(b) == 0:
+	case b[0]>>4 == 4:
+		return typeIPv4
+	case b[0]>>4 == 6:
+		return typeIPv6
+	}
+	return 0
 }
 
 // link reads the Ethernet header and its VLAN tags and returns the type of what follows, and

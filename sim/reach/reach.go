@@ -1,8 +1,8 @@
 // Package reach tells which interfaces of a topology a frame passes, from the topology alone.
 //
-// It follows links, bridges, VLAN interfaces and routers. Where a way leads over something else
-// (an interface without a link, address translation on a router), what it returns is marked as
-// incomplete: others may see the frame as well.
+// It follows links, bridges, VLAN interfaces, interfaces upon others, and routers. Where a way
+// leads over something else (a bond, a tunnel, an interface without a link, address translation on
+// a router), what it returns is marked as incomplete: others may see the frame as well.
 package reach
 
 import (
@@ -41,6 +41,8 @@ type Way struct {
 	Hooks []flow.Hook
 	// Ends are the hosts that take it in and do not send it on.
 	Ends []string
+	// ToAll tells that it has a group's link address.
+	ToAll bool
 	// Complete tells that no other hook can see it.
 	Complete bool
 }
@@ -48,12 +50,16 @@ type Way struct {
 // Frame follows a frame that is sent over an interface.
 func (m *Map) Frame(from spec.Port, frame []byte) Way {
 	w := &walk{Map: m, seen: map[flow.Hook]bool{}}
-	w.Complete = true
-	if len(frame) < 14 {
-		w.Complete = false
+	if i := m.iface(from); i != nil && i.Kind.L3() {
+		w.Complete = true
+		w.readIP(frame)
+		w.send(from, i.MAC, nil)
 		return w.Way
 	}
-	w.toAll = frame[0]&1 == 1
+	if len(frame) < 14 {
+		return w.Way
+	}
+	w.Complete, w.ToAll = true, frame[0]&1 == 1
 	w.send(from, [6]byte(frame[:6]), w.read(frame))
 	return w.Way
 }
@@ -72,26 +78,32 @@ func (w *walk) read(frame []byte) (vlans []uint16) {
 	if at+2 > len(frame) {
 		return vlans
 	}
-	ip := frame[at+2:]
-	w.size = len(ip)
-	switch kind := binary.BigEndian.Uint16(frame[at:]); {
-	case kind == 0x0800 && len(ip) >= 20:
-		w.to, w.ttl = netip.AddrFrom4([4]byte(ip[16:20])), ip[8]
-	case kind == 0x86dd && len(ip) >= 40:
-		w.to, w.ttl = netip.AddrFrom16([16]byte(ip[24:40])), ip[7]
+	w.size = len(frame) - at - 2
+	if kind := binary.BigEndian.Uint16(frame[at:]); kind == 0x0800 || kind == 0x86dd {
+		w.readIP(frame[at+2:])
 	}
 	return vlans
+}
+
+// readIP takes the destination and the time to live out of an IP packet.
+func (w *walk) readIP(ip []byte) {
+	w.size = len(ip)
+	switch {
+	case len(ip) >= 20 && ip[0]>>4 == 4:
+		w.to, w.ttl = netip.AddrFrom4([4]byte(ip[16:20])), ip[8]
+	case len(ip) >= 40 && ip[0]>>4 == 6:
+		w.to, w.ttl = netip.AddrFrom16([16]byte(ip[24:40])), ip[7]
+	}
 }
 
 // walk is the state of following one frame.
 type walk struct {
 	*Map
 	Way
-	to    netip.Addr // invalid: not IP
-	ttl   uint8      // what is left of it
-	size  int        // of the IP packet
-	toAll bool       // a group's link address
-	seen  map[flow.Hook]bool
+	to   netip.Addr // invalid: not IP
+	ttl  uint8      // what is left of it
+	size int        // of the IP packet
+	seen map[flow.Hook]bool
 }
 
 // pass notes a hook; false when the frame was there before.
@@ -124,6 +136,16 @@ func (w *walk) send(p spec.Port, mac [6]byte, vlans []uint16) {
 		w.forward(b, "", mac, vlans)
 		return
 	}
+	switch {
+	case i.On.Host != "":
+		w.sendUpper(i, mac, vlans)
+		return
+	case i.Bond != nil || i.Tunnel != nil:
+		w.sendDevice(p.Host, i, mac, vlans)
+		return
+	case i.Kind == spec.Dummy: // nobody is there
+		return
+	}
 	peer, ok := w.peers[p]
 	if !ok {
 		w.Complete = false
@@ -147,14 +169,21 @@ func (w *walk) arrive(p spec.Port, mac [6]byte, vlans []uint16) {
 		}
 		return
 	}
-	i := w.iface(p)
-	if i == nil || i.MAC != mac && mac[0]&1 == 0 {
+	if to, ok := w.upper(p, mac); ok {
+		w.take(to, vlans)
 		return
 	}
-	w.receive(p, vlans)
+	i := w.iface(p)
+	switch {
+	case i == nil:
+	case i.Master != "":
+		w.take(spec.Port{Host: p.Host, Interface: i.Master}, vlans)
+	case i.Kind.L3() || i.MAC == mac || mac[0]&1 == 1:
+		w.receive(p, vlans)
+	}
 }
 
-// take is arrive for a bridge's own interface.
+// take is arrive for an interface that gets what it does from another one.
 func (w *walk) take(p spec.Port, vlans []uint16) {
 	if w.pass(p, flow.Ingress) {
 		w.receive(p, vlans)
@@ -167,8 +196,7 @@ func (w *walk) receive(p spec.Port, vlans []uint16) {
 	if len(vlans) > 0 {
 		for _, i := range host.Interfaces {
 			if i.Parent == p.Interface && i.VLAN == vlans[0] {
-				w.pass(spec.Port{Host: p.Host, Interface: i.Name}, flow.Ingress)
-				w.deliver(host, vlans[1:])
+				w.take(spec.Port{Host: p.Host, Interface: i.Name}, vlans[1:])
 				return
 			}
 		}
@@ -179,7 +207,7 @@ func (w *walk) receive(p spec.Port, vlans []uint16) {
 // deliver ends the way, or has a router send the frame on.
 func (w *walk) deliver(h *spec.Host, vlans []uint16) {
 	owner, _ := w.topology.Owner(w.to)
-	if !h.Forward || !w.to.IsValid() || len(vlans) > 0 || w.toAll {
+	if !h.Forward || !w.to.IsValid() || len(vlans) > 0 || w.ToAll {
 		w.Ends = append(w.Ends, h.Name)
 		return
 	}

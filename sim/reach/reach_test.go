@@ -30,7 +30,23 @@ topology:
   tagged:
     eth0: []
     eth0.7: [10.7.0.1/24]
+    eth1: []
+  node: {eth0: []}
+  one: {mv0: {macvlan: node/eth0, addresses: [10.8.0.1/24]}}
+  two: {mv0: {macvlan: node/eth0, addresses: [10.8.0.2/24]}}
+  behind: {stack: kernel, iv0: {ipvlan: tagged/eth1, addresses: [10.8.0.4/24]}}
+  left:
+    tun0: {tun: true, addresses: [10.4.0.1/24]}
+    bond0: {bond: {mode: active-backup, members: [eth0]}, addresses: [10.5.0.1/24]}
+    gre1: {gre: {remote: 10.5.0.2}, addresses: [10.6.0.1/24]}
+  right:
+    tun0: {tun: true, addresses: [10.4.0.2/24]}
+    eth0: [10.5.0.2/24]
+    gre1: {gre: {remote: 10.5.0.1}, addresses: [10.6.0.2/24]}
   links:
+    - node/eth0 - tagged/eth1
+    - left/tun0 - right/tun0
+    - left/eth0 - right/eth0
     - client/eth0 - router/eth0
     - router/eth1 - switch/eth0
     - server/eth0 - switch/eth1
@@ -80,6 +96,25 @@ func TestFrame(t *testing.T) {
 		"to the router": {
 			"{packet: 'client:1 > 10.0.0.254:2', layers: [udp]}",
 			[]string{"client/eth0 egress", "router/eth0 ingress"}, []string{"router"}, false},
+		"from one interface upon another to the next": {
+			"{packet: 'one:1 > two:2', layers: [udp]}",
+			[]string{"one/mv0 egress", "node/eth0 ingress", "two/mv0 ingress"}, []string{"two"}, true},
+		"to an interface upon another, by its address": {
+			"{packet: 'one:1 > behind:2', layers: [udp]}",
+			[]string{"one/mv0 egress", "node/eth0 egress", "tagged/eth1 ingress", "behind/iv0 ingress"},
+			[]string{"behind"}, true},
+		"without a link header": {
+			"{packet: '10.4.0.1:1 > 10.4.0.2:2', layers: [udp]}",
+			[]string{"left/tun0 egress", "right/tun0 ingress"}, []string{"right"}, true},
+		"out of a bond": {
+			"{packet: '10.5.0.1:1 > 10.5.0.2:2', layers: [udp]}",
+			[]string{"left/bond0 egress", "left/eth0 egress", "right/eth0 ingress"}, []string{"right"}, false},
+		"into a bond": {
+			"{packet: '10.5.0.2:1 > 10.5.0.1:2', layers: [udp]}",
+			[]string{"right/eth0 egress", "left/eth0 ingress", "left/bond0 ingress"}, []string{"left"}, true},
+		"through a tunnel": {
+			"{packet: '10.6.0.1:1 > 10.6.0.2:2', layers: [udp]}",
+			[]string{"left/gre1 egress", "right/gre1 ingress"}, []string{"right"}, false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			hooks, w := way(t, tc.packet)

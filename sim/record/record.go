@@ -78,7 +78,7 @@ func (r *Recorder) create(dir string, t *spec.Topology) error {
 	}
 	for _, l := range t.Links {
 		name := l.A.Host + "-" + l.A.Interface + "--" + l.B.Host + "-" + l.B.Interface
-		if err := r.add(filepath.Join(dir, name+Suffix), l.A, l.B); err != nil {
+		if err := r.add(filepath.Join(dir, name+Suffix), t, l.A, l.B); err != nil {
 			return err
 		}
 	}
@@ -88,7 +88,7 @@ func (r *Recorder) create(dir string, t *spec.Topology) error {
 			if _, ok := r.tracks[p]; ok {
 				continue
 			}
-			if err := r.add(filepath.Join(dir, p.Host+"-"+p.Interface+Suffix), p); err != nil {
+			if err := r.add(filepath.Join(dir, p.Host+"-"+p.Interface+Suffix), t, p); err != nil {
 				return err
 			}
 		}
@@ -97,7 +97,7 @@ func (r *Recorder) create(dir string, t *spec.Topology) error {
 }
 
 // add makes a file for one or both ends of something.
-func (r *Recorder) add(path string, ports ...spec.Port) error {
+func (r *Recorder) add(path string, t *spec.Topology, ports ...spec.Port) error {
 	f, err := os.Create(path)
 	if err != nil {
 		return err
@@ -105,8 +105,12 @@ func (r *Recorder) add(path string, ports ...spec.Port) error {
 	out := &file{file: f, buf: bufio.NewWriter(f)}
 	r.files = append(r.files, out)
 	describe := func(p spec.Port) pcapgo.NgInterface {
-		return pcapgo.NgInterface{Name: p.Interface, Description: p.String(),
-			LinkType: layers.LinkTypeEthernet, TimestampResolution: nanoseconds}
+		link := layers.LinkTypeEthernet
+		if t.Host(p.Host).Interface(p.Interface).Kind.L3() {
+			link = layers.LinkTypeRaw
+		}
+		return pcapgo.NgInterface{Name: p.Interface, Description: p.String(), LinkType: link,
+			TimestampResolution: nanoseconds}
 	}
 	options := pcapgo.NgWriterOptions{SectionInfo: pcapgo.NgSectionInfo{Application: "weir"}}
 	if out.ng, err = pcapgo.NewNgWriterInterface(out.buf, describe(ports[0]), options); err != nil {

@@ -53,11 +53,14 @@ type Difference struct {
 
 // Scenario is the result of one scenario on one kernel.
 type Scenario struct {
-	Name        string       `json:"name"` // path below scenarios/, without .yaml
-	Summary     string       `json:"summary,omitempty"`
-	Verdict     Verdict      `json:"verdict"`
-	Reason      string       `json:"reason,omitempty"` // one line, for every verdict but pass
-	Millis      int64        `json:"ms"`               // wall time
+	Name    string  `json:"name"` // path below scenarios/, without .yaml
+	Summary string  `json:"summary,omitempty"`
+	Verdict Verdict `json:"verdict"`
+	Reason  string  `json:"reason,omitempty"` // one line, for every verdict but pass
+	// Missing is what the kernel lacks of what the scenario requires; the verdict is skip then, or
+	// fail where the kernel should have it.
+	Missing     []string     `json:"missing,omitempty"`
+	Millis      int64        `json:"ms"` // wall time
 	Differences []Difference `json:"differences,omitempty"`
 	// Packets is what the independent witness saw at the agent's hooks.
 	Packets uint64 `json:"packets,omitempty"`

@@ -172,7 +172,8 @@ func (p *play) watch() error {
 		if !p.attached() || !slices.Contains(p.sc.Agent.On, port) {
 			continue
 		}
-		p.model.Packet(f.Hook, p.clock, f.Frame)
+		on := p.sc.Topology.Host(f.Hook.Namespace).Interface(f.Hook.Interface)
+		p.model.Receive(model.Arrival{Hook: f.Hook, Now: p.clock, Frame: f.Frame, L3: on.Kind.L3()})
 		p.witness[f.Hook] = p.witness[f.Hook].Plus(
 			model.Count{Packets: 1, Bytes: uint64(len(f.Frame))})
 	}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/cilium/ebpf"
@@ -13,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/require"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
@@ -22,12 +24,16 @@ import (
 type Job struct {
 	Name       string `json:"name"`                  // path below scenarios/, without .yaml
 	File       string `json:"file"`                  // for error messages
+	Variant    string `json:"variant,omitempty"`     // of the scenario's matrix; it is part of the name
 	Spec       []byte `json:"spec"`                  // the scenario, YAML
 	GoldenFile string `json:"golden_file,omitempty"` // for error messages
 	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
 	MapFile    string `json:"map_file,omitempty"`    // of a scenario with another program, for errors
 	Map        []byte `json:"map,omitempty"`         // what it calls our terms
 }
+
+// Base is the name of the scenario, which all variants of its matrix have in common.
+func (j Job) Base() string { return strings.TrimSuffix(j.Name, "["+j.Variant+"]") }
 
 // Options say how scenarios are run.
 type Options struct {
@@ -47,8 +53,9 @@ const deadline = 60 * time.Second
 
 // Runner runs scenarios one after the other. It loads the datapath once.
 type Runner struct {
-	opts Options
-	dp   *bpf.Datapath
+	opts   Options
+	dp     *bpf.Datapath
+	prober require.Prober
 }
 
 // New removes what killed runs have left behind and loads the datapath. It needs root.
@@ -99,11 +106,17 @@ func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
 	return out
 }
 
+// lacking is the error of a scenario that requires what the kernel does not have.
+type lacking []string
+
+func (l lacking) Error() string { return "this kernel has no " + strings.Join(l, ", ") }
+
 // verdictOf tells what this machine cannot do from what went wrong.
 func verdictOf(err error) result.Verdict {
 	var missing *topology.Unsupported
 	var program *notInstalled
-	if errors.As(err, &missing) || errors.As(err, &program) || errors.Is(err, ebpf.ErrNotSupported) {
+	if errors.As(err, &missing) || errors.As(err, &program) || errors.As(err, new(lacking)) ||
+		errors.Is(err, ebpf.ErrNotSupported) {
 		return result.Skip
 	}
 	return result.Error
@@ -119,7 +132,7 @@ func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
 
 // begin sets a scenario's stage, and reads its golden file; nil when there is none.
 func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *golden.Golden, error) {
-	sc, err := spec.Parse(job.File, job.Spec)
+	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -130,6 +143,12 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
 			return nil, nil, err
 		}
+	}
+	if out.Missing, err = r.prober.Missing(sc.Requires); err != nil {
+		return nil, nil, err
+	}
+	if len(out.Missing) > 0 {
+		return nil, nil, lacking(out.Missing)
 	}
 	play, err := newPlay(ctx, r, sc, &job)
 	return play, want, err

@@ -138,6 +138,8 @@ func kind(s *spec.Step) string {
 		return s.Socket.Network + " sockets"
 	case s.Link != nil:
 		return fmt.Sprintf("link %s: %s", s.Link.Port, s.Link.Action)
+	case s.Impair != nil:
+		return fmt.Sprintf("impair %s > %s", s.Impair.From, s.Impair.To)
 	case s.Agent != "":
 		return "agent: " + s.Agent
 	}

@@ -25,7 +25,8 @@ type builder struct {
 // that finds a mistake: the next would only repeat it.
 func (t *rawTopology) build(l *list) Topology {
 	b := &builder{list: l, raw: t, linked: map[Port]*node{}}
-	stages := []func(){b.hosts, b.bridges, b.vlans, b.links, b.indexes, b.addresses, b.routes, b.nat}
+	stages := []func(){b.hosts, b.bridges, b.vlans, b.devices, b.links, b.indexes, b.upper,
+		b.addresses, b.tunnels, b.routes, b.nat}
 	for _, stage := range stages {
 		stage()
 		if len(l.errs) > 0 {
@@ -41,7 +42,8 @@ func (b *builder) hosts() {
 			"write client: {eth0: [10.0.0.1/24]}")
 	}
 	for _, h := range b.raw.hosts {
-		out := Host{Name: h.name, Forward: h.forward, Stack: h.forward || h.stack.v == "kernel"}
+		out := Host{Name: h.name, Forward: h.forward, Stack: h.forward || h.stack.v == "kernel",
+			Sysctls: h.sysctls}
 		if h.forward && h.stack.v == "none" {
 			b.add(h.stack.at, "a router needs the kernel's stack", "leave stack out")
 		}
@@ -56,8 +58,8 @@ func (b *builder) hosts() {
 	}
 }
 
-// declarePorts makes the ports of bridges that the file does not list as interfaces; they come
-// right behind their bridge.
+// declarePorts makes the ports of bridges and the members of bonds that the file does not list
+// as interfaces; they come right behind.
 func (h *rawHost) declarePorts() {
 	var all []*rawInterface
 	known := map[string]bool{}
@@ -66,7 +68,7 @@ func (h *rawHost) declarePorts() {
 	}
 	for _, i := range h.interfaces {
 		all = append(all, i)
-		for _, p := range i.bridge {
+		for _, p := range append(slices.Clone(i.bridge), i.device.names...) {
 			if _, _, isVLAN := vlanName(p.v); !known[p.v] && !isVLAN {
 				known[p.v] = true
 				all = append(all, &rawInterface{at: p.at, name: p.v})
@@ -114,6 +116,8 @@ func (b *builder) bridgePort(h *rawHost, bridge *rawInterface, p placed[string],
 			suggest(p.v, h.interfaceNames()))
 	case port.isBridge:
 		b.add(p.at, fmt.Sprintf("%q is a bridge itself", p.v), "")
+	case port.kind().L3():
+		b.add(p.at, fmt.Sprintf("%q is of kind %s, which carries no Ethernet", p.v, port.kind()), "")
 	case taken[p.v] != "":
 		b.add(p.at, fmt.Sprintf("%q is a port of bridge %s already", p.v, taken[p.v]), "")
 	case len(port.addresses) > 0:
@@ -138,6 +142,9 @@ func (b *builder) vlans() {
 			case h.find(parent) == nil:
 				b.add(i.at, fmt.Sprintf("host %q has no interface %q below it", h.name, parent),
 					"add "+parent+": []")
+			case h.find(parent).kind().L3():
+				b.add(i.at, fmt.Sprintf("%q is of kind %s, which carries no Ethernet", parent,
+					h.find(parent).kind()), "")
 			case i.isBridge:
 				b.add(i.at, "a bridge is no VLAN interface", "name it br0")
 			}
@@ -152,18 +159,30 @@ func (b *builder) links() {
 			b.add(link.at, fmt.Sprintf("%q is linked to itself", link.v.A), "")
 			continue
 		}
-		if b.linkEnd(link.at, link.v.A) && b.linkEnd(link.at, link.v.B) {
-			b.out.Links = append(b.out.Links, link.v)
+		if !b.linkEnd(link.at, link.v.A) || !b.linkEnd(link.at, link.v.B) {
+			continue
 		}
+		b.linkKinds(link)
+		b.out.Links = append(b.out.Links, link.v)
 	}
 	for _, h := range b.raw.hosts {
 		for _, i := range h.interfaces {
-			_, _, isVLAN := vlanName(i.name)
-			if b.linked[Port{h.name, i.name}] == nil && !i.isBridge && !isVLAN && len(b.errs) == 0 {
+			if b.linked[Port{h.name, i.name}] == nil && i.kind() == Cable && len(b.errs) == 0 {
 				b.add(i.at, fmt.Sprintf("%q has no link", h.name+"/"+i.name),
 					fmt.Sprintf("add to links: [%s/%s - ...]", h.name, i.name))
 			}
 		}
+	}
+}
+
+// linkKinds checks that the ends of a link fit together.
+func (b *builder) linkKinds(link placed[Link]) {
+	switch x, y := b.interfaceAt(link.v.A).kind(), b.interfaceAt(link.v.B).kind(); {
+	case (x == Tun) != (y == Tun):
+		b.add(link.at, fmt.Sprintf("of %q and %q only one is a tun", link.v.A, link.v.B),
+			"both ends of a link have Ethernet headers, or none")
+	case x == Netkit && y == Netkit:
+		b.add(link.at, "a netkit pair has one primary end", "say netkit: true at one end alone")
 	}
 }
 
@@ -172,13 +191,14 @@ func (b *builder) linkEnd(at *node, p Port) bool {
 	if !ok {
 		return false
 	}
-	_, _, isVLAN := vlanName(p.Interface)
 	switch {
 	case i.isBridge:
 		b.add(at, fmt.Sprintf("%q is a bridge and takes no link", p), "link one of its ports")
-	case isVLAN:
+	case i.kind() == VLANDev:
 		b.add(at, fmt.Sprintf("%q is a VLAN interface and takes no link", p),
 			"link the interface below it")
+	case !i.kind().linked():
+		b.add(at, fmt.Sprintf("%q is of kind %s and takes no link", p, i.kind()), "")
 	case b.linked[p] != nil:
 		b.add(at, fmt.Sprintf("%q has a link already, in line %d", p, b.linked[p].line), "")
 	default:
@@ -284,11 +304,13 @@ func (b *builder) derived(h *rawHost, out *Host) {
 			}
 			b.out.Bridges = append(b.out.Bridges, br)
 		}
+		b.fill(h, out, n)
 		parent, id, isVLAN := vlanName(i.name)
 		if !isVLAN {
 			continue
 		}
 		below := out.Interface(parent)
+		below.Service = below.Kind == VLANDev
 		o := &out.Interfaces[n]
 		o.Parent, o.VLAN = parent, id
 		if !i.macGiven {

@@ -78,6 +78,16 @@ func (l *list) addOnce(n *node, msg, hint string) {
 	}
 }
 
+// in says of all mistakes in which variant they are.
+func (l *list) in(variant string) *list {
+	for _, e := range l.errs {
+		if variant != "" {
+			e.Msg += fmt.Sprintf(" (in the variant %s)", variant)
+		}
+	}
+	return l
+}
+
 // err is nil, one *Error, or Errors.
 func (l *list) err() error {
 	slices.SortStableFunc(l.errs, func(a, b *Error) int {

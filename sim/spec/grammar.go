@@ -19,6 +19,8 @@ const (
 type rawScenario struct {
 	summary  string
 	tags     []string
+	requires []string
+	matrix   []axis
 	topology rawTopology
 	agent    rawAgent
 	steps    []*rawStep
@@ -40,6 +42,12 @@ var scenarioObject = object[rawScenario]{
 			func(s *rawScenario, v string) { s.summary = v }).must(),
 		put("tags", "Words to select scenarios by.", listOf("tags", tagValue, 0, maxTags),
 			func(s *rawScenario, v []string) { s.tags = v }),
+		put("requires", "What the kernel must have beside what topology and agent need: "+
+			"{features: [tcx], modules: [vxlan]}.", requiresObject.value(),
+			func(s *rawScenario, v []string) { s.requires = v }),
+		put("matrix", "Runs the scenario once for each combination of these values: "+
+			"{family: [ipv4, ipv6], hook: [tcx, tc]}.", matrixValue,
+			func(s *rawScenario, v []axis) { s.matrix = v }),
 		put("topology", "The network: hosts by name, and the links between them.",
 			keepPlace(topologyObject.value()),
 			func(s *rawScenario, v placed[rawTopology]) {
@@ -85,7 +93,7 @@ var agentObject = object[rawAgent]{
 		put("table_full", "What happens to packets that find no room; reject by default.",
 			choice("reject", "overflow", "evict"),
 			func(a *rawAgent, v string) { a.agent.TableFull = v }),
-		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc"),
+		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc", "netkit"),
 			func(a *rawAgent, v string) { a.agent.Hook = v }),
 		put("sweep", "How the agent goes through its tables; the best the kernel has by default.",
 			choice("scan", "batch"), func(a *rawAgent, v string) { a.agent.Sweep = v }),

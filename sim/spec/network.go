@@ -77,6 +77,7 @@ func newNetwork(t *Topology) *network {
 			n.join(Port{b.Host, b.Name}, Port{b.Host, p})
 		}
 	}
+	n.joinDevices()
 	for n.joinVLANs() {
 	}
 	for h := range t.Hosts {
@@ -107,6 +108,30 @@ func (n *network) join(a, b Port) bool {
 		n.above[b] = a
 	}
 	return a != b
+}
+
+// joinDevices joins bonds with their members, what stands on an interface with that, and the two
+// ends of tunnels.
+func (n *network) joinDevices() {
+	for h := range n.topology.Hosts {
+		host := &n.topology.Hosts[h]
+		for i := range host.Interfaces {
+			x := &host.Interfaces[i]
+			here := Port{host.Name, x.Name}
+			switch {
+			case x.Bond != nil:
+				for _, m := range x.Bond.Members {
+					n.join(here, Port{host.Name, m})
+				}
+			case x.On.Host != "":
+				n.join(x.On, here)
+			case x.Tunnel != nil && x.Tunnel.Local.IsValid():
+				if far := n.topology.OtherEnd(x); far != (Port{}) {
+					n.join(far, here)
+				}
+			}
+		}
+	}
 }
 
 // joinVLANs joins VLAN interfaces of one id whose parents are on one segment. It is repeated

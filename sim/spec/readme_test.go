@@ -19,16 +19,18 @@ router:
   eth1: [10.0.1.254/24, fd00:0:0:2::fe/64]
 server: {eth0: [10.0.1.2/24, fd00:0:0:2::2/64]}
 links: [client/eth0 - router/eth0, router/eth1 - server/eth0]`,
-	"agent":   "on: [server/eth0]",
-	"traffic": "- ping: client > server",
-	"expect":  "free: [packets]",
+	"agent":    "on: [server/eth0]",
+	"traffic":  "- ping: client > server",
+	"expect":   "free: [packets]",
+	"requires": "features: [veth]",
+	"matrix":   "family: [ipv4]",
 }
 
 // wrap makes a whole scenario of an example for one of its parts.
 func wrap(part, example string) string {
 	var b strings.Builder
 	b.WriteString("summary: an example\n")
-	for _, name := range []string{"topology", "agent", "traffic", "expect"} {
+	for _, name := range []string{"requires", "matrix", "topology", "agent", "traffic", "expect"} {
 		text := frame[name]
 		if name == part {
 			text = example
@@ -63,7 +65,7 @@ func TestReferenceIsComplete(t *testing.T) {
 	keys := append(scenarioObject.names(), topologyObject.names()...)
 	keys = append(append(keys, hostObject.names()...), interfaceObject.names()...)
 	keys = append(append(keys, agentObject.names()...), expectObject.names()...)
-	keys = append(keys, lifetimeNames...)
+	keys = append(append(append(keys, requiresObject.names()...), axes...), lifetimeNames...)
 	for _, k := range append(keys, freeFields...) {
 		require.Contains(t, string(text), "`"+k+"`")
 	}

@@ -38,6 +38,9 @@ func (r *resolver) agent() {
 			r.add(p.at, fmt.Sprintf("%q is given twice", p.v), "")
 		}
 		seen[p.v] = true
+		if r.scenario.Agent.Hook == "netkit" && r.port(p) && !r.isNetkit(p.v) {
+			r.add(p.at, fmt.Sprintf("%q is no primary end of a netkit pair", p.v), "the hook is netkit: add netkit: true to the interface")
+		}
 		r.scenario.Agent.On = append(r.scenario.Agent.On, p.v)
 	}
 }
@@ -105,6 +108,8 @@ func (r *resolver) step(raw *rawStep) {
 		r.agentStep(raw)
 	case s.Link != nil:
 		r.linkStep(raw)
+	case s.Impair != nil:
+		r.impairStep(raw)
 	case raw.pair != nil:
 		r.pairStep(raw)
 	}

@@ -11,9 +11,12 @@ import (
 
 // Scenario is one scenario file, checked and with everything derivable filled in.
 type Scenario struct {
-	Name     string // path below scenarios/, without .yaml
-	Summary  string
-	Tags     []string
+	Name    string // path below scenarios/, without .yaml
+	Summary string
+	Tags    []string
+	// Requires is what the kernel must have, by the names of sim/require, sorted: what the file
+	// says and what follows from topology and agent.
+	Requires []string
 	Topology Topology
 	Agent    Agent
 	Steps    []Step // "traffic" in the file
@@ -42,10 +45,15 @@ type Host struct {
 	// Routes are those of the file; where it has none, derived: to everything through the only
 	// router on a host's links, and between routers on the shortest way.
 	Routes []Route
+	// Sysctls are set in file order once the interfaces are there.
+	Sysctls []Sysctl
 	// Neighbours are derived: every address that the host reaches without a router. Nobody
 	// has to ask for a link address on the wire.
 	Neighbours []Neighbour
 }
+
+// Sysctl is a kernel setting of a namespace: net.ipv4.conf.eth0.rp_filter.
+type Sysctl struct{ Name, Value string }
 
 // Neighbour is the link address of an address that an interface reaches directly.
 type Neighbour struct {
@@ -54,9 +62,10 @@ type Neighbour struct {
 	MAC       [6]byte
 }
 
-// Interface is one end of a veth link, or a VLAN interface on top of one.
+// Interface is one end of a link, or what Kind says.
 type Interface struct {
 	Name      string
+	Kind      Kind
 	Index     int     // ifindex; unique over the whole scenario unless the file fixes others
 	MAC       [6]byte // derived from host and interface number when the file has none
 	MTU       int     // bytes; 1500 when the file has none
@@ -64,6 +73,12 @@ type Interface struct {
 	// Parent and VLAN are set for a VLAN interface ("eth0.7"): 802.1Q, ids 1 to 4094.
 	Parent string
 	VLAN   uint16
+	// Service makes it 802.1ad: another VLAN interface stands on it ("eth0.7.9").
+	Service bool
+	On      Port     // what a macvlan or ipvlan stands on
+	Tunnel  *Tunnel  // of tunnels alone
+	Bond    *Bonding // of bonds alone
+	Master  string   // the bond that it is a member of
 }
 
 // Bridge is a Linux bridge inside a host; its ports are interfaces of that host.
@@ -81,8 +96,12 @@ type Route struct {
 	Via netip.Addr
 }
 
-// Link is a veth pair.
-type Link struct{ A, B Port }
+// Link is a veth pair, or two tuns that hand their packets to each other.
+type Link struct {
+	A, B Port
+	// Wire makes the packets go through the runner, which can lose them and the like; derived.
+	Wire bool
+}
 
 // Port names an interface of a host: "server/eth0".
 type Port struct{ Host, Interface string }
@@ -97,7 +116,7 @@ type Agent struct {
 	Table int
 	// TableFull is the policy: "reject", "overflow" or "evict".
 	TableFull string
-	// Hook forces how to attach: "" (best), "tcx" or "tc".
+	// Hook forces how to attach: "" (best), "tcx", "tc" or "netkit".
 	Hook string
 	// Sweep forces how the agent goes through its tables: "" (best), "scan" or "batch".
 	Sweep string
@@ -135,6 +154,7 @@ type Step struct {
 	Advance time.Duration
 	Agent   string // "stop", "kill", "start": what happens to the agent
 	Link    *LinkChange
+	Impair  *Impair
 }
 
 // Endpoint is an address and port, by the host that has it. Addr may also be an address no

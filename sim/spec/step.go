@@ -55,6 +55,7 @@ var variants = []variant{
 	{"advance", false, func(*Step) {}, advanceObject},
 	{"agent", false, func(*Step) {}, agentStepObject},
 	{"link", true, func(*Step) {}, linkObject},
+	{"impair", false, func(s *Step) { s.Impair = &Impair{} }, impairObject},
 }
 
 // stepValue reads a step of any kind.

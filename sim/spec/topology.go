@@ -24,7 +24,7 @@ const (
 // keys of a host; 15 characters are the kernel's limit.
 const (
 	hostName      = `[a-z][a-z0-9-]{0,19}`
-	interfaceName = `[a-z]{1,10}[0-9]{1,4}(\.[0-9]{1,4})?`
+	interfaceName = `[a-z]{1,10}[0-9]{1,4}(\.[0-9]{1,4}){0,2}`
 	portName      = hostName + `/` + interfaceName
 )
 
@@ -45,6 +45,7 @@ type rawHost struct {
 	// routesGiven is set when the file has the key, even with nothing behind it.
 	routesGiven bool
 	nat         []placed[NAT]
+	sysctls     []Sysctl
 	interfaces  []*rawInterface
 }
 
@@ -60,6 +61,8 @@ type rawInterface struct {
 	index     placed[int]
 	isBridge  bool
 	bridge    []placed[string]
+	device    rawDevice
+	master    string // the bond that it is a member of
 }
 
 var topologyObject = object[rawTopology]{
@@ -100,6 +103,9 @@ var hostObject = object[rawHost]{
 			`"dnat tcp 192.0.2.1:8080 to 10.0.0.2:80".`,
 			listOf("translations", keepPlace(natValue), 1, maxNAT),
 			func(h *rawHost, v []placed[NAT]) { h.nat = v }),
+		put("sysctls", "Settings of the namespace, once its interfaces are there: "+
+			"{net.ipv4.conf.eth0.rp_filter: 1}.", sysctlsObject.value(),
+			func(h *rawHost, v []Sysctl) { h.sysctls = v }),
 	},
 	rest: &rest[rawHost]{
 		pattern: regexp.MustCompile(`^` + interfaceName + `$`),
@@ -111,12 +117,29 @@ var hostObject = object[rawHost]{
 	},
 }
 
+// sysctlName is a setting below net: others are not of a namespace.
+const sysctlName = `^net(\.[a-zA-Z0-9_-]+){1,6}$`
+
+var sysctlsObject = object[[]Sysctl]{
+	what: "the settings",
+	rest: &rest[[]Sysctl]{
+		pattern: regexp.MustCompile(sysctlName),
+		doc:     "settings begin with net., like net.ipv4.conf.eth0.rp_filter",
+		schema:  schema{"type": []string{"integer", "string"}}, most: 64,
+		read: func(l *list, key, n *node, s *[]Sysctl) {
+			if scalar(l, n, "a value") {
+				*s = append(*s, Sysctl{Name: key.text, Value: n.text})
+			}
+		},
+	},
+}
+
 var addressList = listOf("addresses", keepPlace(prefixValue), 0, maxAddresses)
 
 var interfaceObject = object[rawInterface]{
 	what: "an interface",
 	doc:  "The long form of an interface.",
-	fields: []field[rawInterface]{
+	fields: append([]field[rawInterface]{
 		put("addresses", "Addresses with their prefix lengths.", addressList,
 			func(i *rawInterface, v []placed[netip.Prefix]) { i.addresses = v }),
 		put("mtu", "Largest IP packet in bytes, 1500 by default.", number[int](68, 65535),
@@ -132,7 +155,7 @@ var interfaceObject = object[rawInterface]{
 			"that the host does not list are made.",
 			listOf("ports", keepPlace(nameValue), 0, MaxInterfaces),
 			func(i *rawInterface, v []placed[string]) { i.bridge, i.isBridge = v, true }),
-	},
+	}, deviceFields()...),
 }
 
 func readInterface(l *list, key, n *node, h *rawHost) {
@@ -159,7 +182,7 @@ var linkValue = match("a link", "client/eth0 - server/eth0", `^`+portName+` +- +
 		a, b, _ := strings.Cut(s, " - ")
 		left, _ := parsePort(strings.TrimSpace(a))
 		right, _ := parsePort(strings.TrimSpace(b))
-		return Link{left, right}, nil
+		return Link{A: left, B: right}, nil
 	})
 
 func parsePort(s string) (Port, error) {
@@ -271,12 +294,12 @@ func unspecified(like netip.Addr) netip.Addr {
 	return netip.IPv6Unspecified()
 }
 
-// vlanName splits the name of a VLAN interface: "eth0.7" is eth0 and 7.
+// vlanName splits the name of a VLAN interface: "eth0.7" is eth0 and 7, "eth0.7.9" eth0.7 and 9.
 func vlanName(name string) (parent string, id uint16, ok bool) {
-	parent, tag, ok := strings.Cut(name, ".")
-	if !ok {
+	point := strings.LastIndexByte(name, '.')
+	if point < 0 {
 		return "", 0, false
 	}
-	v, err := strconv.ParseUint(tag, 10, 16)
-	return parent, uint16(v), err == nil && v >= 1 && v <= 4094
+	v, err := strconv.ParseUint(name[point+1:], 10, 16)
+	return name[:point], uint16(v), err == nil && v >= 1 && v <= 4094
 }

@@ -137,6 +137,9 @@ func (o object[T]) unknownHint(key string) string {
 		return fmt.Sprintf("write %s: %s, with a space", name, rest)
 	}
 	hint := suggest(key, o.names())
+	if hint == "" && o.rest != nil {
+		return o.rest.doc
+	}
 	if o.rest == nil || nearest(key, o.names()) != "" {
 		return hint
 	}

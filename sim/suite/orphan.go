@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/weirnet/weir/sim/runner"
+	"github.com/weirnet/weir/sim/spec"
 )
 
 // Orphans returns the golden files beside the scenarios' folders that belong to no scenario, in
@@ -16,12 +17,11 @@ import (
 func Orphans(jobs []runner.Job) ([]string, error) {
 	roots := map[string]string{} // folder of goldens: folder of scenarios
 	for _, j := range jobs {
-		name := filepath.FromSlash(j.Name) + suffix
-		golden, ok := strings.CutSuffix(j.GoldenFile, name)
-		scenarios, same := strings.CutSuffix(j.File, name)
-		if ok && same {
-			roots[filepath.Clean(golden)] = filepath.Clean(scenarios)
+		scenarios, _, err := split(j.File)
+		if err != nil {
+			return nil, err
 		}
+		roots[filepath.Join(filepath.Dir(scenarios), goldenFolder)] = scenarios
 	}
 	var orphans []string
 	for golden, scenarios := range roots {
@@ -45,10 +45,9 @@ func orphansIn(golden, scenarios string) ([]string, error) {
 		if err != nil {
 			return err
 		}
-		_, err = os.Stat(filepath.Join(scenarios, rel))
-		if errors.Is(err, os.ErrNotExist) {
+		owned, err := isOwned(filepath.Join(scenarios, rel))
+		if err == nil && !owned {
 			orphans = append(orphans, path)
-			return nil
 		}
 		return err
 	})
@@ -56,4 +55,23 @@ func orphansIn(golden, scenarios string) ([]string, error) {
 		return nil, nil
 	}
 	return orphans, err
+}
+
+// isOwned tells whether there is a scenario for a golden file, or a variant for which it is. File is
+// where the scenario is looked for: the golden file's place in the scenarios' folder.
+func isOwned(file string) (bool, error) {
+	base, judged, varied := strings.Cut(strings.TrimSuffix(file, suffix), "[")
+	data, err := os.ReadFile(base + suffix)
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil || !varied {
+		return err == nil, err
+	}
+	if _, err := spec.Parse(base+suffix, data); err != nil {
+		return true, nil // as long as nobody knows the variants
+	}
+	return slices.ContainsFunc(spec.Variants(base+suffix, data), func(v string) bool {
+		return spec.Judged(v)+"]" == judged
+	}), nil
 }

@@ -42,8 +42,8 @@ func Whole(paths []string) bool {
 
 // Find returns the scenarios in the given files and folders (all of ./scenarios when there are
 // none) whose names match; nil matches all. A scenario's name is its path below the nearest
-// folder called "scenarios", without .yaml; its golden file has the same path below the folder
-// "golden" beside that one. Finding nothing is an error.
+// folder called "scenarios", without .yaml, and "[variant]" where it has a matrix; its golden file
+// has the same path below the folder "golden" beside that one. Finding nothing is an error.
 func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
 	if len(paths) == 0 {
 		paths = []string{scenariosFolder}
@@ -68,12 +68,14 @@ func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
 			continue
 		}
 		seen[abs] = true
-		job, err := read(f)
+		variants, err := read(f)
 		if err != nil {
 			return nil, err
 		}
-		if match == nil || match.MatchString(job.Name) {
-			jobs = append(jobs, job)
+		for _, job := range variants {
+			if match == nil || match.MatchString(job.Name) {
+				jobs = append(jobs, job)
+			}
 		}
 	}
 	if len(jobs) == 0 && match != nil {
@@ -86,16 +88,21 @@ func Find(paths []string, match *regexp.Regexp) ([]runner.Job, error) {
 	return jobs, nil
 }
 
-// Check parses all scenarios, so that a mistake in one shows before any is run.
+// Check parses all scenarios, so that a mistake in one shows before any is run. Of a file with a
+// matrix the first variant that has mistakes tells them.
 func Check(jobs []runner.Job) error {
 	var errs []error
+	told := map[string]bool{}
 	for _, j := range jobs {
-		sc, err := spec.Parse(j.File, j.Spec)
+		if told[j.File] {
+			continue
+		}
+		sc, err := spec.ParseVariant(j.File, j.Spec, j.Variant)
 		if err == nil && sc.Agent.Program != nil {
 			_, err = spec.ParseFlowMap(j.MapFile, j.Map)
 		}
 		if err != nil {
-			errs = append(errs, err)
+			errs, told[j.File] = append(errs, err), true
 		}
 	}
 	return errors.Join(errs...)
@@ -112,28 +119,44 @@ func filesIn(path string) ([]string, error) {
 	return files, err
 }
 
-func read(file string) (runner.Job, error) {
+// read makes the jobs of one file: one for each variant.
+func read(file string) ([]runner.Job, error) {
 	data, err := os.ReadFile(file)
 	if err != nil {
-		return runner.Job{}, fmt.Errorf("read the scenario: %w", err)
+		return nil, fmt.Errorf("read the scenario: %w", err)
 	}
 	root, name, err := split(file)
 	if err != nil {
-		return runner.Job{}, err
+		return nil, err
 	}
-	job := runner.Job{Name: name, File: file, Spec: data,
-		GoldenFile: filepath.Join(filepath.Dir(root), goldenFolder, name+suffix)}
-	job.Golden, err = os.ReadFile(job.GoldenFile)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return runner.Job{}, fmt.Errorf("read the golden file: %w", err)
+	var jobs []runner.Job
+	for _, v := range spec.Variants(file, data) {
+		job := runner.Job{Name: name, File: file, Variant: v, Spec: data}
+		if v != "" {
+			job.Name += "[" + v + "]"
+		}
+		for _, f := range goldenFiles(filepath.Join(filepath.Dir(root), goldenFolder, name), v) {
+			job.GoldenFile = f
+			job.Golden, err = os.ReadFile(f)
+			if err == nil {
+				break
+			}
+			if !errors.Is(err, os.ErrNotExist) {
+				return nil, fmt.Errorf("read the golden file: %w", err)
+			}
+		}
+		if err := addMap(&job); err != nil {
+			return nil, err
+		}
+		jobs = append(jobs, job)
 	}
-	return job, addMap(&job)
+	return jobs, nil
 }
 
 // addMap reads the map of a scenario that judges another program. What is wrong with the scenario
 // itself is for Check to say.
 func addMap(job *runner.Job) (err error) {
-	sc, err := spec.Parse(job.File, job.Spec)
+	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
 	if err != nil || sc.Agent.Program == nil {
 		return nil
 	}
@@ -145,6 +168,16 @@ func addMap(job *runner.Job) (err error) {
 		return fmt.Errorf("read the program's map for %s: %w", job.File, err)
 	}
 	return nil
+}
+
+// goldenFiles are the golden files of a variant, the first that is there being its own: one for
+// what it is judged by, and the one of all variants. Base is their path without the rest.
+func goldenFiles(base, variant string) []string {
+	files := []string{base + suffix}
+	if judged := spec.Judged(variant); judged != "" {
+		files = slices.Insert(files, 0, base+"["+judged+"]"+suffix)
+	}
+	return files
 }
 
 // split finds the scenarios folder that a file is in, and the scenario's name.
@@ -172,10 +205,36 @@ func split(file string) (root, name string, err error) {
 	return root, strings.TrimSuffix(filepath.ToSlash(rel), suffix), nil
 }
 
-// WriteGolden writes a scenario's golden file.
+// WriteGolden writes a scenario's golden file. The file of all variants is that of the first one;
+// another has one of its own only if it differs.
 func WriteGolden(job runner.Job, text string) error {
 	if err := os.MkdirAll(filepath.Dir(job.GoldenFile), 0o755); err != nil {
 		return err
 	}
-	return os.WriteFile(job.GoldenFile, []byte(text), 0o644)
+	base, _, _ := strings.Cut(strings.TrimSuffix(job.GoldenFile, suffix), "[")
+	files := goldenFiles(base, job.Variant)
+	own, all := files[0], files[len(files)-1]
+	first := spec.Variants(job.File, job.Spec)[0]
+	if own == all || spec.Judged(job.Variant) == spec.Judged(first) {
+		if err := os.WriteFile(all, []byte(text), 0o644); err != nil || own == all {
+			return err
+		}
+		return remove(own)
+	}
+	have, err := os.ReadFile(all)
+	switch {
+	case err == nil && string(have) == text:
+		return remove(own)
+	case err != nil && !errors.Is(err, os.ErrNotExist):
+		return err
+	}
+	return os.WriteFile(own, []byte(text), 0o644)
+}
+
+// remove removes a file that need not be there.
+func remove(file string) error {
+	if err := os.Remove(file); !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return nil
 }

@@ -11,15 +11,35 @@ import (
 )
 
 // queueAddresses gives a host with a stack its addresses, neighbours and routes. A host without
-// one gets none: its kernel knows no address and answers nothing.
+// one gets none: its kernel knows no address and answers nothing. Only what its tunnels need is
+// there, for the kernel is to carry them.
 func (h *host) queueAddresses() {
-	if !h.spec.Stack {
-		return
+	for n := range h.spec.Interfaces {
+		if i := &h.spec.Interfaces[n]; h.configured(i) {
+			h.queueInterface(i)
+			if !h.spec.Stack {
+				h.queueRoutes(i.Name)
+			}
+		}
+	}
+	if h.spec.Stack {
+		h.queueRoutes("")
+	}
+}
+
+// configured tells whether the kernel knows the interface's addresses.
+func (h *host) configured(i *spec.Interface) bool {
+	if h.spec.Stack {
+		return true
 	}
 	for n := range h.spec.Interfaces {
-		h.queueInterface(&h.spec.Interfaces[n])
+		t := h.spec.Interfaces[n].Tunnel
+		isLocal := func(p netip.Prefix) bool { return t != nil && p.Addr() == t.Local }
+		if slices.ContainsFunc(i.Addresses, isLocal) {
+			return true
+		}
 	}
-	h.queueRoutes("")
+	return false
 }
 
 // queueInterface gives an interface its addresses, and the routes and neighbours on its link.
@@ -40,7 +60,9 @@ func (h *host) queueInterface(i *spec.Interface) {
 		}
 		single := netip.PrefixFrom(nb.Addr, nb.Addr.BitLen())
 		h.conn.queue("route to "+nb.Addr.String(), routeRequest(single, netip.Addr{}, i.Index))
-		h.conn.queue("neighbour "+nb.Addr.String(), neighbourRequest(i.Index, nb))
+		if !i.Kind.L3() {
+			h.conn.queue("neighbour "+nb.Addr.String(), neighbourRequest(i.Index, nb))
+		}
 	}
 }
 

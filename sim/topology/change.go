@@ -16,15 +16,15 @@ import (
 // when packets can be sent again.
 func (n *Network) Change(c spec.LinkChange) error {
 	h := n.host(c.Port.Host)
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	if err := n.change(h, c); err != nil {
 		return fmt.Errorf("%s %s: %w", c.Action, c.Port, err)
 	}
-	return nil
+	return n.bondsSettle()
 }
 
 func (n *Network) change(h *host, c spec.LinkChange) error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
 	i := h.spec.Interface(c.Port.Interface)
 	if i == nil {
 		return fmt.Errorf("host %s has no such interface", h.spec.Name)
@@ -38,7 +38,7 @@ func (n *Network) change(h *host, c spec.LinkChange) error {
 		return h.conn.flush()
 	case "up":
 		h.conn.queue("take up", upRequest(i.Index))
-		if h.spec.Stack {
+		if h.configured(i) {
 			h.queueInterface(i)
 			h.queueRoutes(i.Name)
 		}
@@ -79,7 +79,7 @@ func (n *Network) awaitCarrier(h *host, i *spec.Interface, p spec.Port) error {
 		switch {
 		case err != nil:
 			return err
-		case near.oper == operUp && end.oper == operUp:
+		case h.usable(i, near) && other.usable(far, end):
 			return h.barrier()
 		case time.Now().After(deadline):
 			return fmt.Errorf("no carrier after %s", readyTimeout)

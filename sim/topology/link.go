@@ -17,13 +17,26 @@ func linkMessage(index int, flags, change uint32) *nl.IfInfomsg {
 	return m
 }
 
-// linkAttributes are what all kinds of links have.
+// linkAttributes are what links are made with.
 func linkAttributes(i *spec.Interface) []nl.NetlinkRequestData {
+	all := nameAndMTU(i)
+	// Those without an Ethernet header have no such address; the others are not made with one.
+	if i.Kind.L3() || i.Kind == spec.IPVLAN || i.Kind == spec.Netkit {
+		return all
+	}
+	return append(all, nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC[:]))
+}
+
+func nameAndMTU(i *spec.Interface) []nl.NetlinkRequestData {
 	return []nl.NetlinkRequestData{
 		nl.NewRtAttr(unix.IFLA_IFNAME, nl.ZeroTerminated(i.Name)),
 		nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(i.MTU))),
-		nl.NewRtAttr(unix.IFLA_ADDRESS, i.MAC[:]),
 	}
+}
+
+func mtuRequest(i *spec.Interface) request {
+	return change(unix.RTM_NEWLINK, linkMessage(i.Index, 0, 0),
+		nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(i.MTU))))
 }
 
 // oneQueue keeps a device from having a queue for each processor, which costs memory and makes
@@ -60,6 +73,55 @@ func vethRequest(here, there *spec.Interface, peerNS int) request {
 	return linkRequest(here, "veth", oneQueue(), []nl.NetlinkRequestData{peer})
 }
 
+// links makes all links, both ends where they belong.
+func (n *Network) links() error {
+	for _, l := range n.topology.Links {
+		if err := n.link(l); err != nil {
+			return fmt.Errorf("link %s - %s: %w", l.A, l.B, err)
+		}
+	}
+	for _, h := range n.order {
+		if err := h.conn.flush(); err != nil {
+			return unsupported("veth", err)
+		}
+	}
+	return nil
+}
+
+func (n *Network) link(l spec.Link) error {
+	for _, p := range []spec.Port{l.A, l.B} {
+		h := n.hosts[p.Host]
+		i := h.spec.Interface(p.Interface)
+		if i.Kind != spec.Tun && !l.Wire {
+			continue
+		}
+		fd, err := n.openTun(h, i)
+		if err != nil {
+			return err
+		}
+		h.wires[p.Interface] = fd
+	}
+	a, b := n.hosts[l.A.Host], n.hosts[l.B.Host]
+	from, to := a.spec.Interface(l.A.Interface), b.spec.Interface(l.B.Interface)
+	if to.Kind == spec.Netkit {
+		a, b, from, to = b, a, to, from
+	}
+	_, wire := a.wires[from.Name]
+	switch {
+	case wire:
+	case from.Kind == spec.Netkit:
+		a.conn.queue("pair", netkitRequest(from, to, int(b.ns)))
+		if err := a.conn.flush(); err != nil {
+			return unsupported("netkit", err)
+		}
+		a.queueMAC(from)
+		b.queueMAC(to)
+	default:
+		a.conn.queue("link "+l.A.String()+" - "+l.B.String(), vethRequest(from, to, int(b.ns)))
+	}
+	return nil
+}
+
 // stackLinks makes the bridges and VLAN interfaces of the host.
 func (h *host) stackLinks(bridges []spec.Bridge) error {
 	quiet := []nl.NetlinkRequestData{
@@ -74,9 +136,9 @@ func (h *host) stackLinks(bridges []spec.Bridge) error {
 	if err := h.conn.flush(); err != nil {
 		return unsupported("bridge", err)
 	}
-	for n := range h.spec.Interfaces {
-		if i := &h.spec.Interfaces[n]; i.Parent != "" {
-			h.conn.queue("VLAN interface "+i.Name, h.vlanRequest(i))
+	for _, i := range h.belowFirst() {
+		if i.Parent != "" {
+			h.conn.queue("VLAN interface "+i.Name, h.vlanRequest(&i))
 		}
 	}
 	if err := h.conn.flush(); err != nil {
@@ -92,16 +154,21 @@ func (h *host) stackLinks(bridges []spec.Bridge) error {
 				nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(b.Index)))))
 		}
 		// With every port the kernel takes the ports' least MTU, until one is set.
-		h.conn.queue("MTU of bridge "+b.Name, change(unix.RTM_NEWLINK, linkMessage(b.Index, 0, 0),
-			nl.NewRtAttr(unix.IFLA_MTU, nl.Uint32Attr(uint32(h.spec.Interface(b.Name).MTU)))))
+		h.conn.queue("MTU of bridge "+b.Name, mtuRequest(h.spec.Interface(b.Name)))
 	}
 	return h.conn.flush()
 }
 
 func (h *host) vlanRequest(i *spec.Interface) request {
 	below := nl.NewRtAttr(unix.IFLA_LINK, nl.Uint32Attr(uint32(h.spec.Interface(i.Parent).Index)))
-	return linkRequest(i, "vlan", []nl.NetlinkRequestData{below},
-		[]nl.NetlinkRequestData{nl.NewRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(i.VLAN))})
+	protocol := uint16(unix.ETH_P_8021Q)
+	if i.Service {
+		protocol = unix.ETH_P_8021AD
+	}
+	return linkRequest(i, "vlan", []nl.NetlinkRequestData{below}, []nl.NetlinkRequestData{
+		nl.NewRtAttr(nl.IFLA_VLAN_ID, nl.Uint16Attr(i.VLAN)),
+		nl.NewRtAttr(nl.IFLA_VLAN_PROTOCOL, bigEndian16(protocol)),
+	})
 }
 
 // quietFlags are set, and the flag MULTICAST is cleared, on every interface: see the package's
@@ -120,11 +187,16 @@ const loIndex = 1
 func (h *host) queueUp() {
 	h.conn.queue("take lo up", change(unix.RTM_NEWLINK,
 		linkMessage(loIndex, unix.IFF_UP, unix.IFF_UP)))
+	for _, i := range h.belowFirst() {
+		h.conn.queue("take "+i.Name+" up", upRequest(i.Index))
+	}
+}
+
+// belowFirst lists the host's interfaces, those that others stand on before those others.
+func (h *host) belowFirst() []spec.Interface {
 	order := slices.Clone(h.spec.Interfaces)
 	slices.SortStableFunc(order, func(a, b spec.Interface) int {
 		return len(a.Parent) - len(b.Parent)
 	})
-	for _, i := range order {
-		h.conn.queue("take "+i.Name+" up", upRequest(i.Index))
-	}
+	return order
 }

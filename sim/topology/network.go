@@ -78,6 +78,7 @@ type host struct {
 	router *os.File // the switch for IPv6 forwarding; nil when the host is no IPv6 router
 	// portless are bridges without ports, which never come up.
 	portless map[string]bool
+	wires    map[string]int // files of interfaces whose packets go through this process
 
 	mu     sync.Mutex
 	handle *netlink.Handle // made when asked for
@@ -94,7 +95,8 @@ func buildWatched(sc *spec.Scenario, opts Options, bare func(*Network)) (*Networ
 	n := &Network{topology: &sc.Topology, hosts: map[string]*host{}, home: netns.None()}
 	err := n.prepare(opts.withDefaults())
 	watch := func() error { bare(n); return nil }
-	for _, stage := range []func() error{n.namespaces, watch, n.veths, n.configure, n.ready} {
+	for _, stage := range []func() error{n.namespaces, watch, n.links, n.stack,
+		n.configure, n.ready} {
 		if err == nil {
 			err = stage()
 		}
@@ -121,7 +123,7 @@ func (n *Network) prepare(opts Options) (err error) {
 		s := &n.topology.Hosts[i]
 		name := n.owner.namespace(s.Name)
 		h := &host{spec: s, name: name, path: opts.NetnsDir + "/" + name, ns: netns.None(),
-			ioctl: -1, portless: map[string]bool{}}
+			ioctl: -1, portless: map[string]bool{}, wires: map[string]int{}}
 		n.hosts[s.Name] = h
 		n.order = append(n.order, h)
 	}
@@ -146,27 +148,9 @@ func (n *Network) namespaces() error {
 	return g.Wait()
 }
 
-// veths makes all links, both ends where they belong.
-func (n *Network) veths() error {
-	for _, l := range n.topology.Links {
-		a, b := n.hosts[l.A.Host], n.hosts[l.B.Host]
-		a.conn.queue("link "+l.A.String()+" - "+l.B.String(), vethRequest(
-			a.spec.Interface(l.A.Interface), b.spec.Interface(l.B.Interface), int(b.ns)))
-	}
-	for _, h := range n.order {
-		if err := h.conn.flush(); err != nil {
-			return unsupported("veth", err)
-		}
-	}
-	return nil
-}
-
-// configure makes what stands on links, gives addresses, and takes everything up.
+// configure gives addresses, and takes everything up.
 func (n *Network) configure() error {
 	for _, h := range n.order {
-		if err := h.stackLinks(n.topology.Bridges); err != nil {
-			return fmt.Errorf("host %s: %w", h.spec.Name, err)
-		}
 		if err := n.offloadsOff(h); err != nil {
 			return fmt.Errorf("host %s: switch offloads off: %w", h.spec.Name, err)
 		}
@@ -176,6 +160,9 @@ func (n *Network) configure() error {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
 		}
 		if err := h.forward6(); err != nil {
+			return fmt.Errorf("host %s: %w", h.spec.Name, err)
+		}
+		if err := n.settings(h); err != nil {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
 		}
 		if err := h.translate(); err != nil {
@@ -258,6 +245,10 @@ func (h *host) release() {
 	if h.conn != nil {
 		h.conn.close()
 		h.conn = nil
+	}
+	for name, fd := range h.wires {
+		unix.Close(fd)
+		delete(h.wires, name)
 	}
 	if h.ioctl >= 0 {
 		unix.Close(h.ioctl)

@@ -8,6 +8,8 @@ import (
 
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/sim/spec"
 )
 
 const (
@@ -27,7 +29,7 @@ func (n *Network) ready() error {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
 		}
 	}
-	return nil
+	return n.bondsSettle()
 }
 
 // await polls until nothing is waited for any more.
@@ -62,7 +64,7 @@ func (h *host) unready() ([]string, error) {
 	}
 	var waiting []string
 	for _, i := range h.spec.Interfaces {
-		if states[i.Index].oper != operUp && !h.portless[i.Name] {
+		if !h.usable(&i, states[i.Index]) && !h.portless[i.Name] {
 			waiting = append(waiting, i.Name)
 		}
 	}
@@ -70,6 +72,15 @@ func (h *host) unready() ([]string, error) {
 		return waiting, nil
 	}
 	return h.tentative()
+}
+
+// usable tells whether packets can be sent. Interfaces without a carrier of their own never tell
+// that they have one.
+func (h *host) usable(i *spec.Interface, s linkState) bool {
+	if _, wire := h.wires[i.Name]; wire || i.Tunnel != nil || i.Kind == spec.Dummy {
+		return s.flags&unix.IFF_RUNNING != 0
+	}
+	return s.oper == operUp
 }
 
 // tentative lists IPv6 addresses that are not usable yet.

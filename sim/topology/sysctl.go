@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 )
 
 // sysctls sets the switches of the namespace that the thread is in. They are set before there
@@ -79,6 +80,22 @@ func set(key, value string) error {
 		return fmt.Errorf("set sysctl net/%s to %s: %w", key, value, err)
 	}
 	return nil
+}
+
+// settings sets what the scenario names. The points in a name are those of its path.
+func (n *Network) settings(h *host) error {
+	if len(h.spec.Sysctls) == 0 {
+		return nil
+	}
+	return n.Do(h.spec.Name, func() error {
+		for _, s := range h.spec.Sysctls {
+			key := strings.ReplaceAll(strings.TrimPrefix(s.Name, "net."), ".", "/")
+			if err := set(key, s.Value); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
 }
 
 // forward6 makes the host an IPv6 router. A router joins the all-routers group on its

@@ -16,6 +16,9 @@ type Network interface {
 	// Do runs f on an OS thread inside the host's network namespace. It is never called from
 	// the engine's own thread.
 	Do(host string, f func() error) error
+	// Wire is the file behind an interface whose packets go through the engine: what is read was
+	// sent from the interface, what is written arrives at it. It does not block.
+	Wire(p spec.Port) (fd int, ok bool)
 }
 
 const (
@@ -37,6 +40,9 @@ type Engine struct {
 	indexes map[spec.Port]int // interface indexes, as far as they were needed
 	hops    int               // markers per wait
 	queued  int               // frames sent since the last wait
+	wires   []*wire
+	crypts  []*crypt
+	frame   [1 << 16]byte // what pump reads into
 }
 
 // New makes an engine for the scenario, whose topology stands already. It needs the privilege
@@ -48,10 +54,14 @@ func New(sc *spec.Scenario, net Network) (*Engine, error) {
 	}
 	e := &Engine{builder: NewBuilder(&sc.Topology), net: net, thread: t, hops: hops(&sc.Topology),
 		senders: map[string]int{}, indexes: map[spec.Port]int{}}
+	e.openWires(&sc.Topology)
 	err = t.do(func() (err error) {
 		e.marker, err = newMarker()
 		return err
 	})
+	if err == nil {
+		err = e.openCrypts(&sc.Topology)
+	}
 	for i := 0; err == nil && i < len(sc.Topology.Hosts); i++ {
 		err = e.openSender(sc.Topology.Hosts[i].Name)
 	}
@@ -64,13 +74,25 @@ func New(sc *spec.Scenario, net Network) (*Engine, error) {
 // hops is how often a packet and what it leads to can be queued: over every link there and
 // back, and then some. Neighbours are known from the start, so nobody asks for them first. Only
 // packets that circle until their TTL is used up take more.
-func hops(t *spec.Topology) int { return 2*len(t.Links) + len(t.Bridges) + 2 }
+func hops(t *spec.Topology) int {
+	n := 2*len(t.Links) + len(t.Bridges) + 2
+	for _, h := range t.Hosts {
+		for _, i := range h.Interfaces {
+			if i.Tunnel != nil || i.Bond != nil || i.On.Host != "" {
+				n += 2 // packets may be queued anew when they are taken out of it, or put into it
+			}
+		}
+	}
+	return n
+}
 
 // Run carries out one traffic step. When it returns, everything the step causes is over: all
 // packets have passed all hooks. Errors start with the step's line; ErrNotTraffic is for steps
 // that are none. After an error part of the step may have been sent.
 func (e *Engine) Run(ctx context.Context, step *spec.Step) error {
 	switch {
+	case step.Impair != nil:
+		return atLine(step.Line, e.impair(ctx, step.Impair))
 	case step.Socket != nil:
 		err := Check(step)
 		if err == nil {
@@ -96,7 +118,10 @@ func (e *Engine) run(ctx context.Context, step *spec.Step) error {
 			return err
 		}
 	}
-	return e.wait(ctx)
+	if err := e.wait(ctx); err != nil {
+		return err
+	}
+	return e.release(ctx)
 }
 
 // send sends one frame, and waits where it has to.
@@ -107,7 +132,7 @@ func (e *Engine) send(ctx context.Context, f *Frame) error {
 	if err != nil {
 		return err
 	}
-	to := &unix.SockaddrLinklayer{Ifindex: index}
+	to := &unix.SockaddrLinklayer{Ifindex: index, Protocol: e.protocol(port, f.Data)}
 	if err := retry(func() error { return unix.Sendto(fd, f.Data, 0, to) }); err != nil {
 		return fmt.Errorf("send %d bytes from %s: %w", len(f.Data), port, err)
 	}
@@ -118,13 +143,65 @@ func (e *Engine) send(ctx context.Context, f *Frame) error {
 	return nil
 }
 
+// protocol is the type of a frame without an Ethernet header, in the network's byte order; 0 lets
+// the kernel read it from the frame.
+func (e *Engine) protocol(p spec.Port, frame []byte) uint16 {
+	i := e.builder.net.iface(p)
+	switch {
+	case i == nil || !i.Kind.L3() || len(frame) == 0:
+		return 0
+	case frame[0]>>4 == 6:
+		return networkOrder(unix.ETH_P_IPV6)
+	}
+	return networkOrder(unix.ETH_P_IP)
+}
+
+func networkOrder(v uint16) uint16 { return v<<8 | v>>8 }
+
 // wait returns when everything that was sent, and everything that follows from it, is over.
 func (e *Engine) wait(ctx context.Context) error {
 	if e.queued == 0 {
 		return nil
 	}
 	e.queued = 0
-	return e.marker.pass(ctx, e.hops)
+	return e.pass(ctx)
+}
+
+// pass lets the CPU finish with its packets, also with those that the engine carries on the way.
+// Where others than this CPU take part, it is all CPUs.
+func (e *Engine) pass(ctx context.Context) error {
+	for {
+		if err := e.marker.pass(ctx, e.hops); err != nil {
+			return err
+		}
+		n, err := e.pump()
+		if err != nil {
+			return err
+		}
+		moved, err := e.decrypted(ctx)
+		if err != nil {
+			return err
+		}
+		if moved {
+			err = e.passOthers(ctx)
+		}
+		if n == 0 && !moved || err != nil {
+			return err
+		}
+	}
+}
+
+// passOthers lets the other CPUs finish.
+func (e *Engine) passOthers(ctx context.Context) error {
+	for _, cpu := range e.thread.cpus[1:] {
+		if err := pin(cpu); err != nil {
+			return err
+		}
+		if err := e.marker.pass(ctx, e.hops); err != nil {
+			return errors.Join(fmt.Errorf("settle CPU %d: %w", cpu, err), pin(e.thread.cpus[0]))
+		}
+	}
+	return pin(e.thread.cpus[0])
 }
 
 // Settle waits until all CPUs have finished with the packets that are under way on them. Run
@@ -134,15 +211,7 @@ func (e *Engine) Settle(ctx context.Context) error {
 }
 
 func (e *Engine) settle(ctx context.Context) error {
-	for _, cpu := range e.thread.cpus {
-		if err := pin(cpu); err != nil {
-			return err
-		}
-		if err := e.marker.pass(ctx, e.hops); err != nil {
-			return errors.Join(fmt.Errorf("settle CPU %d: %w", cpu, err), pin(e.thread.cpus[0]))
-		}
-	}
-	return pin(e.thread.cpus[0])
+	return errors.Join(e.passOthers(ctx), e.pass(ctx))
 }
 
 // openSender makes the host's packet socket. Its protocol is 0, so it receives nothing.
@@ -185,6 +254,12 @@ func (e *Engine) Close() error {
 		errs = append(errs, unix.Close(fd))
 		delete(e.senders, host)
 	}
+	for _, c := range e.crypts {
+		if c.fd >= 0 {
+			errs = append(errs, unix.Close(c.fd))
+		}
+	}
+	e.crypts = nil
 	if e.marker != nil {
 		errs = append(errs, e.marker.close())
 		e.marker = nil

@@ -14,7 +14,7 @@ import (
 type Frame struct {
 	Host      string
 	Interface string
-	Data      []byte // from the Ethernet header to the end, without frame check sequence
+	Data      []byte // from the Ethernet header, if the interface has one, to the end, without check sequence
 	// Wait asks to send the next frame only when everything that this one and those before it
 	// cause is over. It is always set on the last frame of a step.
 	Wait bool

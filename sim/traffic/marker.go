@@ -74,8 +74,7 @@ func (m *marker) open(out int) (err error) {
 	if m.rx, err = unix.Socket(unix.AF_PACKET, kind, 0); err != nil {
 		return fmt.Errorf("open a packet socket: %w", err)
 	}
-	network := uint16(markerType>>8 | markerType&0xff<<8)
-	err = unix.Bind(m.rx, &unix.SockaddrLinklayer{Protocol: network, Ifindex: out})
+	err = unix.Bind(m.rx, &unix.SockaddrLinklayer{Protocol: networkOrder(markerType), Ifindex: out})
 	if err != nil {
 		return fmt.Errorf("bind a packet socket: %w", err)
 	}

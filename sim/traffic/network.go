@@ -11,6 +11,7 @@ import (
 // way is how a host sends to an address: the interface, and the link addresses of the frame.
 type way struct {
 	port     spec.Port
+	l3       bool // frames begin with the IP header
 	src, dst [6]byte
 	mtu      int
 	from, to netip.Addr
@@ -91,7 +92,7 @@ func (n *network) way(from, to spec.Endpoint) (way, error) {
 // finish fills in what follows from the interface and the next hop's address.
 func (n *network) finish(w *way, port spec.Port, next netip.Addr, to spec.Endpoint) error {
 	i := n.iface(port)
-	w.port, w.src, w.mtu = port, i.MAC, mtu(i)
+	w.port, w.l3, w.src, w.mtu = port, i.Kind.L3(), i.MAC, mtu(i)
 	if !w.from.IsValid() {
 		w.from = firstAddress(i.Addresses, is6(w.to))
 	}
@@ -107,7 +108,7 @@ func (n *network) wayOver(port spec.Port, from, to spec.Endpoint) (way, error) {
 	if i == nil {
 		return way{}, fmt.Errorf("host %q has no interface %q", port.Host, port.Interface)
 	}
-	w := way{port: port, src: i.MAC, dst: broadcast, mtu: mtu(i),
+	w := way{port: port, l3: i.Kind.L3(), src: i.MAC, dst: broadcast, mtu: mtu(i),
 		from: n.addressOf(from, to), to: n.addressOf(to, from)}
 	if m, err := n.linkAddress(port, w.to, spec.Endpoint{}); err == nil && w.to.IsValid() {
 		w.dst = m
@@ -128,7 +129,7 @@ func (n *network) firstLink(from spec.Endpoint) (way, error) {
 			continue
 		}
 		w := way{port: p, src: host.Interfaces[i].MAC, mtu: mtu(&host.Interfaces[i]),
-			dst: broadcast, from: from.Addr}
+			l3: host.Interfaces[i].Kind.L3(), dst: broadcast, from: from.Addr}
 		if s := n.segment(p); len(s) == 1 {
 			w.dst = n.iface(s[0]).MAC
 		}
@@ -243,6 +244,11 @@ func (n *network) linkAddress(p spec.Port, next netip.Addr, to spec.Endpoint) ([
 	if m, ok := groupAddress(next, n.iface(p).Addresses); ok {
 		return m, nil
 	}
+	for _, nb := range n.neighbours(p.Host) {
+		if nb.Interface == p.Interface && nb.Addr == next {
+			return nb.MAC, nil
+		}
+	}
 	stations := n.segment(p)
 	for _, s := range stations {
 		i := n.iface(s)
@@ -255,6 +261,13 @@ func (n *network) linkAddress(p spec.Port, next netip.Addr, to spec.Endpoint) ([
 		return n.iface(stations[0]).MAC, nil
 	}
 	return [6]byte{}, fmt.Errorf("nobody that %s can reach directly has the address %s", p, next)
+}
+
+func (n *network) neighbours(host string) []spec.Neighbour {
+	if h := n.hosts[host]; h != nil {
+		return h.Neighbours
+	}
+	return nil
 }
 
 // groupAddress maps multicast and broadcast addresses to MACs (RFC 1112, RFC 2464).
@@ -331,7 +344,7 @@ func (n *network) withVLANs(p spec.Port) []spec.Port {
 	if h := n.hosts[p.Host]; h != nil {
 		for _, i := range h.Interfaces {
 			if i.Parent == p.Interface {
-				list = append(list, spec.Port{Host: p.Host, Interface: i.Name})
+				list = append(list, n.withVLANs(spec.Port{Host: p.Host, Interface: i.Name})...)
 			}
 		}
 	}

@@ -65,6 +65,9 @@ func (b *Builder) send(w way, a *assembled, p pieces, out *sink) error {
 		if err := fits(data, w); err != nil {
 			return err
 		}
+		if data, err = onWire(data, w); err != nil {
+			return err
+		}
 		if err := out.put(Frame{w.port.Host, w.port.Interface, data, true}); err != nil {
 			return err
 		}
@@ -152,6 +155,19 @@ func (b *Builder) build(a *assembled) ([]byte, error) {
 		size = min(size, len(frame)-behind[i]+n)
 	}
 	return slices.Clone(frame[:size]), nil
+}
+
+// onWire is the frame as its interface sends it: without the Ethernet header where there is none.
+func onWire(frame []byte, w way) ([]byte, error) {
+	if !w.l3 {
+		return frame, nil
+	}
+	switch binary.BigEndian.Uint16(frame[12:]) {
+	case 0x0800, 0x86dd:
+		return frame[14:], nil
+	}
+	return nil, fmt.Errorf("%s has no Ethernet header, so a packet begins with its IP header there",
+		w.port)
 }
 
 // fits refuses what the kernel would refuse to send, with a better message. The tag of one VLAN

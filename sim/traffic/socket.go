@@ -52,7 +52,8 @@ func (e *Engine) socket(ctx context.Context, s *spec.Socket) error {
 		if s.Network == "tcp" {
 			run = x.tcp
 		}
-		if err := run(); err != nil {
+		stop := e.carryOn()
+		if err := errors.Join(run(), stop()); err != nil {
 			return err
 		}
 		return e.settle(ctx)

@@ -110,6 +110,10 @@ func (t *talk) say(side int, rest ...header) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
+	sent, err := onWire(data, t.ways[side])
+	if err != nil {
+		return nil, err
+	}
 	p := t.ways[side].port
-	return data, t.out.put(Frame{p.Host, p.Interface, data, !t.together})
+	return data, t.out.put(Frame{p.Host, p.Interface, sent, !t.together})
 }

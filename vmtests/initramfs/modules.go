@@ -19,13 +19,15 @@ import (
 // fine; one that a kernel does not have is reported to the guest, which goes on without it: what
 // needs it will say so.
 var Modules = []string{
-	"veth", "sch_ingress", "cls_bpf", "8021q", "bridge", "ipv6", "tun", "dummy",
+	"veth", "sch_ingress", "cls_bpf", "8021q", "bridge", "ipv6", "tun", "dummy", "vxlan", "geneve",
+	"ip_gre", "ipip", "wireguard", "bonding", "macvlan", "ipvlan",
 	"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nf_conntrack_netlink",
 }
 
 // parameters are given to modules when they are loaded.
 var parameters = map[string]string{
-	"dummy": "numdummies=0", // not an interface that nobody asked for
+	"dummy":   "numdummies=0", // not an interface that nobody asked for
+	"bonding": "max_bonds=0",
 }
 
 // module is a kernel module, decompressed.

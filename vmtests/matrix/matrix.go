@@ -224,6 +224,9 @@ func (l *lane) finish(jobs []int, got []*result.Scenario, reason string, start t
 		if got != nil && got[n] != nil {
 			*s = *got[n]
 			s.Reproduce = reproduce
+			if !kernel.IsPath(l.out.Line) {
+				demand(s, l.out.Version)
+			}
 		} else {
 			s.Reason, s.AgentLog = shorten(reason)
 		}

@@ -1,9 +1,12 @@
 package matrix
 
 import (
+	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
+	"github.com/weirnet/weir/sim/require"
 	"github.com/weirnet/weir/sim/result"
 )
 
@@ -53,6 +56,21 @@ func (e ending) apply(results []*result.Scenario, name string) {
 	}
 	if e.log != "" {
 		s.AgentLog = e.log
+	}
+}
+
+// demand makes a skip red when it is for want of something that a kernel of this version has where
+// the harness takes it from: a module that is not loaded must not pass for an old kernel.
+func demand(s *result.Scenario, version string) {
+	if s.Verdict != result.Skip {
+		return
+	}
+	expected := slices.DeleteFunc(slices.Clone(s.Missing), func(f string) bool {
+		return !require.Expected(f, version)
+	})
+	if len(expected) > 0 {
+		s.Verdict = result.Fail
+		s.Reason = fmt.Sprintf("%s, but %s should have %s", s.Reason, version, strings.Join(expected, ", "))
 	}
 }
 
