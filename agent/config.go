@@ -38,7 +38,7 @@ type Config struct {
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
 	FastPath FastPath      `yaml:"fast_path"`
-	// Sweep is how the tables are gone through: scan, batch, or empty for the best.
+	// Sweep is how the tables are gone through: iter, batch, or empty for the best.
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
 	Active time.Duration `yaml:"active"`
@@ -207,8 +207,8 @@ func (c *Config) Check() error {
 	if c.FastPath.After == 0 {
 		return fmt.Errorf("fast_path.after: 0; want at least 1")
 	}
-	if c.Sweep != "" && c.Sweep != bpf.SweepScan && c.Sweep != bpf.SweepBatch {
-		return fmt.Errorf("sweep: %q; want scan or batch, or leave it out", c.Sweep)
+	if c.Sweep != "" && c.Sweep != bpf.SweepIter && c.Sweep != bpf.SweepBatch {
+		return fmt.Errorf("sweep: %q; want iter or batch, or leave it out", c.Sweep)
 	}
 	if c.Clock.Start < 1 {
 		return fmt.Errorf("clock.start: %d; want at least 1", c.Clock.Start)

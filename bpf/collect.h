@@ -57,30 +57,18 @@ static __always_inline int bury(struct conn *c)
 	return WORK_DONE;
 }
 
-/* Whether the entry is the one that the item means: of its key, or also of its flow id, which
- * implies the key. Family is a constant at each call.
- */
-static __always_inline int meant(struct conn *c, struct work *w, int family)
-{
-	if (w->op != WORK_LOOK)
-		return c->id == w->id;
-	if (family == 4)
-		return same4((struct key4 *)c - 1, (struct key4 *)&w->key);
-	return same6((struct key6 *)c - 1, &w->key);
-}
-
 static __always_inline int retires(struct work *w)
 {
 	return w->op == WORK_RETIRE || w->op == WORK_FORCE || w->op == WORK_EVICT;
 }
 
-static __always_inline int do_work(struct conn *c, struct work *w, struct conn *out, int family)
+static __always_inline int do_work(struct conn *c, struct work *w, struct conn *out)
 {
-	u64 now = now_ns();
+	u64 now = retires(w) ? now_ns() : 0;
 	int result = WORK_GONE;
 
 	bpf_spin_lock(&c->lock);
-	if (meant(c, w, family)) {
+	if (c->id == w->id) {
 		if (w->op == WORK_ACK) {
 			result = acknowledge(c, w);
 		} else if (retires(w)) {
@@ -89,9 +77,6 @@ static __always_inline int do_work(struct conn *c, struct work *w, struct conn *
 			result = read_final(c, out);
 		} else if (w->op == WORK_DELETE) {
 			result = bury(c);
-		} else if (w->op == WORK_LOOK) {
-			copy_out(out, c);
-			result = WORK_DONE;
 		}
 	}
 	bpf_spin_unlock(&c->lock);
@@ -146,7 +131,7 @@ PART work4(struct __sk_buff *skb)
 	conn = (struct conn *)(&c->key + 1);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	w->result = do_work(conn, w, (struct conn *)a->conn, 4);
+	w->result = do_work(conn, w, (struct conn *)a->conn);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
 	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
@@ -174,7 +159,7 @@ PART work6(struct __sk_buff *skb)
 	conn = (struct conn *)(&c->key + 1);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	w->result = do_work(conn, w, (struct conn *)a->conn, 6);
+	w->result = do_work(conn, w, (struct conn *)a->conn);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
 	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
@@ -280,72 +265,4 @@ PART work_item(struct __sk_buff *skb)
 		work6(skb);
 	work_next++;
 	return 1;
-}
-
-/* Whether a connection that goes on is to be reported. The Go side is Pass.due. */
-static __always_inline int due(struct conn *c, u64 now)
-{
-	if (c->leg[0].packets == c->reported[0].packets &&
-	    c->leg[1].packets == c->reported[1].packets)
-		return 0;
-	return (u32)(now >> TICK_SHIFT) - c->reported_at >= scan_active;
-}
-
-struct scan {
-	u64 now;
-	u32 found;
-};
-
-/* Lists an entry that the sweep has something to do with. The lock is not taken: what is missed
- * now shows the next time, what is found is looked at again. Family is a constant at each call.
- */
-static __always_inline long scan_entry(struct scan *s, void *key, struct conn *c, int family)
-{
-	u64 gone = expired(c, s->now);
-	u32 i = s->found;
-	struct finding *f;
-
-	if (!gone && !scan_all && !due(c, s->now))
-		return 0;
-	f = bpf_map_lookup_elem(&found, &i);
-	if (!f)
-		return 1;
-	if (family == 4)
-		*(struct key4 *)&f->key = *(struct key4 *)key;
-	else
-		f->key = *(struct key6 *)key;
-	f->id = c->id;
-	f->expired = gone;
-	s->found = i + 1;
-	return 0;
-}
-
-static long scan4(void *map, struct key4 *key, struct conn4 *c, struct scan *s)
-{
-	return scan_entry(s, key, (struct conn *)(&c->key + 1), 4);
-}
-
-static long scan6(void *map, struct key6 *key, struct conn6 *c, struct scan *s)
-{
-	return scan_entry(s, key, (struct conn *)(&c->key + 1), 6);
-}
-
-/* Go through a family's table. They take no lock of the table, so no packet is kept from
- * opening a connection. One program each: the compiler would join two calls in one, whose map
- * the verifier does not know.
- */
-static __always_inline void scan_table4(void)
-{
-	struct scan s = {.now = scan_now};
-
-	scan_held = bpf_for_each_map_elem(&conns4, scan4, &s, 0);
-	scan_found = s.found;
-}
-
-static __always_inline void scan_table6(void)
-{
-	struct scan s = {.now = scan_now};
-
-	scan_held = bpf_for_each_map_elem(&conns6, scan6, &s, 0);
-	scan_found = s.found;
 }

@@ -153,12 +153,11 @@ enum work_op {
 	WORK_READ = 3,	 /* in: id; out: end, answer: the final counters of a retired entry */
 	WORK_DELETE = 4, /* in: id; deletes a retired entry */
 	WORK_FORCE = 5,	 /* in: id; as WORK_RETIRE, also when not expired */
-	WORK_LOOK = 6,	 /* out: answer, the connection as it stands */
-	WORK_EVICT = 7,	 /* in: id; as WORK_RETIRE, also when not expired but unanswered */
+	WORK_EVICT = 6,	 /* in: id; as WORK_RETIRE, also when not expired but unanswered */
 	/* A slot's, whose number is the id. */
-	WORK_FOLD = 8,
-	WORK_CLOSE = 9, /* also folds it */
-	WORK_FREE = 10, /* also folds it; it was closed before the last grace period */
+	WORK_FOLD = 7,
+	WORK_CLOSE = 8, /* also folds it */
+	WORK_FREE = 9,	/* also folds it; it was closed before the last grace period */
 };
 
 enum work_result {
@@ -180,13 +179,6 @@ struct work {
 /* A connection copied for user space: words, as a type with a lock cannot be mapped. */
 struct answer {
 	u64 conn[sizeof(struct conn) / 8];
-};
-
-/* A connection that a scan has found, as it seemed: it was read without its lock. */
-struct finding {
-	struct key6 key; /* IPv4 keys use the first 16 bytes */
-	u64 id;
-	u64 expired;
 };
 
 #define WORK_ITEMS 4096

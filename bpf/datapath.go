@@ -50,7 +50,7 @@ type Options struct {
 	// SlotAfter is how many packets of a leg the table counts before the leg is given slots; 0
 	// means 16. Short flows shall not take them.
 	SlotAfter uint32
-	// Sweep is how the tables are gone through: SweepScan, SweepBatch, or empty for the best.
+	// Sweep is how the tables are gone through: SweepIter, SweepBatch, or empty for the best.
 	Sweep string
 	Settings
 }
@@ -65,10 +65,9 @@ type Datapath struct {
 	events  *Ring
 	rules   int // where the filter's list begins
 
-	scans   bool // how the tables are gone through
+	iter    *iterator // nil: batches
 	works   shared[weirWork]
 	answers shared[weirAnswer]
-	found   shared[weirFinding]
 	batch4  buffers[weirKey4, weirConn4]
 	batch6  buffers[weirKey6, weirConn6]
 	slots   uint32 // of each CPU and family
@@ -87,14 +86,13 @@ type Datapath struct {
 // Probes holds what was found out about the kernel.
 type Probes struct {
 	CoarseClock bool // bpf_ktime_get_coarse_ns, 5.11
-	ForEach     bool // bpf_for_each_map_elem, 5.13
+	// NoIterator is why the tables are gone through by SweepBatch; nil when they are not, or when
+	// that was asked for.
+	NoIterator error
 }
 
 func probe() Probes {
-	has := func(helper asm.BuiltinFunc) bool {
-		return features.HaveProgramHelper(ebpf.SchedCLS, helper) == nil
-	}
-	return Probes{CoarseClock: has(asm.FnKtimeGetCoarseNs), ForEach: has(asm.FnForEachMapElem)}
+	return Probes{CoarseClock: features.HaveProgramHelper(ebpf.SchedCLS, asm.FnKtimeGetCoarseNs) == nil}
 }
 
 // Load loads the programs and creates the maps, or adopts the maps that are pinned.
@@ -109,15 +107,14 @@ func Load(opts Options) (*Datapath, error) {
 	if opts.SlotAfter == 0 {
 		opts.SlotAfter = defaultAfter
 	}
+	if err := checkSweep(opts.Sweep); err != nil {
+		return nil, err
+	}
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
 	d := &Datapath{opts: opts, stubs: map[uint16]*ebpf.Program{},
 		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{}, Probes: probe()}
-	var err error
-	if d.scans, err = scansTables(&opts, d.Probes); err != nil {
-		return nil, err
-	}
 	spec, err := d.spec()
 	if err != nil {
 		return nil, err
@@ -155,18 +152,10 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
 	}
-	spec.Maps["conns4"].MaxEntries = uint32(d.opts.Table)
-	spec.Maps["conns6"].MaxEntries = uint32(d.opts.Table)
-	spec.Maps["events"].MaxEntries = uint32(d.opts.Ring)
-	if d.scans {
-		spec.Maps["found"].MaxEntries = uint32(d.opts.Table)
-	} else {
-		// The kernel may not know what it calls.
-		for _, name := range []string{"weir_scan4", "weir_scan6"} {
-			nothing := asm.Instructions{asm.Mov.Imm(asm.R0, 0), asm.Return()}
-			spec.Programs[name].Instructions = nothing
-		}
+	for _, name := range []string{"conns4", "conns6"} {
+		spec.Maps[name].MaxEntries = uint32(d.opts.Table + milestones(d.opts.Table))
 	}
+	spec.Maps["events"].MaxEntries = uint32(d.opts.Ring)
 	cpus, err := ebpf.PossibleCPU()
 	if err != nil {
 		return nil, fmt.Errorf("count the possible CPUs: %w", err)
@@ -238,6 +227,13 @@ func (d *Datapath) start() error {
 	if d.events, err = OpenRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
+	if err := d.placeMilestones(); err != nil {
+		return err
+	}
+	d.iter, d.Probes.NoIterator, err = openIterator(d.opts.Sweep, d.objs.Conns4, d.objs.Conns6)
+	if err != nil {
+		return err
+	}
 	// The first one last: it jumps to the others.
 	if err := errors.Join(
 		d.objs.Jump.Put(uint32(weirProgramPROGRAM_TRACK), d.objs.WeirTrack),
@@ -267,10 +263,7 @@ func (d *Datapath) share() (err error) {
 	if d.cache4, err = share[weirSlot4](d.objs.Cache4); err != nil {
 		return err
 	}
-	if d.cache6, err = share[weirSlot6](d.objs.Cache6); err != nil {
-		return err
-	}
-	d.found, err = share[weirFinding](d.objs.Found)
+	d.cache6, err = share[weirSlot6](d.objs.Cache6)
 	return err
 }
 
@@ -335,7 +328,7 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	errs := []error{d.works.close(), d.answers.close(), d.found.close(), d.cache4.close(),
+	errs := []error{d.works.close(), d.answers.close(), d.iter.close(), d.cache4.close(),
 		d.cache6.close()}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())

@@ -181,13 +181,15 @@ static __always_inline void take_slots(struct conn *c, struct __sk_buff *skb, st
 }
 
 /* Last step: the connection's record is on its way, another one begins. What other CPUs have
- * counted since the copy counts in the new one.
+ * counted since the copy counts in the new one. It comes to life last: who looks without the
+ * lock sees all of it then.
  */
 static __always_inline void give_place(struct conn *c, struct scratch *s)
 {
 	struct event *e = (struct event *)s->event;
 	struct conn *fresh = (struct conn *)s->fresh;
 
+	fresh->life = LIFE_ENDING;
 	bpf_spin_lock(&c->lock);
 	for (int i = 0; i < 2; i++) {
 		__sync_fetch_and_add(&c->leg[i].packets, -e->conn.leg[i].packets);
@@ -195,6 +197,8 @@ static __always_inline void give_place(struct conn *c, struct scratch *s)
 		copy_leg(&c->leg[i], &fresh->leg[i]);
 	}
 	copy_rest(c, fresh);
+	barrier();
+	c->life = LIFE_LIVE;
 	bpf_spin_unlock(&c->lock);
 }
 

@@ -36,7 +36,7 @@ func (d *Datapath) Alarm() (bool, error) {
 // Empty deletes all connections, for benchmarks and tests.
 func (d *Datapath) Empty() error {
 	if err := errors.Join(empty[weirKey4](d.objs.Conns4), empty[weirKey6](d.objs.Conns6),
-		d.Recheck()); err != nil {
+		d.placeMilestones(), d.Recheck()); err != nil {
 		return fmt.Errorf("empty the tables: %w", err)
 	}
 	return nil

@@ -55,15 +55,6 @@ struct {
 	__uint(max_entries, WORK_ITEMS);
 } answers SEC(".maps");
 
-/* What a scan has found. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, u32);
-	__type(value, struct finding);
-	__uint(max_entries, 1); /* set by the loader: the table's size when it is scanned */
-} found SEC(".maps");
-
 /* Flow ids are drawn per CPU: id = count * possible CPUs + cpu + 1, unique without atomics
  * that return a value (5.12).
  */
@@ -227,13 +218,6 @@ volatile u8 woken = 0;
  */
 u32 work_next = 0;
 volatile u32 work_count = 0;
-
-/* What a scan is asked for and has found, set and read by user space. */
-volatile u8 scan_all = 0;
-volatile u32 scan_active = 0; /* TICKs between two reports of a connection */
-volatile u64 scan_now = 0;    /* ns */
-volatile u32 scan_found = 0;
-volatile u32 scan_held = 0; /* entries in the table */
 
 static __always_inline u64 now_ns(void)
 {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include "sample.h"
+#include "expire.h"
 
 /* What became of a packet. Other values are enum lost. */
 #define ACCOUNTED (-1)
@@ -13,16 +14,6 @@
 #define LONG_WAY  (-6) /* a short way does not know */
 
 #define CONTROL_FLAGS (FLAG_SYN | FLAG_FIN | FLAG_RST)
-
-static __always_inline int idle_too_long(struct conn *c, u64 last, u64 now)
-{
-	return (s64)(now - last) > (s64)lifetime_ns[c->state & (STATE_SLOTS - 1)];
-}
-
-static __always_inline int expired(struct conn *c, u64 now)
-{
-	return idle_too_long(c, c->leg[0].last, now) && idle_too_long(c, c->leg[1].last, now);
-}
 
 static __always_inline u8 end_of(struct conn *c)
 {

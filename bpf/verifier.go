@@ -11,12 +11,15 @@ import (
 // VerifierEffort returns how many instructions the kernel's verifier has walked for each program.
 func (d *Datapath) VerifierEffort() (map[string]int, error) {
 	walked := map[string]int{}
-	for name, p := range map[string]*ebpf.Program{
+	programs := map[string]*ebpf.Program{
 		"weir_packet": d.objs.WeirPacket, "weir_parse": d.objs.WeirParse,
 		"weir_filter": d.objs.WeirFilter, "weir_track": d.objs.WeirTrack,
-		"weir_collect": d.objs.WeirCollect, "weir_scan4": d.objs.WeirScan4,
-		"weir_scan6": d.objs.WeirScan6,
-	} {
+		"weir_collect": d.objs.WeirCollect,
+	}
+	if d.iter != nil {
+		programs["weir_show4"], programs["weir_show6"] = d.iter.objs.WeirShow4, d.iter.objs.WeirShow6
+	}
+	for name, p := range programs {
 		n, err := Walked(p)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// chunk is how many entries one system call reads. Larger ones gain nothing (256 to 8192
+// chunk is how many entries one system call shows at most. Larger ones gain nothing (256 to 8192
 // measure alike) and keep a CPU busy in the kernel for longer.
 const chunk = 1024
 
@@ -49,8 +49,8 @@ type walk interface {
 // Pass begins a pass through both tables.
 func (d *Datapath) Pass(want Wanted) *Pass {
 	p := &Pass{d: d, want: want, left: []walk{d.newFolding(want.Now)}}
-	if d.scans {
-		p.left = append(p.left, &scan{family: 4}, &scan{family: 6})
+	if d.iter != nil {
+		p.left = append(p.left, &iteration{family: 4}, &iteration{family: 6})
 	} else {
 		p.left = append(p.left, newBatch[weirKey4, weirConn4](d.objs.Conns4, 4, &d.batch4),
 			newBatch[weirKey6, weirConn6](d.objs.Conns6, 6, &d.batch6))
@@ -65,15 +65,23 @@ func (d *Datapath) Pass(want Wanted) *Pass {
 func (p *Pass) Next(show Show) (more bool, err error) {
 	p.show = show
 	for p.shown = 0; len(p.left) > 0 && p.shown+chunk <= WorkItems; {
-		more, err := p.left[0].next(p)
-		if err != nil {
-			return false, fmt.Errorf("walk the connections: %w", err)
-		}
-		if !more {
-			p.left = p.left[1:]
+		if err := p.read(); err != nil {
+			return false, err
 		}
 	}
 	return len(p.left) > 0, nil
+}
+
+// read shows what one system call reads.
+func (p *Pass) read() error {
+	more, err := p.left[0].next(p)
+	if err != nil {
+		return fmt.Errorf("walk the connections: %w", err)
+	}
+	if !more {
+		p.left = p.left[1:]
+	}
+	return nil
 }
 
 // Held tells how many connections of a family (4 or 6) the pass has come across, wanted or not.
@@ -91,16 +99,26 @@ func (d *Datapath) Walk(fn func(*Entry) error) error {
 
 // Of enum conn_life in conn.h.
 const (
+	lifeDead   = 2
 	lifeEnding = 3
 	lifeBorn   = 4
 )
 
-// one shows a connection if it is wanted; most of a table is not.
-func (p *Pass) one(family uint8, key unsafe.Pointer, c *weirConn) error {
+// connOf returns the connection in an entry, which stands behind its key.
+func connOf(family uint8, entry unsafe.Pointer) *weirConn {
+	if family == 6 {
+		return (*weirConn)(unsafe.Add(entry, unsafe.Sizeof(weirKey6{})))
+	}
+	return (*weirConn)(unsafe.Add(entry, unsafe.Sizeof(weirKey4{})))
+}
+
+// one shows the connection of an entry if it is wanted; most of a table is not.
+func (p *Pass) one(family uint8, entry unsafe.Pointer) error {
+	key, c := entry, connOf(family, entry)
 	expired := p.expired(c)
 	switch {
-	case c.Life == lifeBorn || c.Life == lifeEnding:
-		return nil // a packet that opens or ends it is not through yet
+	case c.Life == lifeDead || c.Life == lifeBorn || c.Life == lifeEnding:
+		return nil // nobody's, or a packet that opens or ends it is not through yet
 	case expired && p.show.Expired != nil:
 		p.shown++
 		p.show.Expired(keyOf(family, key, c.Id))
@@ -165,14 +183,14 @@ func (b *batch[K, V]) next(p *Pass) (more bool, err error) {
 		return false, err
 	}
 	for i := range n {
-		// The connection stands behind its key, in every entry.
-		c := (*weirConn)(unsafe.Add(unsafe.Pointer(&values[i]), unsafe.Sizeof(keys[i])))
-		if err := p.one(b.family, unsafe.Pointer(&keys[i]), c); err != nil {
+		if connOf(b.family, unsafe.Pointer(&values[i])).Life != lifeDead {
+			p.held[b.family/6]++
+		}
+		if err := p.one(b.family, unsafe.Pointer(&values[i])); err != nil {
 			return false, err
 		}
 	}
 	// A table that grows as fast as it is read would be read for ever.
 	b.read += n
-	p.held[b.family/6] += n
 	return !end && b.read <= 2*int(b.m.MaxEntries()), nil
 }

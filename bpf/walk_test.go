@@ -1,23 +1,20 @@
 package bpf
 
 import (
-	"fmt"
 	"slices"
 	"testing"
-	"time"
+	"unsafe"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
 )
 
 // sweeps runs a test with each way to go through the tables.
 func sweeps(t *testing.T, test func(t *testing.T, d *Datapath)) {
 	t.Helper()
-	for _, sweep := range []string{SweepScan, SweepBatch} {
+	for _, sweep := range []string{SweepIter, SweepBatch} {
 		t.Run(sweep, func(t *testing.T) {
-			if sweep == SweepScan && !probe().ForEach {
-				t.Skip("bpf_for_each_map_elem needs 5.13")
-			}
-			test(t, load(t, Options{Sweep: sweep, Table: 4 * WorkItems}))
+			test(t, load(t, Options{Sweep: sweep, Table: 16 * WorkItems}))
 		})
 	}
 }
@@ -77,72 +74,93 @@ func TestPass(t *testing.T) {
 	})
 }
 
-// fill puts connections into the table without packets.
-func fill(t testing.TB, d *Datapath, n int) {
+// fill puts connections into the table without packets, from the first-th on.
+func fill(t testing.TB, d *Datapath, first, n int) {
 	t.Helper()
 	keys, values := make([]weirKey4, n), make([]weirConn4, n)
 	for i := range keys {
-		keys[i] = weirKey4{Addr: [2]uint32{uint32(i), 1}, Proto: 17}
-		values[i].Key, values[i].Id = keys[i], uint64(i+1)
+		keys[i] = weirKey4{Addr: [2]uint32{uint32(first + i), 1}, Proto: 17}
+		values[i].Key, values[i].Id = keys[i], uint64(first+i)
 		values[i].Leg[0].Packets = 1
 	}
 	_, err := d.objs.Conns4.BatchUpdate(keys, values, nil)
 	require.NoError(t, err)
 }
 
-// TestPassInSlices has more connections than one slice shows.
+// TestPassInSlices has more connections than one slice shows. Between two slices those that were
+// shown go, and others come.
 func TestPassInSlices(t *testing.T) {
 	sweeps(t, func(t *testing.T, d *Datapath) {
-		const n = 3*WorkItems + 1
-		fill(t, d, n)
+		const n = 12*WorkItems + 1
+		fill(t, d, 1, n)
 		flows := map[uint64]bool{}
 		slices := 0
 		p := d.Pass(Wanted{All: true})
 		for more := true; more; slices++ {
-			in := 0
+			var in []weirKey4
 			var err error
 			more, err = p.Next(Show{Entry: func(e *Entry) error {
-				in++
+				require.False(t, flows[e.Flow], "shown twice")
 				flows[e.Flow] = true
+				in = append(in, *(*weirKey4)(unsafe.Pointer(&e.key)))
 				return nil
 			}})
 			require.NoError(t, err)
-			require.LessOrEqual(t, in, WorkItems)
+			require.LessOrEqual(t, len(in), WorkItems)
+			_, err = d.objs.Conns4.BatchDelete(in, nil)
+			require.NoError(t, err)
+			fill(t, d, n+1+slices*WorkItems, len(in))
 		}
-		require.Len(t, flows, n, "each once")
-		require.GreaterOrEqual(t, slices, 4)
+		for flow := range uint64(n) {
+			require.True(t, flows[flow+1], "flow %d was not shown", flow+1)
+		}
+		require.Greater(t, slices, 12)
 	})
+}
+
+// TestHeld counts what is in the tables, also what is not wanted. Milestones are nobody's.
+func TestHeld(t *testing.T) {
+	const size = 2 * manyBuckets
+	require.Positive(t, milestones(size))
+	for _, sweep := range []string{SweepIter, SweepBatch} {
+		t.Run(sweep, func(t *testing.T) {
+			d := load(t, Options{Sweep: sweep, Table: size})
+			const n = 3 * chunk
+			fill(t, d, 1, n)
+			for _, all := range []bool{true, false} {
+				shown := 0
+				p := d.Pass(Wanted{All: all, Active: 1 << 40})
+				for more := true; more; {
+					var err error
+					more, err = p.Next(Show{Entry: func(*Entry) error { shown++; return nil }})
+					require.NoError(t, err)
+				}
+				require.Equal(t, n*int(bit(all)), shown)
+				require.Equal(t, n, p.Held(4))
+				require.Zero(t, p.Held(6))
+			}
+		})
+	}
+}
+
+// TestEmptyKeepsMilestones empties a table that needs them.
+func TestEmptyKeepsMilestones(t *testing.T) {
+	const size = 2 * manyBuckets
+	d := load(t, Options{Table: size})
+	fill(t, d, 1, 10)
+	require.NoError(t, d.Empty())
+	for _, table := range []*ebpf.Map{d.objs.Conns4, d.objs.Conns6} {
+		all := table.Iterate()
+		key, value, n := make([]byte, table.KeySize()), make([]byte, table.ValueSize()), 0
+		for all.Next(&key, &value) {
+			n++
+		}
+		require.NoError(t, all.Err())
+		require.Equal(t, milestones(size), n)
+	}
 }
 
 func TestSweepIsChecked(t *testing.T) {
 	_, err := Load(Options{Sweep: "slowly"})
 	require.ErrorContains(t, err, `sweep: "slowly"`)
-	_, err = scansTables(&Options{Sweep: SweepScan}, Probes{})
-	require.ErrorContains(t, err, "5.13")
-	scans, err := scansTables(&Options{Table: maxScanned + 1}, Probes{ForEach: true})
-	require.NoError(t, err)
-	require.False(t, scans, "a scan of a large table would take too long")
-}
-
-// BenchmarkScan measures the longest time for which a sweep stays in the kernel: a full table of the
-// largest size that is scanned, all of it wanted.
-func BenchmarkScan(b *testing.B) {
-	for _, n := range []int{maxScanned, 2 * maxScanned, 4 * maxScanned} {
-		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			d, err := Load(Options{Sweep: SweepScan, Table: n, Virtual: true})
-			require.NoError(b, err)
-			defer d.Close()
-			fill(b, d, n)
-			var longest time.Duration
-			for b.Loop() {
-				begin := time.Now()
-				found, held, err := d.scan(4, Wanted{All: true})
-				longest = max(longest, time.Since(begin))
-				require.NoError(b, err)
-				require.Len(b, found, n)
-				require.Equal(b, n, held)
-			}
-			b.ReportMetric(float64(longest.Microseconds()), "us-longest")
-		})
-	}
 }

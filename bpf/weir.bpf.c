@@ -171,21 +171,6 @@ int weir_collect(struct __sk_buff *skb)
 	return 0;
 }
 
-/* Loaded where the kernel has bpf_for_each_map_elem (5.13). */
-SEC("tc")
-int weir_scan4(struct __sk_buff *skb)
-{
-	scan_table4();
-	return 0;
-}
-
-SEC("tc")
-int weir_scan6(struct __sk_buff *skb)
-{
-	scan_table6();
-	return 0;
-}
-
 char _license[] SEC("license") = "Dual BSD/GPL";
 
 /* Makes the compiler describe types that user space reads and no map declares. */

@@ -87,13 +87,6 @@ type weirEvent struct {
 	Conn   weirConn
 }
 
-type weirFinding struct {
-	_       structs.HostLayout
-	Key     weirKey6
-	Id      uint64
-	Expired uint64
-}
-
 type weirFragmentKey struct {
 	_        structs.HostLayout
 	Src      [2]uint64
@@ -378,7 +371,6 @@ const (
 	weirMapConns6         = "conns6"
 	weirMapEvents         = "events"
 	weirMapFlowIds        = "flow_ids"
-	weirMapFound          = "found"
 	weirMapFragments      = "fragments"
 	weirMapHooks          = "hooks"
 	weirMapJump           = "jump"
@@ -391,8 +383,6 @@ const (
 	weirProgWeirFilter    = "weir_filter"
 	weirProgWeirPacket    = "weir_packet"
 	weirProgWeirParse     = "weir_parse"
-	weirProgWeirScan4     = "weir_scan4"
-	weirProgWeirScan6     = "weir_scan6"
 	weirProgWeirTrack     = "weir_track"
 	weirVarClockSource    = "clock_source"
 	weirVarDeletions      = "deletions"
@@ -406,11 +396,6 @@ const (
 	weirVarOverflowToRing = "overflow_to_ring"
 	weirVarPossibleCpus   = "possible_cpus"
 	weirVarSampleMax      = "sample_max"
-	weirVarScanActive     = "scan_active"
-	weirVarScanAll        = "scan_all"
-	weirVarScanFound      = "scan_found"
-	weirVarScanHeld       = "scan_held"
-	weirVarScanNow        = "scan_now"
 	weirVarSlotAfter      = "slot_after"
 	weirVarSlotNs         = "slot_ns"
 	weirVarSlotShift      = "slot_shift"
@@ -473,8 +458,6 @@ type weirProgramSpecs struct {
 	WeirFilter  *ebpf.ProgramSpec `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.ProgramSpec `ebpf:"weir_packet"`
 	WeirParse   *ebpf.ProgramSpec `ebpf:"weir_parse"`
-	WeirScan4   *ebpf.ProgramSpec `ebpf:"weir_scan4"`
-	WeirScan6   *ebpf.ProgramSpec `ebpf:"weir_scan6"`
 	WeirTrack   *ebpf.ProgramSpec `ebpf:"weir_track"`
 }
 
@@ -489,7 +472,6 @@ type weirMapSpecs struct {
 	Conns6    *ebpf.MapSpec `ebpf:"conns6"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	FlowIds   *ebpf.MapSpec `ebpf:"flow_ids"`
-	Found     *ebpf.MapSpec `ebpf:"found"`
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Hooks     *ebpf.MapSpec `ebpf:"hooks"`
 	Jump      *ebpf.MapSpec `ebpf:"jump"`
@@ -516,11 +498,6 @@ type weirVariableSpecs struct {
 	OverflowToRing *ebpf.VariableSpec `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.VariableSpec `ebpf:"possible_cpus"`
 	SampleMax      *ebpf.VariableSpec `ebpf:"sample_max"`
-	ScanActive     *ebpf.VariableSpec `ebpf:"scan_active"`
-	ScanAll        *ebpf.VariableSpec `ebpf:"scan_all"`
-	ScanFound      *ebpf.VariableSpec `ebpf:"scan_found"`
-	ScanHeld       *ebpf.VariableSpec `ebpf:"scan_held"`
-	ScanNow        *ebpf.VariableSpec `ebpf:"scan_now"`
 	SlotAfter      *ebpf.VariableSpec `ebpf:"slot_after"`
 	SlotNs         *ebpf.VariableSpec `ebpf:"slot_ns"`
 	SlotShift      *ebpf.VariableSpec `ebpf:"slot_shift"`
@@ -564,7 +541,6 @@ type weirMaps struct {
 	Conns6    *ebpf.Map `ebpf:"conns6"`
 	Events    *ebpf.Map `ebpf:"events"`
 	FlowIds   *ebpf.Map `ebpf:"flow_ids"`
-	Found     *ebpf.Map `ebpf:"found"`
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Hooks     *ebpf.Map `ebpf:"hooks"`
 	Jump      *ebpf.Map `ebpf:"jump"`
@@ -584,7 +560,6 @@ func (m *weirMaps) Close() error {
 		m.Conns6,
 		m.Events,
 		m.FlowIds,
-		m.Found,
 		m.Fragments,
 		m.Hooks,
 		m.Jump,
@@ -612,11 +587,6 @@ type weirVariables struct {
 	OverflowToRing *ebpf.Variable `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.Variable `ebpf:"possible_cpus"`
 	SampleMax      *ebpf.Variable `ebpf:"sample_max"`
-	ScanActive     *ebpf.Variable `ebpf:"scan_active"`
-	ScanAll        *ebpf.Variable `ebpf:"scan_all"`
-	ScanFound      *ebpf.Variable `ebpf:"scan_found"`
-	ScanHeld       *ebpf.Variable `ebpf:"scan_held"`
-	ScanNow        *ebpf.Variable `ebpf:"scan_now"`
 	SlotAfter      *ebpf.Variable `ebpf:"slot_after"`
 	SlotNs         *ebpf.Variable `ebpf:"slot_ns"`
 	SlotShift      *ebpf.Variable `ebpf:"slot_shift"`
@@ -641,8 +611,6 @@ type weirPrograms struct {
 	WeirFilter  *ebpf.Program `ebpf:"weir_filter"`
 	WeirPacket  *ebpf.Program `ebpf:"weir_packet"`
 	WeirParse   *ebpf.Program `ebpf:"weir_parse"`
-	WeirScan4   *ebpf.Program `ebpf:"weir_scan4"`
-	WeirScan6   *ebpf.Program `ebpf:"weir_scan6"`
 	WeirTrack   *ebpf.Program `ebpf:"weir_track"`
 }
 
@@ -652,8 +620,6 @@ func (p *weirPrograms) Close() error {
 		p.WeirFilter,
 		p.WeirPacket,
 		p.WeirParse,
-		p.WeirScan4,
-		p.WeirScan6,
 		p.WeirTrack,
 	)
 }

@@ -22,11 +22,10 @@ const (
 	workRead   uint8 = 3
 	workDelete uint8 = 4
 	workForce  uint8 = 5
-	workLook   uint8 = 6
-	workEvict  uint8 = 7
-	workFold   uint8 = 8
-	workClose  uint8 = 9
-	workFree   uint8 = 10
+	workEvict  uint8 = 6
+	workFold   uint8 = 7
+	workClose  uint8 = 8
+	workFree   uint8 = 9
 
 	workDone uint8 = 2
 )

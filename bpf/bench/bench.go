@@ -142,6 +142,7 @@ func (b *bench) parts() (all []part) {
 		for _, c := range sweepCases {
 			p.names = append(p.names, sweepName(n, &c))
 		}
+		p.names = append(p.names, sliceFigure(n).Name)
 		all = append(all, p)
 	}
 	for _, c := range socketCases {

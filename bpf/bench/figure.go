@@ -10,6 +10,7 @@ const (
 	PerPacket = "ns/packet" // net of an empty program
 	PerEntry  = "ns/entry"  // CPU time
 	PerFlow   = "bytes/flow"
+	Micros    = "us" // CPU time
 	// PerExchange is net of the same without the feature.
 	PerExchange = "ns/exchange"
 )

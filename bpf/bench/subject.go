@@ -3,6 +3,7 @@ package bench
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
@@ -13,13 +14,14 @@ import (
 
 // subject is a program that packets are sent through.
 type subject struct {
-	program *ebpf.Program
-	kind    ebpf.AttachType
-	tables  []*ebpf.Map  // hash maps, which fill with flows
-	drain   func() error // reads what was handed to user space; may be nil
-	forget  func()       // forgets what is kept of flows beside the tables; may be nil
-	emptied func() error // is told that the tables were emptied; may be nil
-	close   func() error
+	program  *ebpf.Program
+	kind     ebpf.AttachType
+	tables   []*ebpf.Map     // hash maps, which fill with flows
+	standing map[string]bool // keys in them that are no flows
+	drain    func() error    // reads what was handed to user space; may be nil
+	forget   func()          // forgets what is kept of flows beside the tables; may be nil
+	emptied  func() error    // is told that the tables were emptied; may be nil
+	close    func() error
 }
 
 // loadEmpty loads a program that lets every packet pass. What it costs is the test run's.
@@ -57,10 +59,15 @@ func loadOurs(table int, alter func(*bpf.Options)) (*subject, error) {
 		return nil, errors.Join(err, d.Close())
 	}
 	v4, v6 := d.Tables()
+	tables := []*ebpf.Map{v4, v6}
+	fixed, err := standing(tables)
+	if err != nil {
+		return nil, errors.Join(err, d.Close())
+	}
 	drain := func() error {
 		return errors.Join(d.Events(func(*bpf.Event) error { return nil }), d.ReleaseEvents())
 	}
-	return &subject{program: stub, tables: []*ebpf.Map{v4, v6}, drain: drain,
+	return &subject{program: stub, tables: tables, standing: fixed, drain: drain,
 		forget: d.ClearSlots, emptied: d.Recheck, close: d.Close}, nil
 }
 
@@ -71,7 +78,7 @@ func (s *subject) empty() error {
 	}
 	for _, m := range s.tables {
 		// All keys come first: deleting while walking restarts the walk at every step.
-		all, err := keys(m)
+		all, err := s.flows(m)
 		if err != nil {
 			return err
 		}
@@ -85,6 +92,27 @@ func (s *subject) empty() error {
 		return nil
 	}
 	return s.emptied()
+}
+
+// standing returns the keys of what is in tables that no packet has come to yet: it is no flow.
+func standing(tables []*ebpf.Map) (map[string]bool, error) {
+	found := map[string]bool{}
+	for _, m := range tables {
+		all, err := keys(m)
+		if err != nil {
+			return nil, err
+		}
+		for _, k := range all {
+			found[string(k)] = true
+		}
+	}
+	return found, nil
+}
+
+// flows returns the keys of the flows in a table.
+func (s *subject) flows(m *ebpf.Map) ([][]byte, error) {
+	all, err := keys(m)
+	return slices.DeleteFunc(all, func(k []byte) bool { return s.standing[string(k)] }), err
 }
 
 func keys(m *ebpf.Map) ([][]byte, error) {
@@ -107,7 +135,7 @@ func keys(m *ebpf.Map) ([][]byte, error) {
 func (s *subject) held() (int, error) {
 	most := 0
 	for _, m := range s.tables {
-		all, err := keys(m)
+		all, err := s.flows(m)
 		if err != nil {
 			return 0, err
 		}
@@ -120,7 +148,7 @@ func (s *subject) held() (int, error) {
 // the fullest of them holds.
 func (s *subject) memory() (bytes uint64, entries int, err error) {
 	for _, m := range s.tables {
-		all, err := keys(m)
+		all, err := s.flows(m)
 		if err != nil {
 			return 0, 0, err
 		}

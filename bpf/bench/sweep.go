@@ -66,7 +66,13 @@ func (b *bench) sweeps(ctx context.Context, entries int) (fs []Figure, err error
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
+	slice := sliceFigure(entries)
 	for _, c := range sweepCases {
+		if b.wants(slice.Name) {
+			if err := s.slice(&c, &slice); err != nil {
+				return fs, fmt.Errorf("%s: %w", slice.Name, err)
+			}
+		}
 		if !b.wants(sweepName(entries, &c)) {
 			continue
 		}
@@ -76,7 +82,15 @@ func (b *bench) sweeps(ctx context.Context, entries int) (fs []Figure, err error
 		}
 		fs = append(fs, f)
 	}
+	if slice.Ours != nil {
+		fs = append(fs, slice)
+	}
 	return fs, nil
+}
+
+func sliceFigure(entries int) Figure {
+	return Figure{Name: fmt.Sprintf("sweep/%d/slice", entries), Unit: Micros,
+		What: fmt.Sprintf("the longest time without a pause in sweeps of %d entries", entries)}
 }
 
 func sweepName(entries int, c *sweepCase) string {
@@ -92,7 +106,9 @@ func missingSweeps(entries int, why string) (fs []Figure) {
 		fs = append(fs, Figure{Name: sweepName(entries, &c), Unit: PerEntry,
 			What: sweepWhat(entries, &c), Missing: why})
 	}
-	return fs
+	slice := sliceFigure(entries)
+	slice.Missing = why
+	return append(fs, slice)
 }
 
 // perSwept is the memory in bytes that an entry takes in both tables and in the agent, roughly.
@@ -233,6 +249,25 @@ func (s *sweeping) measure(ctx context.Context, c *sweepCase) (*Value, error) {
 		ns = append(ns, float64(took)/float64(s.entries))
 	}
 	return netOf(ns, make([]float64, len(ns))), nil
+}
+
+// slice measures the longest read of a sweep of the case, and puts it into the figure if it is
+// longer than those of other cases.
+func (s *sweeping) slice(c *sweepCase, f *Figure) error {
+	after, err := s.arrange(c)
+	if err != nil {
+		return err
+	}
+	longest, err := s.dp.LongestRead(bpf.Wanted{Now: s.now + after, Active: s.active})
+	if err != nil {
+		return err
+	}
+	us := float64(longest) / float64(time.Microsecond)
+	if f.Ours == nil || f.Ours.Median < us {
+		f.Ours = &Value{Median: us, Best: us}
+	}
+	_, err = s.sweep(after, s.entries*c.percent/100)
+	return err
 }
 
 // fill makes the table full, with everything in it reported. That it is full shows in the number

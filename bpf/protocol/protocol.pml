@@ -33,7 +33,8 @@
 #ifndef RING
 #define RING 1 /* events that the ring buffer holds */
 #endif
-/* -DKILL adds one kill of the agent at any moment, and an agent that takes over.
+/* -DITERATE has the sweep look at entries without their lock, as the iterator does.
+ * -DKILL adds one kill of the agent at any moment, and an agent that takes over.
  * -DBUG_... seeds a bug; README.md lists them.
  */
 
@@ -369,6 +370,47 @@ inline take_end()
 	}
 }
 
+/* give_place. Who takes the lock sees it as one step, the iterator does not: ENDING says that the
+ * rest is being written.
+ */
+inline give_place()
+{
+#ifdef ITERATE
+	atomic { !e[c].lock; e[c].lock = 1; give_count() }
+#ifdef BUG_LIVE_BEFORE_WRITTEN
+	e[c].life = LIVE;
+#endif
+	e[c].id = new_id;
+	e[c].reported = 0;
+	atomic { e[c].life = LIVE; e[c].lock = 0; given() }
+#else
+	atomic {
+		!e[c].lock;
+		give_count();
+		e[c].id = new_id;
+		e[c].reported = 0;
+		e[c].life = LIVE;
+		given()
+	}
+#endif
+}
+
+inline give_count()
+{
+#ifdef BUG_REPLACE_STORES_ZERO
+	e[c].packets = 0
+#else
+	e[c].packets = e[c].packets - old_packets
+#endif
+}
+
+inline given()
+{
+	old_packets = 0;
+	old_life = 0;
+	result = COUNT
+}
+
 /* replace: take_end, hand_over, then give_place or stay. */
 inline replace()
 {
@@ -382,20 +424,7 @@ inline replace()
 		}
 		if
 		:: result == HANDED ->
-			atomic {
-				!e[c].lock;
-#ifdef BUG_REPLACE_STORES_ZERO
-				e[c].packets = 0;
-#else
-				e[c].packets = e[c].packets - old_packets;
-#endif
-				e[c].reported = 0;
-				e[c].id = new_id;
-				e[c].life = LIVE;
-				old_packets = 0;
-				old_life = 0;
-				result = COUNT
-			}
+			give_place()
 		:: else ->
 			atomic {
 				!e[c].lock;
@@ -490,6 +519,31 @@ inline grace()
 #endif
 }
 
+/* What becomes of the entry that was seen. */
+inline choose(t)
+{
+	if
+	:: seen.id == NONE
+	:: seen.id != NONE ->
+		if
+		:: mine[t].what = END /* it has expired */
+		:: !stop && seen.id != ending[t].id && seen.packets != seen.reported ->
+			mine[t].what = MARK
+		:: !stop && seen.id != ending[t].id
+		fi
+	fi;
+	if
+	:: mine[t].what != NOTHING ->
+		mine[t].id = seen.id;
+		mine[t].packets = seen.packets;
+		mine[t].reported = seen.reported
+	:: else
+	fi;
+	forget(seen);
+	w = 0
+}
+
+#ifndef ITERATE
 /* Walk, for one tuple: a copy under the entry's lock. */
 inline walk(t)
 {
@@ -503,31 +557,47 @@ inline walk(t)
 #endif
 		seen.packets = e[table[t]].packets;
 		seen.reported = e[table[t]].reported;
-		if
-		:: seen.id == NONE
 #ifndef BUG_WALK_SHOWS_ENDING
-		:: seen.id != NONE && e[table[t]].life == ENDING
-		:: seen.id != NONE && e[table[t]].life != ENDING ->
-#else
-		:: seen.id != NONE ->
+		seen.id = (e[table[t]].life == ENDING -> NONE : seen.id);
 #endif
-			if
-			:: mine[t].what = END /* it has expired */
-			:: !stop && seen.id != ending[t].id && seen.packets != seen.reported ->
-				mine[t].what = MARK
-			:: !stop && seen.id != ending[t].id
-			fi
-		fi;
-		if
-		:: mine[t].what != NOTHING ->
-			mine[t].id = seen.id;
-			mine[t].packets = seen.packets;
-			mine[t].reported = seen.reported
-		:: else
-		fi;
-		forget(seen)
+		choose(t)
 	}
 }
+#else
+/* The same by the iterator: `show` in ../iter.bpf.c. Nothing is deleted meanwhile, but by the agent itself. */
+inline walk(t)
+{
+	atomic { w = table[t]; seen.id = e[w].id }
+#ifndef BUG_NOT_LOOKED_BEFORE
+	look_at_life();
+	look_at_id();
+#endif
+	seen.packets = e[w].packets;
+	seen.reported = e[w].reported;
+#ifdef BUG_NOT_LOOKED_AGAIN
+	choose(t)
+#else
+#ifdef BUG_ID_BEFORE_LIFE
+	look_at_id();
+	atomic { look_at_life(); choose(t) }
+#else
+	look_at_life();
+	atomic { look_at_id(); choose(t) }
+#endif
+#endif
+}
+
+/* holds */
+inline look_at_life()
+{
+	seen.id = (e[w].life == LIVE || e[w].life == RETIRED -> seen.id : NONE)
+}
+
+inline look_at_id()
+{
+	seen.id = (e[w].id == seen.id -> seen.id : NONE)
+}
+#endif
 
 /* Records become safe at the flush, one after the other. */
 inline write_marks(t)

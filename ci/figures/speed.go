@@ -25,6 +25,7 @@ var speedBars = []bar{
 	most("sweep-expired", "sweep/100000/expired-50", 400, "a sweep of entries half of which have expired"),
 	within("sweep-growth", "sweep/1000000/changed-100", "sweep/100000/changed-100", 1.5,
 		"sweeping an entry of 1 000 000, over one of 100 000"),
+	most("sweep-slice", "sweep/1000000/slice", 2000, "no pause in a sweep of 1 000 000 entries"),
 	{"verifier", "<= 10000", "instructions that the verifier walks for the largest program",
 		always, (*meter).verifier},
 	{"load", "<= 50 ms", "loading the datapath", always, (*meter).load},

@@ -96,7 +96,7 @@ var agentObject = object[rawAgent]{
 		put("hook", "How to attach; the best the kernel has by default.", choice("tcx", "tc", "netkit"),
 			func(a *rawAgent, v string) { a.agent.Hook = v }),
 		put("sweep", "How the agent goes through its tables; the best the kernel has by default.",
-			choice("scan", "batch"), func(a *rawAgent, v string) { a.agent.Sweep = v }),
+			choice("iter", "batch"), func(a *rawAgent, v string) { a.agent.Sweep = v }),
 		put("mid_stream", "Whether TCP and SCTP connections are picked up after their beginning; "+
 			"true by default.", boolean(),
 			func(a *rawAgent, v bool) { a.agent.MidStream = v }),

@@ -118,7 +118,7 @@ type Agent struct {
 	TableFull string
 	// Hook forces how to attach: "" (best), "tcx", "tc" or "netkit".
 	Hook string
-	// Sweep forces how the agent goes through its tables: "" (best), "scan" or "batch".
+	// Sweep forces how the agent goes through its tables: "" (best), "iter" or "batch".
 	Sweep string
 	// MidStream says whether TCP and SCTP connections are picked up after their beginning; true
 	// when the file does not say.
