@@ -20,7 +20,7 @@ router:
 server: {eth0: [10.0.1.2/24, fd00:0:0:2::2/64]}
 links: [client/eth0 - router/eth0, router/eth1 - server/eth0]`,
 	"agent":    "on: [server/eth0]",
-	"traffic":  "- ping: client > server",
+	"traffic":  "- advance: 1s",
 	"expect":   "free: [packets]",
 	"requires": "features: [veth]",
 	"matrix":   "family: [ipv4]",
