@@ -138,6 +138,8 @@ func kind(s *spec.Step) string {
 		return s.Socket.Network + " sockets"
 	case s.Link != nil:
 		return fmt.Sprintf("link %s: %s", s.Link.Port, s.Link.Action)
+	case s.Agent != "" && s.Table > 0:
+		return fmt.Sprintf("agent: %s, table: %d", s.Agent, s.Table)
 	case s.Agent != "":
 		return "agent: " + s.Agent
 	}
