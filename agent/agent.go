@@ -115,7 +115,13 @@ func (a *Agent) start() error {
 			return err
 		}
 	}
-	return a.dropLeftovers()
+	if err := a.dropLeftovers(); err != nil {
+		return err
+	}
+	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
+		return fmt.Errorf("take over an earlier agent's tables: %w", err)
+	}
+	return nil
 }
 
 // dropLeftovers takes off what an earlier agent has left on interfaces that are not watched any
@@ -248,6 +254,27 @@ func (a *Agent) Sweep() error {
 		return errors.New("the agent has stopped")
 	}
 	return a.sweep(a.time(), false)
+}
+
+// Resize gives each connection table room for so many entries, and moves the connections. It refuses
+// a size that is too small for those that a sweep leaves.
+func (a *Agent) Resize(entries int) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if err := checkTableSize(entries); err != nil {
+		return err
+	}
+	if a.stopped {
+		return errors.New("the agent has stopped")
+	}
+	if err := a.sweep(a.time(), false); err != nil {
+		return err
+	}
+	if err := a.sweeper.resize(entries); err != nil {
+		return fmt.Errorf("resize the connection tables: %w", err)
+	}
+	a.log.Info("resized", "entries", entries)
+	return nil
 }
 
 // SetClock moves the virtual clock, and sweeps at the new time.

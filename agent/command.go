@@ -71,12 +71,29 @@ func ConntrackCommand() *cobra.Command {
 		},
 	}
 	output.on(list)
+	resize := &cobra.Command{
+		Use:   "resize ENTRIES",
+		Short: "give the connection tables another size; connections go on",
+		Long: `Gives each connection table, IPv4 and IPv6, room for so many entries while traffic flows.
+Connections go on as they are. A size that is too small for those that are held is
+refused. An agent that is started again takes the size from its configuration
+(table.size); when that is too small for what it adopts, those connections end that were
+idle for the longest time, with the reason lack-of-resources.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			entries, err := strconv.Atoi(args[0])
+			if err != nil {
+				return fmt.Errorf("ENTRIES: %q; want a number, like 65536", args[0])
+			}
+			return control.Dial(socket).Resize(cmd.Context(), entries)
+		},
+	}
 	c := &cobra.Command{
-		Use: "ct", Short: "read the agent's connection table", Args: cobra.NoArgs,
+		Use: "ct", Short: "read and resize the agent's connection table", Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
-	c.AddCommand(list, natCommand(&socket))
+	c.AddCommand(list, resize, natCommand(&socket))
 	return c
 }
 

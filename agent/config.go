@@ -78,7 +78,9 @@ func (n *Interface) shown() string {
 
 // Table is the connection table.
 type Table struct {
-	// Size is the number of connections of each address family.
+	// Size is the number of connections of each address family. Tables that are adopted with
+	// another size are changed, and their connections go on; where they have too little room,
+	// those that were used last.
 	Size int `yaml:"size"`
 	// Full says what happens to a packet that would open a connection when the table is full:
 	// "overflow" (it is reported on its own), "reject" (it is counted as lost), or "evict" (it is
@@ -187,8 +189,8 @@ func (c *Config) Check() error {
 			return fmt.Errorf("interfaces[%d].hook: %q; want tcx, tc or netkit, or leave it out", i, n.Hook)
 		}
 	}
-	if c.Table.Size < 1 || c.Table.Size > maxTable {
-		return fmt.Errorf("table.size: %d; want 1 to %d", c.Table.Size, maxTable)
+	if err := checkTableSize(c.Table.Size); err != nil {
+		return err
 	}
 	if !slices.Contains([]string{fullOverflow, fullReject, fullEvict}, c.Table.Full) {
 		return fmt.Errorf("table.full: %q; want overflow, reject or evict", c.Table.Full)
@@ -222,6 +224,13 @@ func (c *Config) Check() error {
 	}
 	_, err := c.settings()
 	return err
+}
+
+func checkTableSize(entries int) error {
+	if entries < 1 || entries > maxTable {
+		return fmt.Errorf("table.size: %d; want 1 to %d", entries, maxTable)
+	}
+	return nil
 }
 
 func (c *Config) lifetimes() ([bpf.States]time.Duration, error) {

@@ -56,6 +56,9 @@ const maxEnds = 8 * bpf.WorkItems
 
 // sweep makes one pass. With stop, every connection ends.
 func (s *sweeper) sweep(now int64, stop bool) error {
+	if err := s.dp.Migrate(s.migration()); err != nil { // one that has failed goes on
+		return err
+	}
 	s.ends = s.ends[:0]
 	s.rec.begin()
 	if err := s.dp.Recheck(); err != nil {
@@ -90,6 +93,34 @@ func (s *sweeper) drain() (full bool, err error) {
 	}
 	s.armed, err = s.dp.Alarm()
 	return !s.armed, err
+}
+
+// resize changes the tables' size, if what they hold has room then.
+func (s *sweeper) resize(entries int) error {
+	held, err := s.dp.Held()
+	if err != nil {
+		return err
+	}
+	if n := max(held.IPv4, held.IPv6); n > entries {
+		return fmt.Errorf("%d IPv4 and %d IPv6 connections are held; want room for %d of each, not %d, "+
+			"or ask again when some have ended", held.IPv4, held.IPv6, n, entries)
+	}
+	return s.dp.Resize(entries, s.migration())
+}
+
+// migration reports what has no place in the tables that follow.
+func (s *sweeper) migration() bpf.Migration {
+	s.rec.begin()
+	return bpf.Migration{
+		Ended: func(e *bpf.Entry, why uint8) error {
+			if s.late[e.Flow].ended {
+				return nil // its last record is written
+			}
+			return s.rec.connection(e, e.Reported, flow.EndReason(why))
+		},
+		Flush: s.rec.sink.Flush,
+		Drain: s.events,
+	}
 }
 
 // slice reports connections that go on, and retires those that have ended. At the stop that is all

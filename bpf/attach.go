@@ -94,7 +94,10 @@ func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) err
 		l, err := link.LoadPinnedLink(pin, nil)
 		if err == nil && isOn(l, a.Interface) {
 			a.link = l
-			return nil // its stub jumps to the new packet path already
+			if d.older == nil {
+				return nil // its stub jumps to the new packet path already
+			}
+			return l.Update(stub) // the older layout's array of programs goes
 		}
 		if err == nil {
 			l.Close()

@@ -18,10 +18,6 @@ import (
 // States is the number of connection states that have a lifetime (enum conn_state).
 const States = 16
 
-// layout names the pin folder below Options.Pin. It grows with every change of a pinned
-// map's layout, so that an agent never adopts what it cannot read.
-const layout = "v3"
-
 // Settings can change while traffic flows.
 type Settings struct {
 	Lifetimes [States]time.Duration // by enum conn_state
@@ -38,9 +34,11 @@ type Options struct {
 	// Pin is a folder on a bpffs. Maps, links and programs are pinned below it and adopted by
 	// the next agent. Empty: nothing outlives the process.
 	Pin string
-	// Table is the size of each of the two connection tables, in entries; 0 means 65536.
+	// Table is the size of each of the two connection tables, in entries; 0 means 65536. Tables
+	// that are adopted keep theirs until Migrate.
 	Table int
-	// Ring is the size of the ring buffer in bytes, a power of two; 0 means 4 MiB.
+	// Ring is the size of the ring buffer in bytes, a power of two; 0 means 4 MiB. One that is
+	// adopted keeps its size.
 	Ring int
 	// Virtual makes the datapath read its time from SetNow instead of the kernel's clock.
 	Virtual bool
@@ -63,7 +61,13 @@ type Datapath struct {
 	hooks   map[uint16]weirHook // numbers in use
 	claimed map[uint16]bool     // those of them that this agent has attached
 	events  *Ring
-	rules   int // where the filter's list begins
+	rules   int   // where the filter's list begins
+	now     int64 // the virtual clock
+
+	wanted  int               // entries of each table, when Migrate is done
+	pinned  map[string]uint32 // sizes of the maps that an earlier agent has pinned
+	sources []*source         // tables whose connections are to be moved
+	older   *older            // what is left of an older layout
 
 	iter    *iterator // nil: batches
 	works   shared[weirWork]
@@ -113,21 +117,85 @@ func Load(opts Options) (*Datapath, error) {
 	if err := rlimit.RemoveMemlock(); err != nil {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
-	d := &Datapath{opts: opts, stubs: map[uint16]*ebpf.Program{},
+	d := &Datapath{opts: opts, wanted: opts.Table, now: 1, stubs: map[uint16]*ebpf.Program{},
 		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{}, Probes: probe()}
-	spec, err := d.spec()
-	if err != nil {
-		return nil, err
+	if opts.Pin != "" {
+		if err := d.lookAround(); err != nil {
+			return nil, err
+		}
 	}
-	load := &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()},
-		Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
-	if err := spec.LoadAndAssign(&d.objs, load); err != nil {
-		return nil, loadError(err, d.pinPath())
+	if err := d.adopt(); err != nil {
+		return nil, errors.Join(err, d.closeSources())
 	}
 	if err := d.start(); err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
+}
+
+// lookAround finds out what is pinned. It changes nothing.
+func (d *Datapath) lookAround() error {
+	number, err := olderLayout(d.opts.Pin)
+	if err != nil {
+		return err
+	}
+	if number > 0 {
+		if d.older, err = openOlder(d.opts.Pin, number); err != nil {
+			return err
+		}
+	}
+	if err := d.findSources(); err != nil {
+		return errors.Join(err, d.closeSources())
+	}
+	d.Adopted = d.older != nil || len(d.sources) > 0
+	d.pinned = map[string]uint32{}
+	for _, name := range pinned {
+		m, err := ebpf.LoadPinnedMap(filepath.Join(d.pinPath(), name), nil)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("open what is pinned: %w", err), d.closeSources())
+		}
+		d.Adopted = true
+		d.pinned[name] = m.MaxEntries()
+		if name == "conns4" || name == "conns6" {
+			d.opts.Table = sizeOf(m) // should they differ, Migrate makes them alike
+		}
+		m.Close()
+	}
+	if bytes := d.pinned["events"]; bytes > 0 {
+		d.opts.Ring = int(bytes)
+	}
+	return nil
+}
+
+// adopt loads the programs and creates the maps that are not pinned.
+func (d *Datapath) adopt() error {
+	spec, err := d.spec()
+	if err != nil {
+		return err
+	}
+	if d.opts.Pin != "" {
+		if err := os.MkdirAll(d.pinPath(), 0o700); err != nil {
+			return fmt.Errorf("make the pin folder: %w", err)
+		}
+		for _, name := range pinned {
+			spec.Maps[name].Pinning = ebpf.PinByName
+			if entries, ok := d.pinned[name]; ok && sized[name] {
+				spec.Maps[name].MaxEntries = entries
+			}
+		}
+	}
+	return d.load(spec, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()}})
+}
+
+func (d *Datapath) load(spec *ebpf.CollectionSpec, options *ebpf.CollectionOptions) error {
+	options.Programs.LogLevel = ebpf.LogLevelStats
+	if err := spec.LoadAndAssign(&d.objs, options); err != nil {
+		return loadError(err, d.pinPath())
+	}
+	return nil
 }
 
 func loadError(err error, pin string) error {
@@ -136,16 +204,18 @@ func loadError(err error, pin string) error {
 		return fmt.Errorf("the kernel's verifier refuses the datapath: %+v", ve)
 	}
 	if errors.Is(err, ebpf.ErrMapIncompatible) {
-		return fmt.Errorf("adopt the maps in %s: %w (made with other sizes; "+
-			"start once with the old ones to drain them, or remove the folder)", pin, err)
+		return fmt.Errorf("adopt the maps in %s: %w: another program has made them; remove the folder", pin, err)
 	}
 	return fmt.Errorf("load the datapath: %w", err)
 }
 
 // pinned lists the maps that hold state or are held by attachments. Scratch is one of them because a
 // packet may be handed from an earlier agent's program to ours.
-var pinned = []string{"conns4", "conns6", "hooks", "stats", "events", "flow_ids", "jump",
+var pinned = []string{"conns4", "conns6", "hooks", "stats", "past", "events", "flow_ids", "jump",
 	"scratch", "fragments", "cache4", "cache6"}
+
+// sized are those whose size is a matter of options: pinned ones keep it.
+var sized = map[string]bool{"conns4": true, "conns6": true, "events": true, "cache4": true, "cache6": true}
 
 func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	spec, err := loadWeir()
@@ -160,7 +230,9 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("count the possible CPUs: %w", err)
 	}
-	if d.slots, err = slotsFor(&d.opts, cpus); err != nil {
+	if entries, adopted := d.pinned["cache4"]; adopted {
+		d.slots = entries / uint32(cpus) // of a table with one entry: none
+	} else if d.slots, err = slotsFor(&d.opts, cpus); err != nil {
 		return nil, err
 	}
 	for _, name := range []string{"cache4", "cache6"} {
@@ -183,17 +255,6 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 	); err != nil {
 		return nil, fmt.Errorf("set the object's constants: %w", err)
 	}
-	if d.opts.Pin == "" {
-		return spec, nil
-	}
-	_, err = os.Stat(filepath.Join(d.pinPath(), pinned[0]))
-	d.Adopted = err == nil
-	if err := os.MkdirAll(d.pinPath(), 0o700); err != nil {
-		return nil, fmt.Errorf("make the pin folder: %w", err)
-	}
-	for _, name := range pinned {
-		spec.Maps[name].Pinning = ebpf.PinByName
-	}
 	return spec, nil
 }
 
@@ -208,15 +269,17 @@ func (d *Datapath) pinPath() string {
 	if d.opts.Pin == "" {
 		return ""
 	}
-	return filepath.Join(d.opts.Pin, layout)
+	return filepath.Join(d.opts.Pin, folderOf(layout))
 }
 
 func (d *Datapath) start() error {
-	if err := d.share(); err != nil {
+	if err := d.prepare(); err != nil {
 		return err
 	}
-	if err := d.set(d.opts.Settings); err != nil {
-		return err
+	if d.older != nil {
+		if err := d.inherit(); err != nil {
+			return err
+		}
 	}
 	if d.opts.Pin != "" {
 		if err := d.adoptHooks(); err != nil {
@@ -227,20 +290,7 @@ func (d *Datapath) start() error {
 	if d.events, err = OpenRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
 	}
-	if err := d.placeMilestones(); err != nil {
-		return err
-	}
-	d.iter, d.Probes.NoIterator, err = openIterator(d.opts.Sweep, d.objs.Conns4, d.objs.Conns6)
-	if err != nil {
-		return err
-	}
-	// The first one last: it jumps to the others.
-	if err := errors.Join(
-		d.objs.Jump.Put(uint32(weirProgramPROGRAM_TRACK), d.objs.WeirTrack),
-		d.objs.Jump.Put(uint32(weirProgramPROGRAM_FILTER), d.objs.WeirFilter),
-		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PARSE), d.objs.WeirParse),
-		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PACKET), d.objs.WeirPacket),
-	); err != nil {
+	if err := d.put(); err != nil {
 		return fmt.Errorf("put the packet path in place: %w", err)
 	}
 	if d.Adopted {
@@ -249,7 +299,42 @@ func (d *Datapath) start() error {
 			return err
 		}
 	}
-	return d.setSlots(slotTime(&d.opts.Settings))
+	return d.resume()
+}
+
+// prepare makes a packet path that was loaded fit for use.
+func (d *Datapath) prepare() error {
+	if err := d.share(); err != nil {
+		return err
+	}
+	if err := d.placeMilestones(); err != nil {
+		return err
+	}
+	var err error
+	d.iter, d.Probes.NoIterator, err = openIterator(d.opts.Sweep, d.objs.Conns4, d.objs.Conns6)
+	if err != nil {
+		return err
+	}
+	if err := d.set(d.opts.Settings); err != nil {
+		return err
+	}
+	return d.SetNow(d.now)
+}
+
+// put puts the packet path in the place of an earlier one. The first program comes last: it jumps to
+// the others. Stubs of an older layout jump to the first one, which leads to our others; what is on
+// its way between the older ones goes on there.
+func (d *Datapath) put() error {
+	err := errors.Join(
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_TRACK), d.objs.WeirTrack),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_FILTER), d.objs.WeirFilter),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PARSE), d.objs.WeirParse),
+		d.objs.Jump.Put(uint32(weirProgramPROGRAM_PACKET), d.objs.WeirPacket),
+	)
+	if err != nil || d.older == nil || d.older.maps["jump"] == nil {
+		return err
+	}
+	return d.older.maps["jump"].Put(uint32(weirProgramPROGRAM_PACKET), d.objs.WeirPacket)
 }
 
 // share maps the arrays through which user space and the programs of the sweep talk.
@@ -275,7 +360,7 @@ func (d *Datapath) Configure(s Settings) error {
 	if err := d.set(s); err != nil {
 		return err
 	}
-	return d.setSlots(slotTime(&s))
+	return d.resume()
 }
 
 func (d *Datapath) set(s Settings) error {
@@ -291,7 +376,7 @@ func (d *Datapath) set(s Settings) error {
 		d.objs.LifetimeNs.Set(lifetimes),
 		d.objs.TakeoverNs.Set(uint64(s.Takeover)),
 		d.objs.OverflowToRing.Set(bit(s.Overflow)),
-		d.objs.MidStream.Set(bit(s.MidStream)),
+		d.objs.MidStream.Set(bit(s.MidStream || d.pending())),
 		d.objs.Tunnels.Set(uint8(s.Tunnels)),
 		d.objs.SampleMax.Set(uint32(math.MaxUint32)/sample),
 		d.objs.Gates.Set(bit(!s.Filter.empty())*gateFilter|bit(sample > 1)*gateSample),
@@ -320,6 +405,7 @@ func (d *Datapath) SetNow(ns int64) error {
 	if err := d.objs.VirtualNow.Set(uint64(ns)); err != nil {
 		return fmt.Errorf("set the virtual clock: %w", err)
 	}
+	d.now = ns
 	return nil
 }
 
@@ -328,15 +414,30 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	errs := []error{d.works.close(), d.answers.close(), d.iter.close(), d.cache4.close(),
-		d.cache6.close()}
+	errs := []error{d.closeSources()}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
 	for _, p := range d.stubs {
 		errs = append(errs, p.Close())
 	}
-	return errors.Join(append(errs, d.objs.Close())...)
+	return errors.Join(append(errs, d.closeObjects())...)
+}
+
+func (d *Datapath) closeObjects() error {
+	return errors.Join(d.works.close(), d.answers.close(), d.iter.close(), d.cache4.close(),
+		d.cache6.close(), d.objs.Close())
+}
+
+func (d *Datapath) closeSources() error {
+	var errs []error
+	for _, s := range d.sources {
+		errs = append(errs, s.table.Close())
+	}
+	if d.older != nil {
+		errs = append(errs, d.older.close())
+	}
+	return errors.Join(errs...)
 }
 
 // Unpin removes everything that Load and Attach pinned. Attachments that nothing else holds

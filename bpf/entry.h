@@ -3,18 +3,7 @@
 #pragma once
 
 #include "gather.h"
-
-static __always_inline void list_hook(u16 *hooks, u16 hook)
-{
-	for (int i = 0; i < OTHER_HOOKS; i++) {
-		if (hooks[i] == hook)
-			return;
-		if (!hooks[i]) {
-			hooks[i] = hook;
-			return;
-		}
-	}
-}
+#include "hooks.h"
 
 /* Whether this hook counts the leg, or would from now on. */
 static __always_inline int counts(struct leg *l, struct packet *p)

@@ -21,10 +21,21 @@ type Event struct {
 	End   uint8 // why the connection ended (IPFIX flowEndReason)
 }
 
-// Events calls fn for every event that was waiting when it began. They are read again until
-// ReleaseEvents is called.
+// Events calls fn for every event that was waiting when it began, those of an older layout first. They
+// are read again until ReleaseEvents is called.
 func (d *Datapath) Events(fn func(*Event) error) error {
 	var event Event
+	if d.older != nil && d.older.events != nil {
+		err := d.older.events.Each(func(raw []byte) error {
+			if err := d.older.event(&event, raw); err != nil {
+				return err
+			}
+			return fn(&event)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	return d.events.Each(func(raw []byte) error {
 		if err := event.decode(raw); err != nil {
 			return err
@@ -36,6 +47,9 @@ func (d *Datapath) Events(fn func(*Event) error) error {
 // ReleaseEvents lets go of the events that the last call of Events has shown, which makes room for
 // others, and lets the packet path ring the bell again.
 func (d *Datapath) ReleaseEvents() error {
+	if d.older != nil && d.older.events != nil {
+		d.older.events.Release()
+	}
 	d.events.Release()
 	if err := d.objs.Woken.Set(uint8(0)); err != nil {
 		return fmt.Errorf("let go of events: %w", err)

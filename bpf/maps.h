@@ -34,6 +34,14 @@ struct {
 	__uint(max_entries, MAX_HOOKS);
 } stats SEC(".maps");
 
+/* What hooks had counted under an older layout; user space alone. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__type(key, u32);
+	__type(value, struct hook_stats);
+	__uint(max_entries, MAX_HOOKS);
+} past SEC(".maps");
+
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);
 	__uint(max_entries, 1 << 22); /* bytes; set by the loader */

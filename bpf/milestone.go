@@ -22,6 +22,14 @@ func milestones(size int) int {
 	return size / milestoneEvery
 }
 
+// withoutMilestones is the size of a table that has so many entries with its milestones.
+func withoutMilestones(entries int) int {
+	if entries <= manyBuckets {
+		return entries
+	}
+	return entries - entries/(milestoneEvery+1)
+}
+
 // placeMilestones puts them into the tables, unless an earlier agent has. No packet has their keys, and
 // no sweep shows an entry of their state.
 func (d *Datapath) placeMilestones() error {

@@ -74,13 +74,19 @@ func (d *Datapath) Counters(hook uint16) (Counters, error) {
 	for i := range perCPU {
 		c.add(&perCPU[i])
 	}
+	var past weirHookStats
+	if err := d.objs.Past.Lookup(uint32(hook), &past); err != nil {
+		return c, fmt.Errorf("read the past counters of hook %d: %w", hook, err)
+	}
+	c.add(&past)
 	return c, nil
 }
 
 // clearCounters sets the counters of a hook number to zero for its next owner.
 func (d *Datapath) clearCounters(hook uint16) error {
 	zero := make([]weirHookStats, ebpf.MustPossibleCPU())
-	if err := d.objs.Stats.Put(uint32(hook), zero); err != nil {
+	err := errors.Join(d.objs.Stats.Put(uint32(hook), zero), d.objs.Past.Put(uint32(hook), weirHookStats{}))
+	if err != nil {
 		return fmt.Errorf("clear the counters of hook %d: %w", hook, err)
 	}
 	return nil

@@ -3,6 +3,7 @@ package bpf
 import (
 	"errors"
 	"fmt"
+	"math"
 	"unsafe"
 
 	"github.com/cilium/ebpf"
@@ -93,6 +94,27 @@ func (d *Datapath) Walk(fn func(*Entry) error) error {
 	for {
 		if more, err := p.Next(Show{Entry: fn}); err != nil || !more {
 			return err
+		}
+	}
+}
+
+// Held is how many connections the tables hold, those included that have expired or are retired.
+type Held struct{ IPv4, IPv6 int }
+
+func (h Held) of(family uint8) int {
+	if family == 4 {
+		return h.IPv4
+	}
+	return h.IPv6
+}
+
+// Held counts them by a pass of its own.
+func (d *Datapath) Held() (Held, error) {
+	p := d.Pass(Wanted{Active: math.MaxInt64})
+	for {
+		more, err := p.Next(Show{Entry: func(*Entry) error { return nil }})
+		if err != nil || !more {
+			return Held{p.Held(4), p.Held(6)}, err
 		}
 	}
 }

@@ -374,6 +374,7 @@ const (
 	weirMapFragments      = "fragments"
 	weirMapHooks          = "hooks"
 	weirMapJump           = "jump"
+	weirMapPast           = "past"
 	weirMapRules          = "rules"
 	weirMapScratch        = "scratch"
 	weirMapStats          = "stats"
@@ -475,6 +476,7 @@ type weirMapSpecs struct {
 	Fragments *ebpf.MapSpec `ebpf:"fragments"`
 	Hooks     *ebpf.MapSpec `ebpf:"hooks"`
 	Jump      *ebpf.MapSpec `ebpf:"jump"`
+	Past      *ebpf.MapSpec `ebpf:"past"`
 	Rules     *ebpf.MapSpec `ebpf:"rules"`
 	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
 	Stats     *ebpf.MapSpec `ebpf:"stats"`
@@ -544,6 +546,7 @@ type weirMaps struct {
 	Fragments *ebpf.Map `ebpf:"fragments"`
 	Hooks     *ebpf.Map `ebpf:"hooks"`
 	Jump      *ebpf.Map `ebpf:"jump"`
+	Past      *ebpf.Map `ebpf:"past"`
 	Rules     *ebpf.Map `ebpf:"rules"`
 	Scratch   *ebpf.Map `ebpf:"scratch"`
 	Stats     *ebpf.Map `ebpf:"stats"`
@@ -563,6 +566,7 @@ func (m *weirMaps) Close() error {
 		m.Fragments,
 		m.Hooks,
 		m.Jump,
+		m.Past,
 		m.Rules,
 		m.Scratch,
 		m.Stats,

@@ -56,6 +56,7 @@ type Agent interface {
 	Connections() ([]conntrack.Entry, error)
 	Counters() (Counters, error)
 	Sweep() error
+	Resize(entries int) error
 	SetClock(ns int64) error
 }
 
@@ -140,19 +141,40 @@ func handler(a Agent) http.Handler {
 	mux.HandleFunc("POST /v1/sweep", func(w http.ResponseWriter, _ *http.Request) {
 		reply(w, struct{}{}, a.Sweep())
 	})
+	mux.HandleFunc("POST /v1/resize", func(w http.ResponseWriter, r *http.Request) {
+		in, ok := read[resizeOrder](w, r, `{"entries": N}`)
+		if ok {
+			reply(w, struct{}{}, a.Resize(in.Entries))
+		}
+	})
 	mux.HandleFunc("POST /v1/clock", func(w http.ResponseWriter, r *http.Request) {
-		var in struct {
-			Now int64 `json:"now_ns"`
+		in, ok := read[clockOrder](w, r, `{"now_ns": N}`)
+		if ok {
+			reply(w, struct{}{}, a.SetClock(in.Now))
 		}
-		dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1024))
-		dec.DisallowUnknownFields()
-		if err := dec.Decode(&in); err != nil {
-			http.Error(w, "want {\"now_ns\": N}: "+err.Error(), http.StatusBadRequest)
-			return
-		}
-		reply(w, struct{}{}, a.SetClock(in.Now))
 	})
 	return mux
+}
+
+// What clients ask for.
+type (
+	resizeOrder struct {
+		Entries int `json:"entries"`
+	}
+	clockOrder struct {
+		Now int64 `json:"now_ns"`
+	}
+)
+
+// read reads what a client asks for; what is wrong with it is answered here.
+func read[T any](w http.ResponseWriter, r *http.Request, want string) (in T, ok bool) {
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1024))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&in); err != nil {
+		http.Error(w, "want "+want+": "+err.Error(), http.StatusBadRequest)
+		return in, false
+	}
+	return in, true
 }
 
 func reply(w http.ResponseWriter, v any, err error) {
@@ -201,9 +223,14 @@ func (c *Client) Sweep(ctx context.Context) error {
 	return c.call(ctx, "POST", "/v1/sweep", nil, nil)
 }
 
+// Resize gives each of the agent's connection tables room for so many entries; connections go on.
+func (c *Client) Resize(ctx context.Context, entries int) error {
+	return c.call(ctx, "POST", "/v1/resize", resizeOrder{entries}, nil)
+}
+
 // SetClock moves the agent's virtual clock to ns.
 func (c *Client) SetClock(ctx context.Context, ns int64) error {
-	return c.call(ctx, "POST", "/v1/clock", map[string]int64{"now_ns": ns}, nil)
+	return c.call(ctx, "POST", "/v1/clock", clockOrder{ns}, nil)
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {

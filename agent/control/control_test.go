@@ -29,12 +29,14 @@ type fake struct {
 	err          error
 	sweeps       int
 	now          int64
+	entries      int
 }
 
 func (f *fake) Connections() ([]conntrack.Entry, error) { return f.connections, f.err }
 func (f *fake) Translations() ([]Translation, error)    { return f.translations, f.err }
 func (f *fake) Counters() (Counters, error)             { return f.counters, f.err }
 func (f *fake) Sweep() error                            { f.sweeps++; return f.err }
+func (f *fake) Resize(entries int) error                { f.entries = entries; return f.err }
 func (f *fake) SetClock(ns int64) error                 { f.now = ns; return f.err }
 
 func serve(t *testing.T, a Agent) string {
@@ -75,6 +77,8 @@ func TestRoundTrip(t *testing.T) {
 	require.Equal(t, a.translations, translations)
 	require.NoError(t, c.Sweep(ctx))
 	require.Equal(t, 1, a.sweeps)
+	require.NoError(t, c.Resize(ctx, 4096))
+	require.Equal(t, 4096, a.entries)
 	require.NoError(t, c.SetClock(ctx, 77))
 	require.Equal(t, int64(77), a.now)
 
@@ -88,7 +92,7 @@ func TestErrorsPassThrough(t *testing.T) {
 	_, connections := c.Connections(ctx)
 	_, counters := c.Counters(ctx)
 	_, translations := c.Translations(ctx)
-	for _, err := range []error{connections, counters, translations, c.Sweep(ctx), c.SetClock(ctx, 1)} {
+	for _, err := range []error{connections, counters, translations, c.Sweep(ctx), c.Resize(ctx, 1), c.SetClock(ctx, 1)} {
 		require.EqualError(t, err, "the agent answers: the table is on fire")
 	}
 }
@@ -107,6 +111,7 @@ func TestBadRequests(t *testing.T) {
 		{"too long", "POST", "/v1/clock", strings.Repeat(" ", 2000), http.StatusBadRequest, "too large"},
 		{"empty", "POST", "/v1/clock", "", http.StatusBadRequest, `want {"now_ns": N}`},
 		{"other key", "POST", "/v1/clock", `{"now": 3}`, http.StatusBadRequest, `"now"`},
+		{"no size", "POST", "/v1/resize", `{"entries": "many"}`, http.StatusBadRequest, `want {"entries": N}`},
 		{"method", "GET", "/v1/sweep", "", http.StatusMethodNotAllowed, "Not Allowed"},
 		{"path", "GET", "/v2/sweep", "", http.StatusNotFound, "not found"},
 	}

@@ -1,5 +1,5 @@
-// Package protocol checks the models of the datapath's protocol, protocol.pml and slots.pml, with
-// spin. See README.md.
+// Package protocol checks the models of the datapath's protocol, protocol.pml, slots.pml and move.pml,
+// with spin. See README.md.
 package protocol
 
 import (
@@ -93,6 +93,24 @@ var models = []model{{
 		"BUG_REPLACE_LEAVES_SLOTS": "PACKETS=3 FEWER=1",
 		"BUG_RETIRE_LEAVES_SLOTS":  "FEWER=1",
 		"BUG_TAKEN_IS_KEPT":        "PACKETS=3 FEWER=1",
+	},
+}, {
+	file: "move.pml",
+	sound: map[string]string{
+		"two CPUs":         "",
+		"two resizes":      "RESIZES=2",
+		"kill":             "KILL",
+		"kill after three": "CPUS=1 PACKETS=3 KILL",
+		"kill in either":   "PACKETS=1 RESIZES=2 KILL",
+	},
+	seeded: map[string]string{
+		"BUG_MERGE_STORES":         "",
+		"BUG_MOVED_WITHOUT_LOOK":   "",
+		"BUG_NO_GRACE":             "",
+		"BUG_YOUNGER_NAME":         "",
+		"BUG_DELETED_BEFORE_FLUSH": "CPUS=1 KILL",
+		"BUG_DELETED_LATER":        "CPUS=1 KILL",
+		"BUG_IN_USE_BEFORE_PINNED": "CPUS=1 KILL",
 	},
 }}
 

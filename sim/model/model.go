@@ -366,6 +366,32 @@ func (m *Model) Stop(now int64) {
 	}
 }
 
+// Fits tells whether tables of another size have room for all connections.
+func (m *Model) Fits(entries int) bool {
+	var held [2]int
+	for _, c := range m.sorted() {
+		held[c.key.family()]++
+	}
+	return max(held[0], held[1]) <= entries
+}
+
+// Resize gives each table another size. When there are more connections than room, those whose last
+// packet was longest ago end.
+func (m *Model) Resize(entries int) {
+	m.cfg.Table = entries
+	var families [2][]*connection
+	for _, c := range m.sorted() {
+		f := c.key.family()
+		families[f] = append(families[f], c)
+	}
+	for _, all := range families {
+		slices.SortStableFunc(all, func(a, b *connection) int { return cmp.Compare(b.last(), a.last()) })
+		for _, c := range all[min(entries, len(all)):] {
+			m.retire(c, flow.EndResource)
+		}
+	}
+}
+
 // retire ends a connection and frees its place.
 func (m *Model) retire(c *connection, reason flow.EndReason) {
 	m.end(c, reason)

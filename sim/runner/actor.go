@@ -90,8 +90,8 @@ func (p *play) config() agent.Config {
 			Name: on.Interface, Namespace: p.net.Path(on.Host), As: on.Host, Hook: p.sc.Agent.Hook,
 		})
 	}
-	if p.sc.Agent.Table > 0 {
-		cfg.Table.Size = p.sc.Agent.Table
+	if p.table > 0 {
+		cfg.Table.Size = p.table
 	}
 	cfg.Table.Full = p.tableFull()
 	cfg.Lifetimes = p.sc.Agent.Lifetimes

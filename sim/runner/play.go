@@ -40,6 +40,7 @@ type play struct {
 	agent    *actor
 	now      int64 // the scenario's clock, ns
 	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
+	table    int   // entries of each connection table; 0: the default
 	// namespaces are the hosts by the inodes of their network namespaces.
 	namespaces map[uint64]string
 
@@ -55,7 +56,7 @@ type play struct {
 }
 
 func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario, job *Job) (*play, error) {
-	p := &play{runner: r, sc: sc, now: start, clock: start,
+	p := &play{runner: r, sc: sc, now: start, clock: start, table: sc.Agent.Table,
 		witness: map[flow.Hook]model.Count{}, counters: map[flow.Hook]model.Counters{}}
 	if sc.Agent.Program != nil {
 		if err := p.prepareProgram(job); err != nil {
@@ -103,6 +104,9 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.sc.Agent.Program != nil {
 		return p.startProgram(ctx)
 	}
+	if p.sc.Agent.Layout != 0 {
+		return p.leaveRelic()
+	}
 	return p.startAgent(ctx)
 }
 
@@ -148,7 +152,7 @@ func (p *play) step(ctx context.Context, s *spec.Step) error {
 	case s.Advance > 0:
 		return p.advance(ctx, int64(s.Advance))
 	case s.Agent != "":
-		return p.direct(ctx, s.Agent)
+		return p.direct(ctx, s)
 	case s.Link != nil:
 		return p.changeLink(ctx, s.Link)
 	}
@@ -195,8 +199,8 @@ func (p *play) advance(ctx context.Context, by int64) error {
 }
 
 // direct changes what the agent does.
-func (p *play) direct(ctx context.Context, what string) error {
-	switch what {
+func (p *play) direct(ctx context.Context, s *spec.Step) error {
+	switch s.Agent {
 	case "stop":
 		if p.agent == nil || p.agent.dead {
 			return errors.New("stop the agent: it does not run")
@@ -211,9 +215,42 @@ func (p *play) direct(ctx context.Context, what string) error {
 		if p.agent != nil && !p.agent.dead {
 			return errors.New("start the agent: it runs already")
 		}
+		p.resize(s.Table)
 		return p.startAgent(ctx)
+	case "resize":
+		if p.agent == nil || p.agent.dead {
+			return errors.New("resize the agent's tables: it does not run")
+		}
+		return p.resizeAgent(ctx, s)
 	}
-	return fmt.Errorf("unknown order to the agent %q", what)
+	return fmt.Errorf("unknown order to the agent %q", s.Agent)
+}
+
+// resizeAgent resizes a running agent's tables, or has it refuse.
+func (p *play) resizeAgent(ctx context.Context, s *spec.Step) error {
+	p.model.Sweep(p.now)
+	fits := p.model.Fits(s.Table)
+	err := p.agent.client.Resize(ctx, s.Table)
+	switch {
+	case fits == s.Refused:
+		return fmt.Errorf("resize the agent's tables: refused is %t, but what the model holds fits is %t", s.Refused, fits)
+	case !fits && err == nil:
+		return errors.New("resize the agent's tables: the agent takes a size that is too small for what the model holds")
+	case !fits && strings.Contains(err.Error(), "connections are held"):
+		return nil
+	}
+	if err == nil {
+		p.resize(s.Table)
+	}
+	return err
+}
+
+// resize is the size of the tables from now on, unless it is 0.
+func (p *play) resize(entries int) {
+	if entries > 0 {
+		p.table = entries
+		p.model.Resize(entries)
+	}
 }
 
 // changeLink changes an interface and lets what that causes come to its end.

@@ -140,6 +140,8 @@ func kind(s *spec.Step) string {
 		return fmt.Sprintf("link %s: %s", s.Link.Port, s.Link.Action)
 	case s.Impair != nil:
 		return fmt.Sprintf("impair %s > %s", s.Impair.From, s.Impair.To)
+	case s.Agent != "" && s.Table > 0:
+		return fmt.Sprintf("agent: %s, table: %d", s.Agent, s.Table)
 	case s.Agent != "":
 		return "agent: " + s.Agent
 	}

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf/relic"
 )
 
 // Bounds on the rest of the file.
@@ -112,6 +113,9 @@ var agentObject = object[rawAgent]{
 			func(a *rawAgent, v []string) { a.agent.Features = v }),
 		put("dns", "What the feature dns takes for DNS.", dnsObject.value(),
 			func(a *rawAgent, v agent.DNS) { a.agent.DNS = v }),
+		put("layout", "Begins with what a killed agent has left whose pinned maps had that layout; no agent "+
+			"runs until a step starts one.", number[int](relic.Layout, relic.Layout),
+			func(a *rawAgent, v int) { a.agent.Layout = v }),
 		put("lifetimes", "How long connections live without a packet, by state.",
 			keyed("the lifetimes", lifetimeNames, duration(maxAdvance)),
 			func(a *rawAgent, v map[string]time.Duration) { a.agent.Lifetimes = v }),

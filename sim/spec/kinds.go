@@ -220,8 +220,12 @@ var advanceObject = object[rawStep]{
 var agentStepObject = object[rawStep]{
 	what: "an agent step", doc: "What happens to the agent.",
 	fields: []field[rawStep]{
-		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again.",
-			choice("stop", "kill", "start"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
+		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, resize changes its tables.",
+			choice("stop", "kill", "start", "resize"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
+		put("table", "With start or resize: the size of each connection table from then on, in entries.",
+			number[int](1, maxTable), func(s *rawStep, v int) { s.step.Table = v }),
+		put("refused", "With resize: the agent refuses, for the size is too small for what it holds.",
+			boolean(), func(s *rawStep, v bool) { s.step.Refused = v }),
 	},
 }
 

@@ -2,6 +2,7 @@ package spec
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -26,8 +27,13 @@ links: [client/eth0 - router/eth0, router/eth1 - server/eth0]`,
 	"matrix":   "family: [ipv4]",
 }
 
-// wrap makes a whole scenario of an example for one of its parts.
+// wrap makes a whole scenario of an example for one of its parts. An agent that is another program
+// wants packets; an example of a topology has other hosts.
 func wrap(part, example string) string {
+	frame := maps.Clone(frame)
+	if part == "agent" {
+		frame["traffic"] = "- ping: client > server"
+	}
 	var b strings.Builder
 	b.WriteString("summary: an example\n")
 	for _, name := range []string{"requires", "matrix", "topology", "agent", "traffic", "expect"} {

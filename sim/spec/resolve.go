@@ -23,7 +23,7 @@ func (r *resolver) resolve() {
 	r.program()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
-	r.running = true
+	r.running = s.Agent.Layout == 0
 	for _, raw := range r.raw.steps {
 		r.step(raw)
 		s.Steps = append(s.Steps, raw.step)
@@ -42,6 +42,14 @@ func (r *resolver) agent() {
 			r.add(p.at, fmt.Sprintf("%q is no primary end of a netkit pair", p.v), "the hook is netkit: add netkit: true to the interface")
 		}
 		r.scenario.Agent.On = append(r.scenario.Agent.On, p.v)
+	}
+	if a := &r.scenario.Agent; a.Layout != 0 && len(a.On) > 0 {
+		a.Process = true
+		if r.raw.agent.program.at != nil || a.Hook != "" || a.Tunnels != nil || a.Sample != 1 || !a.MidStream || len(a.Filters.Rules) > 0 ||
+			a.Filters.Default != "" {
+			r.add(r.raw.agent.on[0].at, "what a killed agent has left was told nothing of that",
+				"layout goes with on, table, table_full, sweep and lifetimes")
+		}
 	}
 }
 
@@ -122,8 +130,16 @@ func (r *resolver) agentStep(raw *rawStep) {
 		state := map[bool]string{true: "runs", false: "does not run"}[r.running]
 		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, state), "")
 	}
-	r.running = action == "start"
-	if action == "kill" {
+	r.running = action == "start" || action == "resize"
+	switch {
+	case action == "resize" && raw.step.Table == 0:
+		r.add(raw.at, "resize needs the size", "add table: 1024")
+	case action != "resize" && action != "start" && raw.step.Table > 0:
+		r.add(raw.at, fmt.Sprintf("%s has no table", action), "table belongs to start and resize")
+	case action != "resize" && raw.step.Refused:
+		r.add(raw.at, fmt.Sprintf("%s is not refused", action), "refused belongs to resize")
+	}
+	if action == "kill" || action == "resize" {
 		r.scenario.Agent.Process = true
 	}
 }

@@ -129,6 +129,9 @@ type Agent struct {
 	Sample uint32
 	// Filters say which packets are counted. The agent takes them: they compile.
 	Filters agent.Filters
+	// Layout is that of the maps that a killed agent has left, with which the scenario begins; 0:
+	// it begins with an agent that runs.
+	Layout int
 	// Lifetimes overrides the defaults, by state name.
 	Lifetimes map[string]time.Duration
 	// Features are the agent's optional features that are on; none when the file does not say.
@@ -136,13 +139,14 @@ type Agent struct {
 	// DNS is of the feature dns; the zero value stands for the agent's defaults.
 	DNS agent.DNS
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
-	// on when a step kills it.
+	// on when a step kills or resizes it, or Layout is set.
 	Process bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
 }
 
-// Step is one step of the traffic. Exactly one field is set, Line is its place in the file.
+// Step is one step of the traffic. Exactly one field is set, and what belongs to it;
+// Line is its place in the file.
 type Step struct {
 	Line    int
 	Packet  *Packet
@@ -152,7 +156,9 @@ type Step struct {
 	Burst   *Burst
 	Socket  *Socket
 	Advance time.Duration
-	Agent   string // "stop", "kill", "start": what happens to the agent
+	Agent   string // "stop", "kill", "start", "resize": what happens to the agent
+	Refused bool   // with Agent "resize": it is too small for what the agent holds
+	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
 	Link    *LinkChange
 	Impair  *Impair
 }

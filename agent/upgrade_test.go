@@ -1,0 +1,100 @@
+package agent
+
+import (
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/relic"
+)
+
+// leaveBehind attaches to the far end what a killed agent of an older layout leaves.
+func (p *pair) leaveBehind(t testing.TB, pin string, table int) {
+	t.Helper()
+	var now unix.Timespec
+	require.NoError(t, unix.ClockGettime(unix.CLOCK_MONOTONIC, &now))
+	opts := relic.Options{Pin: pin, Table: table, Now: now.Nano(), Overflow: true,
+		Lifetimes: slices.Repeat([]time.Duration{time.Hour}, bpf.States)}
+	left, err := relic.Leave(opts)
+	require.NoError(t, err)
+	inside(t, p.far, func() error {
+		found, err := ifaces.Find(p.far, farName)
+		if err != nil {
+			return err
+		}
+		h := relic.Hook{Number: 1, Interface: found.Index, Namespace: found.Inode}
+		if err := left.Attach(h); err != nil {
+			return err
+		}
+		h.Number, h.Egress = 2, true
+		return left.Attach(h)
+	})
+	require.NoError(t, left.Close())
+}
+
+// TestUpgradeUnderLoad starts agents on what one of an older layout has left, while two CPUs send: every
+// packet that the interface has received, before and after, is in the flow file.
+func TestUpgradeUnderLoad(t *testing.T) {
+	for _, test := range []struct {
+		name          string
+		before, after int // sizes of the tables
+	}{{"same size", 256, 256}, {"smaller", 256, 100}, {"larger, from a full one", 50, 4096}} {
+		t.Run(test.name, func(t *testing.T) {
+			p := newPair(t)
+			cfg := p.pinned(t)
+			cfg.Table.Size = test.after
+			cfg.Lifetimes = map[string]time.Duration{"unreplied": time.Hour}
+			packets, bytes := p.received(t)
+			p.leaveBehind(t, cfg.Pin, test.before)
+			f := p.flood(t, 200)
+			eventually(t, "packets to be sent", func() bool { return f.sent[0].Load() > 1000 })
+			agent := startProcess(t, cfg)
+			mode := bpf.TC
+			if haveTCX(t) {
+				mode = bpf.TCX
+			}
+			require.Equal(t, ours(mode), p.attached(t), "attachments are taken over and not doubled")
+			agent.kill(t)
+			agent = startProcess(t, cfg)
+			f.end(t)
+			nowPackets, nowBytes := p.received(t)
+			want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+			client := control.Dial(cfg.Control)
+			var accounted bpf.Count
+			eventually(t, "the last packets to pass the hook", func() bool {
+				c, err := client.Counters(t.Context())
+				require.NoError(t, err)
+				accounted = c.Hooks[0].Accounted
+				sum := accounted
+				for _, lost := range c.Hooks[0].Lost {
+					sum.Add(lost)
+				}
+				return c.Hooks[0].Seen == want && sum == want
+			})
+			agent.end(t)
+			t.Logf("%d packets, %d accounted", want.Packets, accounted.Packets)
+			require.Equal(t, accounted, delivered(t, cfg.Output))
+			require.NoDirExists(t, cfg.Pin)
+		})
+	}
+}
+
+// TestNewerLayoutIsRefused finds what a newer agent has left, and does not touch it.
+func TestNewerLayoutIsRefused(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	newer := cfg.Pin + "/v99"
+	require.NoError(t, unix.Mkdir(cfg.Pin, 0o700))
+	require.NoError(t, unix.Mkdir(newer, 0o700))
+	_, err := New(cfg, Options{})
+	require.ErrorIs(t, err, bpf.ErrLayout)
+	require.ErrorContains(t, err, "start the newer agent")
+	require.DirExists(t, newer)
+	require.Empty(t, p.attached(t))
+}
