@@ -34,7 +34,7 @@ bench: weir ## measure speed, as ratios within one run
 figures: weir ## measure every bar and say whether it holds
 	go run ./ci/figures $(FIGURES)
 
-generate: ## compile the BPF programs and their Go bindings (clang-16)
+generate: ## compile the BPF programs and their Go bindings (clang-16), and the protobuf code
 	ci/install generate
 	go generate ./...
 

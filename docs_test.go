@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/vmtests/kernel"
@@ -305,6 +306,7 @@ func TestDocsFields(t *testing.T) {
 		"flow.Handshake":  reflect.TypeFor[flow.Handshake](),
 		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),
 		"conntrack.Leg":   reflect.TypeFor[conntrack.Leg](),
+		"export.Stats":    reflect.TypeFor[export.Stats](),
 	} {
 		_, table, ok := strings.Cut(page, "<!-- fields: "+name+" -->\n")
 		require.True(t, ok, name)

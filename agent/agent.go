@@ -17,7 +17,7 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
-	"github.com/weirnet/weir/agent/export/file"
+	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/bpf"
@@ -28,7 +28,7 @@ type Options struct {
 	// Datapath is used instead of loading one; it stays loaded when the agent stops. It must
 	// fit the configuration's table size and clock.
 	Datapath *bpf.Datapath
-	// Sink is used instead of the configured output.
+	// Sink is used instead of the configured sinks.
 	Sink Sink
 	Log  *slog.Logger
 }
@@ -40,8 +40,9 @@ type Agent struct {
 	dp   *bpf.Datapath
 	own  bool // the agent loaded the datapath
 	sink Sink
-	file *file.Sink // when the agent opened it
-	lock *os.File   // of the pin folder
+	lock *os.File // of the pin folder
+	// exporter is the sink, when the agent opened it.
+	exporter *export.Exporter
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -80,11 +81,11 @@ func (a *Agent) start() error {
 		return err
 	}
 	if a.sink == nil {
-		f, err := file.Open(a.cfg.Output)
+		e, err := a.openSinks()
 		if err != nil {
 			return err
 		}
-		a.sink, a.file = f, f
+		a.sink, a.exporter = e, e
 	}
 	if err := a.load(); err != nil {
 		return err
@@ -326,7 +327,7 @@ func (a *Agent) Connections() ([]conntrack.Entry, error) {
 func (a *Agent) Counters() (control.Counters, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	out := control.Counters{Reported: a.sweeper.rec.total}
+	out := control.Counters{Reported: a.sweeper.rec.total, Sinks: a.exporter.Stats()}
 	for _, p := range slices.Concat(a.placed, a.left) {
 		c, err := a.dp.Counters(p.at.Number)
 		if err != nil {
@@ -402,8 +403,5 @@ func (a *Agent) closeFiles() error {
 		_ = os.Remove(a.cfg.Pin) // when it is empty
 		errs = append(errs, a.lock.Close())
 	}
-	if a.file != nil {
-		errs = append(errs, a.file.Close())
-	}
-	return errors.Join(append(errs, a.features.close())...)
+	return errors.Join(append(errs, a.closeSinks(), a.features.close())...)
 }

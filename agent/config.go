@@ -47,8 +47,13 @@ type Config struct {
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.
 	DNS DNS `yaml:"dns"`
-	// Output is the file that flow records are appended to; "-" is standard output.
+	// Output is a file that flow records are appended to as JSON lines; "-" is standard output, which
+	// is also where they go when there are neither Output nor Sinks.
 	Output string `yaml:"output"`
+	// Sinks are where records go, all of them to each.
+	Sinks []SinkConfig `yaml:"sinks,omitempty"`
+	// StopTimeout is how long sinks may go on sending what they hold when the agent ends.
+	StopTimeout time.Duration `yaml:"stop_timeout"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
 	Control string `yaml:"control"`
 	Clock   Clock  `yaml:"clock"`
@@ -131,9 +136,10 @@ func DefaultConfig() Config {
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
 		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
-		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
-		Output: "-",
-		Clock:  Clock{Start: 1},
+		DNS:   DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
+		Clock: Clock{Start: 1},
+		// Less than the 90 s of systemd, 30 s of Kubernetes and 10 s of Docker.
+		StopTimeout: 5 * time.Second,
 	}
 }
 
@@ -221,6 +227,9 @@ func (c *Config) Check() error {
 	if len(c.DNS.Ports) == 0 || slices.Contains(c.DNS.Ports, 0) || c.DNS.Timeout <= 0 {
 		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
 			c.DNS.Ports, c.DNS.Timeout)
+	}
+	if err := c.checkSinks(); err != nil {
+		return err
 	}
 	_, err := c.settings()
 	return err

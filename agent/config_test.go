@@ -11,6 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/export/certs"
+	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -51,6 +53,16 @@ active: 4s
 features: [dns]
 dns: {ports: [53, 5353], timeout: 1s}
 output: flows.jsonl
+sinks:
+  - file: {path: "-", max_size: 64MiB, keep: 3}
+    queue: 2097152
+  - name: primary
+    grpc: {address: "collector:2055", reconnect: 5m, tls: {ca: a, cert: b, key: c, server_name: d}}
+    spool: {path: /var/lib/weir/primary, size: 2GiB}
+    batch: 10
+    deadline: 3s
+    retry: {min: 1s, max: 2s}
+stop_timeout: 7s
 control: /run/weir/control.sock
 clock: {virtual: true, start: 5}
 `))
@@ -64,7 +76,15 @@ clock: {virtual: true, start: 5}
 		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
 		Features: []string{"dns"}, DNS: DNS{Ports: []uint16{53, 5353}, Timeout: time.Second},
-		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
+		Output: "flows.jsonl", StopTimeout: 7 * time.Second,
+		Sinks: []SinkConfig{
+			{File: &FileConfig{Path: "-", MaxSize: 64 << 20, Keep: 3}, Queue: 2 << 20},
+			{Name: "primary", GRPC: &grpc.Options{Address: "collector:2055", Reconnect: 5 * time.Minute,
+				TLS: &certs.Options{CA: "a", Cert: "b", Key: "c", ServerName: "d"}},
+				Spool: SpoolConfig{Path: "/var/lib/weir/primary", Size: 2 << 30}, Batch: 10,
+				Deadline: 3 * time.Second, Retry: RetryConfig{Min: time.Second, Max: 2 * time.Second}},
+		},
+		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
 	o, err := c.DatapathOptions()
 	require.NoError(t, err)
@@ -114,6 +134,38 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"duration without unit", smallest + "lifetimes: {closed: 10}",
 			[]string{":2:21: closed: ", "10s"}},
 		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
+		{"no kind of sink", smallest + "sinks: [{name: a}]",
+			[]string{"sinks[0]: want one of file, grpc; there are 0"}},
+		{"two kinds of a sink", smallest + "sinks: [{file: {path: x}, grpc: {address: 'a:1'}}]",
+			[]string{"sinks[0]: want one of", "there are 2"}},
+		{"unknown kind of sink", smallest + "sinks: [{flie: {path: x}}]", []string{":2:10: ", `"flie"`}},
+		{"sinks of one name", smallest + "sinks: [{file: {path: x}}, {file: {path: y}}]",
+			[]string{`sinks: two are called "file"`}},
+		{"sinks with one spool", smallest + "sinks: [{name: a, file: {path: x}, spool: {path: s}}, " +
+			"{name: b, file: {path: y}, spool: {path: s}}]", []string{"two have the spool s"}},
+		{"file without path", smallest + "sinks: [{file: {keep: 1}}]", []string{"sinks[0].file.path: is missing"}},
+		{"files kept", smallest + "sinks: [{file: {path: x, keep: -1}}]", []string{"sinks[0].file: ", "keep -1"}},
+		{"no size", smallest + "sinks: [{file: {path: x}, queue: 5parsecs}]",
+			[]string{":2:34: queue: ", `"5parsecs" is no size`, "64MiB"}},
+		{"size below 0", smallest + "sinks: [{file: {path: x}, queue: -5}]", []string{`"-5" is no size`}},
+		{"size too large", smallest + "sinks: [{file: {path: x}, queue: 9999999999GiB}]",
+			[]string{`"9999999999GiB" is no size`}},
+		{"queue", smallest + "sinks: [{file: {path: x}, queue: 1KiB}]",
+			[]string{"sinks[0].queue: 1024; want at least 1MiB"}},
+		{"spool's size", smallest + "sinks: [{file: {path: x}, spool: {path: s, size: 1}}]",
+			[]string{"sinks[0].spool.size: 1; want at least 1MiB"}},
+		{"spool's path", smallest + "sinks: [{file: {path: x}, spool: {size: 1GiB}}]",
+			[]string{"sinks[0].spool.path: is missing"}},
+		{"batch", smallest + "sinks: [{file: {path: x}, batch: 100001}]",
+			[]string{"sinks[0].batch: 100001; want 1 to 100000"}},
+		{"deadline", smallest + "sinks: [{file: {path: x}, deadline: -1s}]", []string{"sinks[0].deadline: -1s"}},
+		{"retry", smallest + "sinks: [{file: {path: x}, retry: {min: 2s, max: 1s}}]",
+			[]string{"sinks[0].retry: min 2s, max 1s"}},
+		{"grpc address", smallest + "sinks: [{grpc: {address: collector}}]",
+			[]string{`sinks[0].grpc.address: "collector"; want host:port`}},
+		{"grpc tls", smallest + "sinks: [{grpc: {address: 'c:1', tls: {cert: x}}}]",
+			[]string{"sinks[0].grpc.tls: cert and key: one without the other"}},
+		{"stop", smallest + "stop_timeout: -1s", []string{"stop_timeout: -1s"}},
 		{"no duration", smallest + "active: soon", []string{":2:9: active: ", "soon", "10s"}},
 	}
 	for _, test := range tests {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/nat"
 	"github.com/weirnet/weir/bpf"
@@ -38,6 +39,8 @@ type Counters struct {
 	Hooks    []HookCounters `json:"hooks"`
 	Reported bpf.Count      `json:"reported"` // sum of all records since the agent started
 	NoHook   bpf.Count      `json:"no_hook"`  // packets from hooks that are not configured
+	// Sinks is what became of the records; nil when the agent was lent a sink.
+	Sinks []export.Stats `json:"sinks,omitempty"`
 	// NAT is what the feature nat holds and has lost; nil when it does not run.
 	NAT *nat.Stats `json:"nat,omitempty"`
 }

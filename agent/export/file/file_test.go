@@ -2,8 +2,10 @@ package file
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"os"
 	"path/filepath"
@@ -11,11 +13,16 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 )
 
-func lines(t *testing.T, data []byte) []uint64 {
+var _ export.Sink = (*Sink)(nil)
+
+// sequences reads lines, which must be whole.
+func sequences(t testing.TB, data []byte) []uint64 {
 	t.Helper()
 	var all []uint64
 	dec := json.NewDecoder(bytes.NewReader(data))
@@ -30,112 +37,186 @@ func lines(t *testing.T, data []byte) []uint64 {
 	}
 }
 
-func TestAppend(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "flows.jsonl")
-	for seq := range uint64(2) {
-		s, err := Open(path)
-		require.NoError(t, err)
-		require.NoError(t, s.Write(&flow.Record{Sequence: seq, Reason: flow.EndIdle}))
-		require.NoError(t, s.Close())
+func (s *Sink) send(sequences ...uint64) error {
+	var b []byte
+	for _, n := range sequences {
+		b = s.Append(b, flow.Report{Record: &flow.Record{Sequence: n, Reason: flow.EndIdle}}, 0)
 	}
+	return s.Send(context.Background(), b, len(sequences))
+}
+
+func opened(t testing.TB, opts Options) *Sink {
+	t.Helper()
+	s, err := Open(opts)
+	require.NoError(t, err)
+	return s
+}
+
+func read(t testing.TB, path string) []uint64 {
+	t.Helper()
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
-	require.Equal(t, []uint64{0, 1}, lines(t, data))
-	require.Equal(t, 2, strings.Count(string(data), "\n"), "one line each")
+	require.Equal(t, strings.Count(string(data), "\n"), len(sequences(t, data)), "one line each")
+	return sequences(t, data)
+}
+
+func TestAppend(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flows.jsonl")
+	for n := range uint64(2) {
+		s := opened(t, Options{Path: path})
+		require.NoError(t, s.send(n))
+		require.NoError(t, s.Close())
+	}
+	require.Equal(t, []uint64{0, 1}, read(t, path))
 }
 
 // TestAppendToATornLine opens what an agent has left that was killed while it wrote.
 func TestAppendToATornLine(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "flows.jsonl")
 	require.NoError(t, os.WriteFile(path, []byte(`{"boot":"a`), 0o600))
-	s, err := Open(path)
-	require.NoError(t, err)
-	require.NoError(t, s.Write(&flow.Record{Sequence: 1, Reason: flow.EndIdle}))
+	s := opened(t, Options{Path: path})
+	require.NoError(t, s.send(1))
 	require.NoError(t, s.Close())
 	data, err := os.ReadFile(path)
 	require.NoError(t, err)
 	torn, rest, _ := strings.Cut(string(data), "\n")
 	require.Equal(t, `{"boot":"a`, torn)
-	require.Equal(t, []uint64{1}, lines(t, []byte(rest)))
-}
-
-func TestFlush(t *testing.T) {
-	var out bytes.Buffer
-	s := New(&out)
-	require.NoError(t, s.Write(&flow.Record{Sequence: 7, Reason: flow.EndIdle}))
-	require.Zero(t, out.Len(), "buffered")
-	require.NoError(t, s.Flush())
-	require.Equal(t, []uint64{7}, lines(t, out.Bytes()))
-	require.NoError(t, s.Close())
+	require.Equal(t, []uint64{1}, sequences(t, []byte(rest)))
 }
 
 func TestOpenFails(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "none", "flows.jsonl")
-	_, err := Open(path)
+	_, err := Open(Options{Path: path})
 	require.ErrorIs(t, err, os.ErrNotExist)
 	require.ErrorContains(t, err, "open the flow file: open "+path)
 }
 
 func TestStandardOutput(t *testing.T) {
-	s, err := Open("-")
-	require.NoError(t, err)
+	s := opened(t, Options{Path: "-"})
 	require.NoError(t, s.Close())
-	_, err = os.Stdout.Stat()
+	_, err := os.Stdout.Stat()
 	require.NoError(t, err, "standard output stays open")
 }
 
-// disk is a writer that is full for a while: it takes `room` bytes and refuses the rest.
-type disk struct {
-	bytes.Buffer
-	room int
-}
-
-var errFull = errors.New("no space left on device")
-
-func (d *disk) Write(p []byte) (int, error) {
-	n := min(len(p), d.room)
-	d.room -= n
-	d.Buffer.Write(p[:n])
-	if n < len(p) {
-		return n, errFull
+func TestRotate(t *testing.T) {
+	for keep := range 4 {
+		t.Run(fmt.Sprint(keep), func(t *testing.T) {
+			dir := t.TempDir()
+			path := filepath.Join(dir, "flows.jsonl")
+			s := opened(t, Options{Path: path, MaxSize: 400, Keep: keep}) // two lines
+			for n := range uint64(9) {
+				require.NoError(t, s.send(n))
+			}
+			require.NoError(t, s.Close())
+			all, err := os.ReadDir(dir)
+			require.NoError(t, err)
+			require.Len(t, all, keep+1)
+			require.Equal(t, []uint64{8}, read(t, path))
+			for i := range keep {
+				last := uint64(7 - 2*i)
+				require.Equal(t, []uint64{last - 1, last}, read(t, s.name(i+1)))
+			}
+		})
 	}
-	return n, nil
 }
 
-func TestFailingWriter(t *testing.T) {
-	d := &disk{}
-	s := New(d)
-	require.NoError(t, s.Write(&flow.Record{Sequence: 1}))
-	err := s.Flush()
-	require.ErrorIs(t, err, errFull)
-	require.ErrorContains(t, err, "flush the flow records")
+// TestLargerThanAFile sends more at once than a file may have: it is not split, and not lost.
+func TestLargerThanAFile(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flows.jsonl")
+	s := opened(t, Options{Path: path, MaxSize: 10, Keep: 1})
+	require.NoError(t, s.send(1, 2))
+	require.NoError(t, s.send(3))
+	require.Equal(t, []uint64{1, 2}, read(t, path+".1"))
+	require.Equal(t, []uint64{3}, read(t, path))
+	require.NoError(t, s.Close())
+}
 
-	// More than the buffer holds: the error shows before Flush.
-	s = New(&disk{})
-	for err = nil; err == nil; err = s.Write(&flow.Record{}) {
+// TestMovedAway lets others rename and remove the file, as log rotation does.
+func TestMovedAway(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "flows.jsonl")
+	s := opened(t, Options{Path: path})
+	require.NoError(t, s.send(1))
+	require.NoError(t, os.Rename(path, path+".old"))
+	require.NoError(t, s.send(2))
+	require.Equal(t, []uint64{1}, read(t, path+".old"))
+	require.Equal(t, []uint64{2}, read(t, path))
+	require.NoError(t, os.Remove(path))
+	require.NoError(t, s.send(3))
+	require.Equal(t, []uint64{3}, read(t, path))
+	require.NoError(t, s.Close())
+}
+
+// TestFolderIsAway removes the folder for a while.
+func TestFolderIsAway(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "sub")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	path := filepath.Join(dir, "flows.jsonl")
+	s := opened(t, Options{Path: path})
+	require.NoError(t, os.RemoveAll(dir))
+	for range 2 {
+		require.ErrorIs(t, s.send(1), os.ErrNotExist)
 	}
-	require.ErrorIs(t, err, errFull)
-	require.ErrorContains(t, err, "write a flow record")
-	require.ErrorIs(t, New(&disk{}).closeAfter(t), errFull)
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	require.NoError(t, s.send(1))
+	require.Equal(t, []uint64{1}, read(t, path))
+	require.NoError(t, s.Close())
 }
 
-func (s *Sink) closeAfter(t *testing.T) error {
-	t.Helper()
-	require.NoError(t, s.Write(&flow.Record{}))
-	return s.Close()
+// TestDiskFull fills a file system in the middle of a line, and makes room again.
+func TestDiskFull(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: mounting a small file system needs root")
+	}
+	mount := t.TempDir()
+	require.NoError(t, unix.Mount("tmpfs", mount, "tmpfs", 0, "size=32k"))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) })
+	path, ballast := filepath.Join(mount, "flows.jsonl"), filepath.Join(mount, "ballast")
+	require.NoError(t, os.WriteFile(ballast, make([]byte, 20<<10), 0o600))
+	s := opened(t, Options{Path: path})
+	var want []uint64
+	var err error
+	for n := uint64(0); ; n++ {
+		if err = s.send(n); err != nil {
+			break
+		}
+		want = append(want, n)
+	}
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.ErrorContains(t, err, "write flow records")
+	require.Equal(t, want, read(t, path), "the line that did not fit is cut off")
+	require.NoError(t, os.Remove(ballast))
+	again := uint64(len(want))
+	require.NoError(t, s.send(again))
+	require.Equal(t, append(want, again), read(t, path))
+	require.NoError(t, s.Close())
 }
 
-// TestRecovers fills the disk in the middle of a record, and makes room again. What was not
-// flushed is written again by the agent; what follows must be whole lines.
-func TestRecovers(t *testing.T) {
-	d := &disk{room: 10}
-	s := New(d)
-	require.NoError(t, s.Write(&flow.Record{Sequence: 1}))
-	require.ErrorIs(t, s.Flush(), errFull)
-	d.room = 1 << 20
-	require.NoError(t, s.Write(&flow.Record{Sequence: 2, Reason: flow.EndIdle}))
-	require.NoError(t, s.Flush())
-	torn, rest, _ := strings.Cut(d.String(), "\n")
-	require.Len(t, torn, 10)
-	require.Equal(t, []uint64{2}, lines(t, []byte(rest)))
+// TestPipe writes to a reader that goes away for a while: a line that was cut off stays alone.
+func TestPipe(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "pipe")
+	require.NoError(t, unix.Mkfifo(path, 0o600))
+	reader, err := os.OpenFile(path, os.O_RDWR, 0)
+	require.NoError(t, err)
+	defer reader.Close()
+	s := opened(t, Options{Path: path})
+	s.torn = true // as a write leaves it that was cut off
+	require.NoError(t, s.send(1))
+	buf := make([]byte, 1000)
+	n, err := reader.Read(buf)
+	require.NoError(t, err)
+	require.Equal(t, byte('\n'), buf[0])
+	if n == 1 {
+		n, err = reader.Read(buf)
+		require.NoError(t, err)
+	}
+	require.Equal(t, []uint64{1}, sequences(t, buf[:n]))
+	require.NoError(t, s.Close())
+}
+
+func TestNoAllocation(t *testing.T) {
+	s := opened(t, Options{Path: filepath.Join(t.TempDir(), "flows.jsonl")})
+	b := make([]byte, 0, 1<<16)
+	r := flow.Record{Boot: "b", State: "established", Reason: flow.EndActive}
+	require.Zero(t, testing.AllocsPerRun(100, func() { s.Append(b, flow.Report{Record: &r}, 0) }))
+	require.NoError(t, s.Close())
 }

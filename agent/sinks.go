@@ -1,0 +1,263 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/export"
+	"github.com/weirnet/weir/agent/export/file"
+	"github.com/weirnet/weir/agent/export/grpc"
+	"github.com/weirnet/weir/agent/export/spool"
+)
+
+// SinkConfig is a receiver of records: one of the kinds File and GRPC, and how records wait for it.
+type SinkConfig struct {
+	// Name is the sink's in logs and counters; empty: its kind.
+	Name string        `yaml:"name,omitempty"`
+	File *FileConfig   `yaml:"file,omitempty"`
+	GRPC *grpc.Options `yaml:"grpc,omitempty"`
+	// Queue is how much may wait in memory, where there is no spool.
+	Queue Size `yaml:"queue,omitempty"`
+	// Spool is a queue on disk instead, which survives the agent.
+	Spool SpoolConfig `yaml:"spool,omitempty"`
+	// Batch is how many records are sent at once, at most.
+	Batch int `yaml:"batch,omitempty"`
+	// Deadline is how long an attempt to send may take.
+	Deadline time.Duration `yaml:"deadline,omitempty"`
+	// Retry is how long to wait after an attempt that failed: min, and each time twice as long, up to max;
+	// less a part that is drawn at random.
+	Retry RetryConfig `yaml:"retry,omitempty"`
+}
+
+// FileConfig is a file of JSON lines.
+type FileConfig struct {
+	// Path is the file, which is appended to; "-" is standard output.
+	Path string `yaml:"path"`
+	// MaxSize is the size at which the file is renamed to path.1, and a new one begun; 0: never.
+	MaxSize Size `yaml:"max_size,omitempty"`
+	// Keep is how many renamed files are kept.
+	Keep int `yaml:"keep,omitempty"`
+}
+
+// SpoolConfig is a queue on disk.
+type SpoolConfig struct {
+	// Path is a folder that is this sink's alone; it is made when it does not exist.
+	Path string `yaml:"path"`
+	Size Size   `yaml:"size,omitempty"`
+}
+
+// RetryConfig bounds the time between two attempts.
+type RetryConfig struct {
+	Min time.Duration `yaml:"min,omitempty"`
+	Max time.Duration `yaml:"max,omitempty"`
+}
+
+// Defaults of a sink.
+const (
+	defaultQueue     = 16 << 20
+	defaultSpool     = 1 << 30
+	defaultBatch     = 2000
+	defaultDeadline  = 10 * time.Second
+	defaultRetryMin  = 500 * time.Millisecond
+	defaultRetryMax  = 30 * time.Second
+	minQueue         = 1 << 20
+	maxBatch         = 100_000
+	defaultFilesKept = 5
+)
+
+// Size is a number of bytes, written like 512KiB, 64MiB, 1GiB, or as a plain number.
+type Size int64
+
+var sizeUnits = []struct {
+	suffix string
+	bytes  int64
+}{{"KiB", 1 << 10}, {"MiB", 1 << 20}, {"GiB", 1 << 30}, {"TiB", 1 << 40}, {"", 1}}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Size) UnmarshalText(text []byte) error {
+	for _, u := range sizeUnits {
+		number, ok := strings.CutSuffix(string(text), u.suffix)
+		if !ok {
+			continue
+		}
+		n, err := strconv.ParseInt(strings.TrimSpace(number), 10, 64)
+		if err != nil || n < 0 || n > math.MaxInt64/u.bytes {
+			break
+		}
+		*s = Size(n * u.bytes)
+		return nil
+	}
+	return fmt.Errorf("%q is no size; one is written like 512KiB, 64MiB, 1GiB", text)
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Size) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(s), 10), nil }
+
+// kind is the sink's kind; it is an error when there is not exactly one.
+func (s *SinkConfig) kind() (string, error) {
+	var kinds []string
+	if s.File != nil {
+		kinds = append(kinds, "file")
+	}
+	if s.GRPC != nil {
+		kinds = append(kinds, "grpc")
+	}
+	if len(kinds) != 1 {
+		return "", fmt.Errorf("want one of file, grpc; there are %d", len(kinds))
+	}
+	return kinds[0], nil
+}
+
+// withDefaults fills in what is left out.
+func (s SinkConfig) withDefaults() SinkConfig {
+	if kind, err := s.kind(); err == nil && s.Name == "" {
+		s.Name = kind
+	}
+	fill(&s.Queue, defaultQueue)
+	fill(&s.Spool.Size, defaultSpool)
+	fill(&s.Batch, defaultBatch)
+	fill(&s.Deadline, defaultDeadline)
+	fill(&s.Retry.Min, defaultRetryMin)
+	fill(&s.Retry.Max, max(defaultRetryMax, s.Retry.Min))
+	if s.File != nil {
+		f := *s.File
+		fill(&f.Keep, defaultFilesKept)
+		s.File = &f
+	}
+	return s
+}
+
+func fill[T comparable](field *T, value T) {
+	var zero T
+	if *field == zero {
+		*field = value
+	}
+}
+
+// check tells what is wrong with a sink, naming the key in it.
+func (s *SinkConfig) check() error {
+	if _, err := s.kind(); err != nil {
+		return fmt.Errorf(": %w", err)
+	}
+	d := s.withDefaults()
+	switch {
+	case s.File != nil && s.File.Path == "":
+		return errors.New(`.file.path: is missing; "-" is standard output`)
+	case s.File != nil && (s.File.MaxSize < 0 || s.File.Keep < 0):
+		return fmt.Errorf(".file: max_size %d, keep %d; want 0 or more", s.File.MaxSize, s.File.Keep)
+	case d.Queue < minQueue:
+		return fmt.Errorf(".queue: %d; want at least 1MiB", d.Queue)
+	case d.Spool.Size < spool.MinSize:
+		return fmt.Errorf(".spool.size: %d; want at least 1MiB", d.Spool.Size)
+	case s.Spool.Size != 0 && s.Spool.Path == "":
+		return errors.New(".spool.path: is missing")
+	case d.Batch < 1 || d.Batch > maxBatch:
+		return fmt.Errorf(".batch: %d; want 1 to %d", d.Batch, maxBatch)
+	case d.Deadline < 0:
+		return fmt.Errorf(".deadline: %v; want more than 0", d.Deadline)
+	case d.Retry.Min < 0 || d.Retry.Max < d.Retry.Min:
+		return fmt.Errorf(".retry: min %v, max %v; want 0 < min <= max", d.Retry.Min, d.Retry.Max)
+	}
+	if s.GRPC != nil {
+		if err := s.GRPC.Check(); err != nil {
+			return fmt.Errorf(".grpc.%w", err)
+		}
+	}
+	return nil
+}
+
+// sinks are those of the configuration: Sinks, and Output as one more; standard output, when there
+// is neither.
+func (c *Config) sinks() []SinkConfig {
+	all := make([]SinkConfig, 0, len(c.Sinks)+1)
+	if c.Output != "" || len(c.Sinks) == 0 {
+		path := c.Output
+		if path == "" {
+			path = "-"
+		}
+		all = append(all, SinkConfig{Name: "output", File: &FileConfig{Path: path}}.withDefaults())
+	}
+	for _, s := range c.Sinks {
+		all = append(all, s.withDefaults())
+	}
+	return all
+}
+
+func (c *Config) checkSinks() error {
+	for i := range c.Sinks {
+		if err := c.Sinks[i].check(); err != nil {
+			return fmt.Errorf("sinks[%d]%w", i, err)
+		}
+	}
+	names, spools := map[string]bool{}, map[string]bool{}
+	for _, s := range c.sinks() {
+		if names[s.Name] {
+			return fmt.Errorf("sinks: two are called %q; give one another name", s.Name)
+		}
+		if s.Spool.Path != "" && spools[s.Spool.Path] {
+			return fmt.Errorf("sinks: two have the spool %s", s.Spool.Path)
+		}
+		names[s.Name], spools[s.Spool.Path] = true, true
+	}
+	if c.StopTimeout < 0 {
+		return fmt.Errorf("stop_timeout: %v; want 0 or more", c.StopTimeout)
+	}
+	return nil
+}
+
+// open opens the sink itself.
+func (s *SinkConfig) open() (export.Sink, error) {
+	if s.GRPC != nil {
+		return grpc.Open(*s.GRPC)
+	}
+	return file.Open(file.Options{Path: s.File.Path, MaxSize: int64(s.File.MaxSize), Keep: s.File.Keep})
+}
+
+// openSinks opens all sinks.
+func (a *Agent) openSinks() (*export.Exporter, error) {
+	var all []export.Options
+	for _, s := range a.cfg.sinks() {
+		sink, err := s.open()
+		if err != nil {
+			for _, o := range all {
+				err = errors.Join(err, o.Sink.Close())
+			}
+			return nil, fmt.Errorf("sink %s: %w", s.Name, err)
+		}
+		all = append(all, export.Options{Name: s.Name, Sink: sink, Queue: int64(s.Queue),
+			Spool: s.Spool.Path, SpoolSize: int64(s.Spool.Size), Batch: s.Batch, Deadline: s.Deadline,
+			Retry:   export.Retry{Min: s.Retry.Min, Max: s.Retry.Max},
+			Through: s.File != nil && s.Spool.Path == ""})
+	}
+	return export.New(all, a.wallOffset, a.log)
+}
+
+// wallOffset is what is to be added to the agent's times to give ns since 1970. On a virtual clock
+// that is nothing.
+func (a *Agent) wallOffset() int64 {
+	if a.cfg.Clock.Virtual {
+		return 0
+	}
+	var ts unix.Timespec
+	if unix.ClockGettime(unix.CLOCK_REALTIME, &ts) != nil {
+		return 0 // cannot happen: the clock and the address are valid
+	}
+	return ts.Nano() - a.time()
+}
+
+// closeSinks sends what the sinks hold, for as long as the configuration gives them.
+func (a *Agent) closeSinks() error {
+	if a.exporter == nil {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), a.cfg.StopTimeout)
+	defer cancel()
+	return a.exporter.Close(ctx)
+}
