@@ -1,0 +1,159 @@
+package labeler
+
+import (
+	"net/netip"
+	"slices"
+)
+
+// SetNode tells that a node is there, or has changed.
+func (c *Cluster) SetNode(n Node, now int64) {
+	internal := unmapped(n.Internal)
+	addrs := unmapped(slices.Concat(n.Internal, n.Others))
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	at := c.node(n.Name)
+	if at.self != nil && at.self.uid != n.UID {
+		c.forgetNode(at, now)
+	}
+	from := now
+	if at.self == nil {
+		at.self = &owner{uid: n.UID, name: n.Name, node: at}
+		from = n.From
+	}
+	if at.zone != n.Zone || at.region != n.Region || at.cloud != n.Cloud {
+		at.zone, at.region, at.cloud = n.Zone, n.Region, n.Cloud
+		at.version++
+	}
+	at.internal, at.from = internal, n.From
+	for _, a := range at.self.addrs {
+		if !slices.Contains(addrs, a) {
+			c.release(at.self, a, now)
+		}
+	}
+	for _, a := range addrs {
+		if !slices.Contains(at.self.addrs, a) {
+			c.address(a).open(at.self, from)
+		}
+	}
+	at.self.addrs = addrs
+}
+
+// DeleteNode tells that a node was deleted. Another one of its name stays.
+func (c *Cluster) DeleteNode(name, uid string, now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n := c.nodes[name]; n != nil && n.self != nil && n.self.uid == uid {
+		c.forgetNode(n, now)
+		c.dropUnused(n, nil, nil)
+	}
+}
+
+func (c *Cluster) forgetNode(n *node, now int64) {
+	for _, a := range n.self.addrs {
+		c.release(n.self, a, now)
+	}
+	n.self.gone = true
+	n.self, n.internal = nil, nil
+}
+
+// KeepNodes deletes all nodes but those of the given UIDs.
+func (c *Cluster) KeepNodes(keep map[string]bool, now int64) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, n := range c.nodes {
+		if n.self != nil && !keep[n.self.uid] {
+			c.forgetNode(n, now)
+			c.dropUnused(n, nil, nil)
+		}
+	}
+}
+
+// SetNamespace tells of a namespace. app is the value of its app label, for pods without one.
+func (c *Cluster) SetNamespace(name, app string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.namespace(name)
+	if n.app != app {
+		n.app = app
+		n.version++
+	}
+	c.dropUnused(nil, n, nil)
+}
+
+// SetOwner tells that an object has a controller of its own, e.g. a ReplicaSet a Deployment.
+func (c *Cluster) SetOwner(namespace string, of, controller Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w := c.workload(workloadKey{namespace, of})
+	w.told = true
+	if w.owner != controller {
+		w.owner = controller
+		w.version++
+	}
+}
+
+// DeleteOwner tells that such an object was deleted. Its pods, and so what is known of them, may
+// outlive it.
+func (c *Cluster) DeleteOwner(namespace string, of Ref) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if w := c.workloads[workloadKey{namespace, of}]; w != nil {
+		w.told = false
+		c.dropUnused(nil, nil, w)
+	}
+}
+
+// node, namespace and workload find or make what pods refer to.
+func (c *Cluster) node(name string) *node {
+	n := c.nodes[name]
+	if n == nil {
+		n = &node{name: name}
+		c.nodes[name] = n
+	}
+	return n
+}
+
+func (c *Cluster) namespace(name string) *namespace {
+	n := c.namespaces[name]
+	if n == nil {
+		n = &namespace{name: name}
+		c.namespaces[name] = n
+	}
+	return n
+}
+
+func (c *Cluster) workload(k workloadKey) *workload {
+	w := c.workloads[k]
+	if w == nil {
+		w = &workload{key: k}
+		c.workloads[k] = w
+	}
+	return w
+}
+
+// dropUnused forgets what no pod refers to and nothing is told of.
+func (c *Cluster) dropUnused(n *node, ns *namespace, w *workload) {
+	if n != nil && n.pods == 0 && n.self == nil {
+		delete(c.nodes, n.name)
+	}
+	if ns != nil && ns.pods == 0 && ns.app == "" {
+		delete(c.namespaces, ns.name)
+	}
+	if w != nil && w.pods == 0 && !w.told {
+		delete(c.workloads, w.key)
+	}
+}
+
+// internalNodes lists the nodes that have an internal address.
+func (c *Cluster) internalNodes(a netip.Addr) (found []*node) {
+	known := c.addrs[a]
+	if known == nil {
+		return nil
+	}
+	for _, s := range known.spans {
+		if n := s.owner.node; s.owner.pod == nil && !s.owner.gone && slices.Contains(n.internal, a) {
+			found = append(found, n)
+		}
+	}
+	return found
+}
