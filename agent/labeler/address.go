@@ -17,10 +17,19 @@ type span struct {
 	from, to int64
 }
 
-// address is who has an address, and who had it.
+// address is what a cluster knows of an address. It fits into a cache line: lookups are mostly
+// waiting for memory.
 type address struct {
-	spans []span // in the order in which they were told of
-	hosts []*owner
+	spans  []span // who has it, and who had it, in the order in which they were told of
+	single [1]span
+	hosts  *[]*owner // pods in their node's network namespace, if it is a node's; not owners
+	ports  *ports    // services
+}
+
+func newAddress() *address {
+	a := &address{}
+	a.spans = a.single[:0]
+	return a
 }
 
 // open begins a span, or gives the owner's a new beginning.
@@ -34,7 +43,10 @@ func (a *address) open(o *owner, from int64) {
 	if len(a.spans) >= maxSpans {
 		a.spans = slices.Delete(a.spans, a.oldest(), a.oldest()+1)
 	}
-	a.spans = append(slices.Grow(a.spans, 1), span{o, from, never})
+	if len(a.spans) > 0 {
+		a.spans = slices.Grow(a.spans, 1)
+	}
+	a.spans = append(a.spans, span{o, from, never})
 }
 
 // oldest is the span that ended first.
@@ -62,7 +74,28 @@ func (a *address) prune(before int64) {
 	a.spans = slices.DeleteFunc(a.spans, func(s span) bool { return s.to <= before && s.owner.gone })
 }
 
-func (a *address) empty() bool { return len(a.spans) == 0 && len(a.hosts) == 0 }
+func (a *address) empty() bool { return len(a.spans) == 0 && a.hosts == nil && a.ports == nil }
+
+// host adds a pod that shares the address.
+func (a *address) host(o *owner) {
+	if a.hosts == nil {
+		a.hosts = &[]*owner{}
+	}
+	if !slices.Contains(*a.hosts, o) {
+		*a.hosts = append(*a.hosts, o)
+	}
+}
+
+// unhost takes it away.
+func (a *address) unhost(o *owner) {
+	if a.hosts == nil {
+		return
+	}
+	*a.hosts = slices.DeleteFunc(*a.hosts, func(h *owner) bool { return h == o })
+	if len(*a.hosts) == 0 {
+		a.hosts = nil
+	}
+}
 
 // claim is what the spans say of a time.
 type claim struct {

@@ -30,6 +30,10 @@ type Cluster struct {
 	history int64
 	synced  atomic.Bool
 
+	// version grows when labels that were made before may be outdated. That is rare: what a pod
+	// refers to is mostly told before the pod, and hardly ever changes.
+	version atomic.Uint64
+
 	mu         sync.RWMutex
 	addrs      map[netip.Addr]*address
 	pods       map[string]*owner // by UID
@@ -71,7 +75,7 @@ func (c *Cluster) Synced() bool { return c.synced.Load() }
 func (c *Cluster) address(a netip.Addr) *address {
 	found := c.addrs[a]
 	if found == nil {
-		found = &address{}
+		found = newAddress()
 		c.addrs[a] = found
 	}
 	return found
@@ -81,7 +85,7 @@ func (c *Cluster) address(a netip.Addr) *address {
 func (c *Cluster) release(o *owner, a netip.Addr, at int64) {
 	if found := c.addrs[a]; found != nil {
 		found.close(o, at)
-		found.hosts = slices.DeleteFunc(found.hosts, func(h *owner) bool { return h == o })
+		found.unhost(o)
 		c.released = append(c.released, released{a, at})
 	}
 }
@@ -100,14 +104,6 @@ func (c *Cluster) prune(now int64) {
 			}
 		}
 	}
-}
-
-// find is who had an address at a time; see address.at.
-func (c *Cluster) find(a netip.Addr, start, end int64) claim {
-	if known := c.addrs[a]; known != nil {
-		return known.at(start, end)
-	}
-	return claim{}
 }
 
 // unmapped brings addresses to the form in which they are looked up, without repeats.

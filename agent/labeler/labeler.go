@@ -56,7 +56,8 @@ func (l *Labeler) LabelFlow(node string, f *Flow) (FlowData, error) {
 	}
 	src, dst, via := f.sockets()
 	p := l.pair(&query{src: src, dst: dst, via: via, protocol: f.Protocol, zone: f.Zone,
-		start: f.Start, end: f.End, srcUID: f.SrcUID, dstUID: f.DstUID, node: node})
+		start: f.Start, end: f.End, srcUID: f.SrcUID, dstUID: f.DstUID})
+	p.mirror(node)
 	data := FlowData{Proto: protocolName(f.Protocol), Service: p.service, ConnectionClass: p.class,
 		ConnectionFlags: connectionFlags(p.flags), Unlabelled: p.reason}
 	local, remote := p.src, p.dst
@@ -153,13 +154,13 @@ func (c *Cluster) podsByIP(a netip.Addr, w which) (found []*Pod) {
 		return nil
 	}
 	for _, s := range known.spans {
-		if s.owner.pod != nil && !s.owner.gone && (w == allPods || s.to == never) &&
+		if s.owner.isPod && !s.owner.gone && (w == allPods || s.to == never) &&
 			slices.Contains(s.owner.addrs, a) {
 			found = append(found, s.owner.snapshot())
 		}
 	}
-	if w == allPods {
-		for _, o := range known.hosts {
+	if w == allPods && known.hosts != nil {
+		for _, o := range *known.hosts {
 			found = append(found, o.snapshot())
 		}
 	}

@@ -3,6 +3,7 @@ package labeler
 import (
 	"net/netip"
 	"slices"
+	"unique"
 )
 
 // SetNode tells that a node is there, or has changed.
@@ -17,12 +18,15 @@ func (c *Cluster) SetNode(n Node, now int64) {
 	}
 	from := now
 	if at.self == nil {
-		at.self = &owner{uid: n.UID, name: n.Name, node: at}
+		at.self = &owner{uid: n.UID, name: n.Name, parts: parts{node: at}}
 		from = n.From
 	}
 	if at.zone != n.Zone || at.region != n.Region || at.cloud != n.Cloud {
-		at.zone, at.region, at.cloud = n.Zone, n.Region, n.Cloud
-		at.version++
+		// Texts that many nodes have are kept once: equal ones are then quick to compare.
+		at.zone, at.region = unique.Make(n.Zone).Value(), unique.Make(n.Region).Value()
+		at.cloud = n.Cloud
+		c.outdate(at.pods)
+		at.self.made.Store(nil)
 	}
 	at.internal, at.from = internal, n.From
 	for _, a := range at.self.addrs {
@@ -75,7 +79,7 @@ func (c *Cluster) SetNamespace(name, app string) {
 	n := c.namespace(name)
 	if n.app != app {
 		n.app = app
-		n.version++
+		c.outdate(n.pods)
 	}
 	c.dropUnused(nil, n, nil)
 }
@@ -88,7 +92,7 @@ func (c *Cluster) SetOwner(namespace string, of, controller Ref) {
 	w.told = true
 	if w.owner != controller {
 		w.owner = controller
-		w.version++
+		c.outdate(w.pods)
 	}
 }
 
@@ -100,6 +104,13 @@ func (c *Cluster) DeleteOwner(namespace string, of Ref) {
 	if w := c.workloads[workloadKey{namespace, of}]; w != nil {
 		w.told = false
 		c.dropUnused(nil, nil, w)
+	}
+}
+
+// outdate has labels made again when pods refer to what has changed.
+func (c *Cluster) outdate(pods int) {
+	if pods > 0 {
+		c.version.Add(1)
 	}
 }
 
@@ -151,7 +162,7 @@ func (c *Cluster) internalNodes(a netip.Addr) (found []*node) {
 		return nil
 	}
 	for _, s := range known.spans {
-		if n := s.owner.node; s.owner.pod == nil && !s.owner.gone && slices.Contains(n.internal, a) {
+		if n := s.owner.node; !s.owner.isPod && !s.owner.gone && slices.Contains(n.internal, a) {
 			found = append(found, n)
 		}
 	}

@@ -9,27 +9,27 @@ import (
 
 // owner is a pod or a node.
 type owner struct {
+	made atomic.Pointer[madeLabels]
+	parts
 	uid, name string
 	addrs     []netip.Addr
-	// node is where a pod runs, or the node that the owner is.
-	node *node
-	pod  *podParts // nil for a node
-	gone bool      // its object has been deleted
+	isPod     bool
+	gone      bool // its object has been deleted
 
-	made atomic.Pointer[madeLabels]
-}
-
-// podParts are what only pods have.
-type podParts struct {
-	namespace     *namespace
-	workload      *workload
+	// What only pods have.
+	host          bool // it has its node's addresses
 	app, instance string
 	from, until   int64
-	host          bool // it has its node's addresses
 }
 
-// node, namespace and workload are shared by the pods that refer to them, also before they are
-// told of themselves. version grows with each change: labels that were made before are outdated.
+// parts are what an owner refers to. They are shared, and there also before they are told of
+// themselves. Only pods have a namespace and a workload; a node refers to itself.
+type parts struct {
+	node      *node
+	namespace *namespace
+	workload  *workload
+}
+
 type node struct {
 	self         *owner // nil while only pods tell of it
 	name         string
@@ -37,23 +37,20 @@ type node struct {
 	cloud        Cloud
 	internal     []netip.Addr
 	from         int64
-	version      uint64
 	pods         int
 }
 
 type namespace struct {
-	name    string
-	app     string
-	version uint64
-	pods    int
+	name string
+	app  string
+	pods int
 }
 
 type workload struct {
-	key     workloadKey
-	owner   Ref  // its controller, if it has one: Deployment of a ReplicaSet
-	told    bool // it is there
-	version uint64
-	pods    int
+	key   workloadKey
+	owner Ref  // its controller, if it has one: Deployment of a ReplicaSet
+	told  bool // it is there
+	pods  int
 }
 
 type workloadKey struct {
@@ -70,42 +67,34 @@ func (w *workload) top() Ref {
 	return w.key.Ref
 }
 
+// madeLabels are the labels of an owner as they were at a version of its cluster.
 type madeLabels struct {
 	version uint64
-	labels  *flow.Labels
+	flow.Labels
 }
 
 // labels gives the owner's labels. They are made when they are first asked for, and again after
 // a change: owners without traffic need none.
-func (o *owner) labels(cluster string) *flow.Labels {
-	version := o.version()
-	if m := o.made.Load(); m != nil && m.version == version {
-		return m.labels
+func (o *owner) labels(c *Cluster) *flow.Labels {
+	version := c.version.Load()
+	m := o.made.Load()
+	if m == nil || m.version != version {
+		m = &madeLabels{version, o.make(c.name)}
+		o.made.Store(m)
 	}
-	m := &madeLabels{version, o.make(cluster)}
-	o.made.Store(m)
-	return m.labels
+	return &m.Labels
 }
 
-// version grows with each change of what labels are made of.
-func (o *owner) version() uint64 {
-	v := o.node.version
-	if o.pod != nil {
-		v += o.pod.namespace.version + o.pod.workload.version
-	}
-	return v
-}
-
-func (o *owner) make(cluster string) *flow.Labels {
-	l := &flow.Labels{Kind: flow.KindNode, Cluster: cluster, Node: o.node.name, Zone: o.node.zone,
+func (o *owner) make(cluster string) flow.Labels {
+	l := flow.Labels{Kind: flow.KindNode, Cluster: cluster, Node: o.node.name, Zone: o.node.zone,
 		Region: o.node.region, Cloud: string(o.node.cloud)}
-	if p := o.pod; p != nil {
-		top := p.workload.top()
-		l.Kind, l.Namespace, l.Pod = flow.KindPod, p.namespace.name, o.name
+	if o.isPod {
+		top := o.workload.top()
+		l.Kind, l.Namespace, l.Pod = flow.KindPod, o.namespace.name, o.name
 		l.Workload, l.WorkloadKind = top.Name, top.Kind
-		l.App, l.Instance = p.app, p.instance
+		l.App, l.Instance = o.app, o.instance
 		if l.App == "" {
-			l.App = p.namespace.app
+			l.App = o.namespace.app
 		}
 	}
 	return l

@@ -14,7 +14,6 @@ type query struct {
 	zone           uint16
 	start, end     int64
 	srcUID, dstUID string
-	node           string // of whoever asks
 }
 
 // end is who is at one end.
@@ -65,17 +64,16 @@ func (l *Labeler) pair(q *query) (p pair) {
 	} else {
 		p.class = Unknown
 	}
-	if mirrors(&p, q.node) {
-		p.flags |= flow.FlagMirror
-	}
 	return p
 }
 
-// mirrors tells whether the sender is on another node than the receiver and whoever asks, which is
-// on the receiver's: the sender's node has it too.
-func mirrors(p *pair, node string) bool {
+// mirror sets the flag when the one who asks is on the receiver's node, and the sender is on another
+// one, which sees the packets too.
+func (p *pair) mirror(node string) {
 	from := p.src.labels.Node
-	return from != "" && node != "" && from != node && p.dst.labels.Node == node
+	if from != "" && node != "" && from != node && p.dst.labels.Node == node {
+		p.flags |= flow.FlagMirror
+	}
 }
 
 // doubt tells what an end that no cluster knows may be: one of which a cluster has not told yet.
@@ -98,12 +96,17 @@ func (l *Labeler) doubt(e *end, p *pair, asked, synced, past bool) {
 func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	front := c.services.front(c, q)
+	src, dst := c.addrs[q.src.Addr()], c.addrs[q.dst.Addr()]
+	via := dst
+	if q.via != q.dst {
+		via = c.addrs[q.via.Addr()]
+	}
+	front := c.front(via, q)
 	if p.src.labels == nil {
-		p.src.labels, past[0] = c.end(q, q.src.Addr(), q.srcUID, p, past[0])
+		c.end(&p.src, src, q, q.srcUID, p, &past[0])
 	}
 	if p.dst.labels == nil {
-		p.dst.labels, past[1] = c.end(q, q.dst.Addr(), q.dstUID, p, past[1])
+		c.end(&p.dst, dst, q, q.dstUID, p, &past[1])
 		if p.dst.labels == nil && front != nil {
 			p.dst.labels = front.labels
 		}
@@ -113,9 +116,12 @@ func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 	}
 	if front != nil {
 		p.service = front.full
-		return
+	} else if dst != nil {
+		p.infer(dst.ports.back(portKey{q.protocol, q.dst.Port()}))
 	}
-	backend, ambiguous := c.services.of(socketKey{q.dst.Addr(), portKey{q.protocol, q.dst.Port()}})
+}
+
+func (p *pair) infer(backend *service, ambiguous bool) {
 	if backend == nil {
 		return
 	}
@@ -127,37 +133,43 @@ func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 }
 
 // end finds the owner of an address, or the pod of a UID.
-func (c *Cluster) end(q *query, a netip.Addr, uid string, p *pair, past bool) (*flow.Labels, bool) {
+func (c *Cluster) end(e *end, a *address, q *query, uid string, p *pair, past *bool) {
 	if uid != "" {
 		if o := c.pods[uid]; o != nil {
-			return o.labels(c.name), false
+			e.labels = o.labels(c)
+			return
 		}
 	}
-	found := c.find(a, q.start, q.end)
+	if a == nil {
+		return
+	}
+	found := a.at(q.start, q.end)
 	if found.ambiguous {
 		p.flags |= flow.FlagAmbiguous
 	}
-	if found.owner == nil {
-		return nil, past || found.past
+	if found.owner != nil {
+		e.labels = found.owner.labels(c)
 	}
-	return found.owner.labels(c.name), false
+	*past = *past || found.past
 }
 
 // front finds the service through which the initiator reached its destination: by an address of
 // its own, or by a port of any node.
-func (s *services) front(c *Cluster, q *query) *service {
-	k := socketKey{q.via.Addr(), portKey{q.protocol, q.via.Port()}}
-	if found := s.at(k); found != nil {
+func (c *Cluster) front(via *address, q *query) *service {
+	if via == nil {
+		return nil
+	}
+	k := portKey{q.protocol, q.via.Port()}
+	if found := via.ports.front(k); found != nil {
 		return found
 	}
-	found := s.nodePorts[k.portKey]
-	if found == nil {
+	if len(c.services.nodePorts) == 0 {
 		return nil
 	}
-	if o := c.find(k.addr, q.start, q.end).owner; o == nil || o.pod != nil {
+	if o := via.at(q.start, q.end).owner; o == nil || o.isPod {
 		return nil
 	}
-	return found
+	return c.services.nodePorts[k]
 }
 
 // classify tells the class of two ends that are known.

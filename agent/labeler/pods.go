@@ -14,7 +14,7 @@ func (c *Cluster) SetPod(p Pod, now int64) {
 	c.prune(now)
 	o := c.pods[p.UID]
 	if o == nil {
-		o = &owner{uid: p.UID, pod: &podParts{from: now}}
+		o = &owner{uid: p.UID, isPod: true, from: now}
 		c.pods[p.UID] = o
 	}
 	c.fill(o, &p)
@@ -32,50 +32,45 @@ func (c *Cluster) SetPod(p Pod, now int64) {
 // give lets a pod have an address for its time.
 func (c *Cluster) give(o *owner, a netip.Addr) {
 	known := c.address(a)
-	if o.pod.host {
-		if !slices.Contains(known.hosts, o) {
-			known.hosts = append(known.hosts, o)
-		}
+	if o.host {
+		known.host(o)
 		return
 	}
-	if o.pod.until == 0 {
-		known.open(o, o.pod.from)
+	if o.until == 0 {
+		known.open(o, o.from)
 		return
 	}
 	if !slices.ContainsFunc(known.spans, func(s span) bool { return s.owner == o }) {
-		known.open(o, o.pod.from)
+		known.open(o, o.from)
 	}
-	known.close(o, o.pod.until)
+	known.close(o, o.until)
 }
 
 // fill brings what is told of a pod into its owner.
 func (c *Cluster) fill(o *owner, p *Pod) {
-	old := *o.pod
-	oldNode := o.node
-	o.name = p.Name
-	o.node = c.node(p.Node)
-	from := old.from
-	if p.From != 0 {
-		from = p.From
-	}
-	o.pod = &podParts{namespace: c.namespace(p.Namespace),
-		workload: c.workload(workloadKey{p.Namespace, p.Controller}),
-		app:      p.App, instance: p.Instance, from: from, until: p.Until, host: p.HostNetwork}
-	o.made.Store(nil)
+	old := o.parts
+	o.parts = parts{c.node(p.Node), c.namespace(p.Namespace),
+		c.workload(workloadKey{p.Namespace, p.Controller})}
 	o.node.pods++
-	o.pod.namespace.pods++
-	o.pod.workload.pods++
-	if oldNode != nil {
-		c.unref(oldNode, &old)
+	o.namespace.pods++
+	o.workload.pods++
+	c.unref(old)
+	if p.From != 0 {
+		o.from = p.From
 	}
+	o.name, o.app, o.instance, o.until, o.host = p.Name, p.App, p.Instance, p.Until, p.HostNetwork
+	o.made.Store(nil)
 }
 
 // unref lets go of what a pod referred to.
-func (c *Cluster) unref(n *node, p *podParts) {
-	n.pods--
+func (c *Cluster) unref(p parts) {
+	if p.node == nil {
+		return
+	}
+	p.node.pods--
 	p.namespace.pods--
 	p.workload.pods--
-	c.dropUnused(n, p.namespace, p.workload)
+	c.dropUnused(p.node, p.namespace, p.workload)
 }
 
 // DeletePod tells that a pod was deleted, and became known to be at now. Of its addresses only
@@ -97,7 +92,7 @@ func (c *Cluster) deletePod(uid string, now int64) {
 	}
 	o.gone = true
 	delete(c.pods, uid)
-	c.unref(o.node, o.pod)
+	c.unref(o.parts)
 }
 
 // KeepPods deletes all pods but those of the given UIDs: the others have gone unseen, while a
@@ -114,8 +109,7 @@ func (c *Cluster) KeepPods(keep map[string]bool, now int64) {
 
 // snapshot gives back what was told of a pod, but for its controller's own controller.
 func (o *owner) snapshot() *Pod {
-	p := o.pod
-	return &Pod{UID: o.uid, Namespace: p.namespace.name, Name: o.name, Node: o.node.name,
-		Addrs: slices.Clone(o.addrs), HostNetwork: p.host, Controller: p.workload.key.Ref,
-		App: p.app, Instance: p.instance, From: p.from, Until: p.until}
+	return &Pod{UID: o.uid, Namespace: o.namespace.name, Name: o.name, Node: o.node.name,
+		Addrs: slices.Clone(o.addrs), HostNetwork: o.host, Controller: o.workload.key.Ref,
+		App: o.app, Instance: o.instance, From: o.from, Until: o.until}
 }

@@ -15,7 +15,8 @@ type Asker struct {
 
 // LabelRecord fills in who is at both ends of a record, and counts it.
 func (l *Labeler) LabelRecord(r *flow.Record, by Asker) {
-	p := l.ofRecord(r, by)
+	p := l.ofRecord(r, by.Epoch)
+	p.mirror(by.Node)
 	r.SrcLabels, r.DstLabels = p.src.labels, p.dst.labels
 	r.Service, r.Class = p.service, string(p.class)
 	r.Unlabelled, r.LabelFlags = p.reason.String(), p.flags
@@ -25,15 +26,15 @@ func (l *Labeler) LabelRecord(r *flow.Record, by Asker) {
 // Pending tells whether a record's labels may be others soon: a private address that nobody
 // claims, or whose owner's time is over.
 func (l *Labeler) Pending(r *flow.Record, by Asker) bool {
-	p := l.ofRecord(r, by)
+	p := l.ofRecord(r, by.Epoch)
 	return p.pending
 }
 
 // ofRecord asks for the ends of the record's connection. Its initiator is who uses a service;
 // where that is not known, it is the end from which a service is found.
-func (l *Labeler) ofRecord(r *flow.Record, by Asker) pair {
+func (l *Labeler) ofRecord(r *flow.Record, epoch int64) pair {
 	q := query{src: socket(r.Src, r.SrcPort), dst: socket(r.Dst, r.DstPort), protocol: r.Protocol,
-		zone: r.Zone, start: by.Epoch + r.Start, end: by.Epoch + r.End, node: by.Node}
+		zone: r.Zone, start: epoch + r.Start, end: epoch + r.End}
 	if r.Cites != 0 {
 		q.protocol = r.Cites
 	}
@@ -55,10 +56,6 @@ func (l *Labeler) reversed(q *query) pair {
 	back.src, back.dst, back.via = q.dst, q.src, q.src
 	p := l.pair(&back)
 	p.src, p.dst = p.dst, p.src
-	p.flags &^= flow.FlagMirror
-	if mirrors(&p, q.node) {
-		p.flags |= flow.FlagMirror
-	}
 	return p
 }
 

@@ -1,7 +1,6 @@
 package labeler
 
 import (
-	"errors"
 	"fmt"
 	"net/netip"
 	"sync/atomic"
@@ -56,9 +55,6 @@ func (l *RemoteLabeler) outside(a netip.Addr) end {
 	return end{labels: internetLabels}
 }
 
-// errNoRegion is Strict mode's error for a range of the own cloud without a region.
-var errNoRegion = errors.New("undetermined region in the same cloud")
-
 // strictRemote is what kubenetmon makes of a remote address: IPv4's private addresses are in the
 // own network, whatever the ranges say; of the own cloud a region must be known.
 func (l *RemoteLabeler) strictRemote(a netip.Addr) (Range, ConnectionClass, error) {
@@ -70,7 +66,7 @@ func (l *RemoteLabeler) strictRemote(a netip.Addr) (Range, ConnectionClass, erro
 	case r.Cloud != l.cloud || r.Cloud == "":
 		return r, PublicInternet, nil
 	case r.Region == "":
-		return r, "", fmt.Errorf("%w: %s", errNoRegion, r.Cloud)
+		return r, "", fmt.Errorf("undetermined region in the same %s cloud", r.Cloud)
 	case r.Region == globalRegion, r.Region == l.region:
 		return r, IntraRegion, nil
 	}

@@ -8,15 +8,12 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 )
 
-// services knows where services can be reached, and who serves them.
+// services knows the services of a cluster. Where they can be reached, and who serves them, is
+// with the addresses.
 type services struct {
 	byName    map[string]*service // "namespace/name"
-	addrs     map[netip.Addr]*service
-	fronts    map[socketKey]*service
 	nodePorts map[portKey]*service
-	// backends are the services of an address and port.
-	backends map[socketKey][]*service
-	slices   map[string]*endpointSlice // "namespace/name" of the slice
+	slices    map[string]*endpointSlice // "namespace/name" of the slice
 }
 
 // service is shared by those that refer to it, also before it is told of itself.
@@ -33,20 +30,25 @@ type portKey struct {
 	port     uint16
 }
 
-// socketKey is an address and a port.
-type socketKey struct {
-	addr netip.Addr
+// ports are the services at an address: those that are reached there, and those that it serves,
+// each list in the order of their names.
+type ports struct {
+	fronts, backs []servicePort
+}
+
+type servicePort struct {
 	portKey
+	service *service
 }
 
 type endpointSlice struct {
 	service *service
-	keys    []socketKey
+	addrs   []netip.Addr
+	ports   []EndpointPort
 }
 
 func newServices() services {
-	return services{byName: map[string]*service{}, addrs: map[netip.Addr]*service{},
-		fronts: map[socketKey]*service{}, nodePorts: map[portKey]*service{}, backends: map[socketKey][]*service{},
+	return services{byName: map[string]*service{}, nodePorts: map[portKey]*service{},
 		slices: map[string]*endpointSlice{}}
 }
 
@@ -56,12 +58,12 @@ func (c *Cluster) SetService(s Service) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	at := c.service(s.Namespace, s.Name)
-	c.services.unlink(at)
+	c.unlink(at)
 	at.told = s
 	for _, a := range s.Addrs {
-		c.services.addrs[a] = at
-		for _, p := range s.Ports {
-			c.services.fronts[socketKey{a, portKey{p.Protocol, p.Port}}] = at
+		p := c.ports(a)
+		for _, port := range s.Ports {
+			p.fronts = with(p.fronts, servicePort{portKey{port.Protocol, port.Port}, at})
 		}
 	}
 	for _, p := range s.Ports {
@@ -76,9 +78,7 @@ func (c *Cluster) DeleteService(namespace, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if s := c.services.byName[namespace+"/"+name]; s != nil {
-		c.services.unlink(s)
-		s.told = Service{}
-		c.services.dropUnused(s)
+		c.forgetService(s)
 	}
 }
 
@@ -88,27 +88,29 @@ func (c *Cluster) KeepServices(keep map[string]bool) {
 	defer c.mu.Unlock()
 	for full, s := range c.services.byName {
 		if !keep[full] {
-			c.services.unlink(s)
-			s.told = Service{}
-			c.services.dropUnused(s)
+			c.forgetService(s)
 		}
 	}
 }
 
+func (c *Cluster) forgetService(s *service) {
+	c.unlink(s)
+	s.told = Service{}
+	c.services.dropUnused(s)
+}
+
 // SetEndpoints tells of a slice of a service's backends.
 func (c *Cluster) SetEndpoints(e Endpoints) {
-	addrs := unmapped(e.Addrs)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	name := e.Namespace + "/" + e.Name
-	c.services.dropSlice(name)
-	s := &endpointSlice{service: c.service(e.Namespace, e.Service)}
+	c.dropSlice(name)
+	s := &endpointSlice{c.service(e.Namespace, e.Service), unmapped(e.Addrs), slices.Clone(e.Ports)}
 	s.service.slices++
-	for _, a := range addrs {
-		for _, p := range e.Ports {
-			k := socketKey{a, portKey{p.Protocol, p.Port}}
-			s.keys = append(s.keys, k)
-			c.services.serve(k, s.service)
+	for _, a := range s.addrs {
+		p := c.ports(a)
+		for _, port := range s.ports {
+			p.backs = with(p.backs, servicePort{portKey{port.Protocol, port.Port}, s.service})
 		}
 	}
 	c.services.slices[name] = s
@@ -118,7 +120,7 @@ func (c *Cluster) SetEndpoints(e Endpoints) {
 func (c *Cluster) DeleteEndpoints(namespace, name string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.services.dropSlice(namespace + "/" + name)
+	c.dropSlice(namespace + "/" + name)
 }
 
 // KeepEndpoints deletes all slices but those of the given names, "namespace/name".
@@ -127,7 +129,7 @@ func (c *Cluster) KeepEndpoints(keep map[string]bool) {
 	defer c.mu.Unlock()
 	for name := range c.services.slices {
 		if !keep[name] {
-			c.services.dropSlice(name)
+			c.dropSlice(name)
 		}
 	}
 }
@@ -145,23 +147,57 @@ func (c *Cluster) service(namespace, name string) *service {
 	return s
 }
 
+// ports finds or makes the services at an address.
+func (c *Cluster) ports(a netip.Addr) *ports {
+	known := c.address(a)
+	if known.ports == nil {
+		known.ports = &ports{}
+	}
+	return known.ports
+}
+
+// dropPorts forgets the services at an address when there are none.
+func (c *Cluster) dropPorts(a netip.Addr) {
+	known := c.addrs[a]
+	if len(known.ports.fronts) == 0 && len(known.ports.backs) == 0 {
+		known.ports = nil
+	}
+	if known.empty() {
+		delete(c.addrs, a)
+	}
+}
+
 // unlink takes away where a service can be reached, as far as that is still its own.
-func (s *services) unlink(at *service) {
+func (c *Cluster) unlink(at *service) {
 	for _, a := range at.told.Addrs {
-		if s.addrs[a] == at {
-			delete(s.addrs, a)
+		p := c.ports(a)
+		for _, port := range at.told.Ports {
+			p.fronts = without(p.fronts, servicePort{portKey{port.Protocol, port.Port}, at})
 		}
-		for _, p := range at.told.Ports {
-			if k := (socketKey{a, portKey{p.Protocol, p.Port}}); s.fronts[k] == at {
-				delete(s.fronts, k)
-			}
-		}
+		c.dropPorts(a)
 	}
 	for _, p := range at.told.Ports {
-		if k := (portKey{p.Protocol, p.NodePort}); s.nodePorts[k] == at {
-			delete(s.nodePorts, k)
+		if k := (portKey{p.Protocol, p.NodePort}); c.services.nodePorts[k] == at {
+			delete(c.services.nodePorts, k)
 		}
 	}
+}
+
+func (c *Cluster) dropSlice(name string) {
+	gone := c.services.slices[name]
+	if gone == nil {
+		return
+	}
+	delete(c.services.slices, name)
+	for _, a := range gone.addrs {
+		p := c.ports(a)
+		for _, port := range gone.ports {
+			p.backs = without(p.backs, servicePort{portKey{port.Protocol, port.Port}, gone.service})
+		}
+		c.dropPorts(a)
+	}
+	gone.service.slices--
+	c.services.dropUnused(gone.service)
 }
 
 func (s *services) dropUnused(at *service) {
@@ -170,59 +206,55 @@ func (s *services) dropUnused(at *service) {
 	}
 }
 
-// serve adds a service to those of a backend, in their order. A service that has the backend in
-// several slices is there as often.
-func (s *services) serve(k socketKey, at *service) {
-	all := append(slices.Clip(s.backends[k]), at)
-	slices.SortStableFunc(all, func(a, b *service) int { return cmp.Compare(a.full, b.full) })
-	s.backends[k] = all
+// with adds to a list. A service that has a backend in several slices is there as often.
+func with(all []servicePort, p servicePort) []servicePort {
+	i, _ := slices.BinarySearchFunc(all, p.service.full, func(k servicePort, full string) int {
+		return cmp.Compare(k.service.full, full)
+	})
+	return slices.Insert(slices.Clip(all), i, p)
 }
 
-func (s *services) dropSlice(name string) {
-	gone := s.slices[name]
-	if gone == nil {
-		return
+func without(all []servicePort, p servicePort) []servicePort {
+	if i := slices.Index(all, p); i >= 0 {
+		return slices.Delete(all, i, i+1)
 	}
-	delete(s.slices, name)
-	for _, k := range gone.keys {
-		all := s.backends[k]
-		if i := slices.Index(all, gone.service); i >= 0 {
-			all = slices.Delete(slices.Clone(all), i, i+1)
+	return all
+}
+
+// front finds the service that is reached at an address by a port. Several may share an address,
+// each with ports of its own; by a port of none, it is the first one's.
+func (p *ports) front(k portKey) *service {
+	if p == nil || len(p.fronts) == 0 {
+		return nil
+	}
+	for _, f := range p.fronts {
+		if f.portKey == k {
+			return f.service
 		}
-		if s.backends[k] = all; len(all) == 0 {
-			delete(s.backends, k)
-		}
 	}
-	gone.service.slices--
-	s.dropUnused(gone.service)
+	return p.fronts[0].service
 }
 
-// at finds the service that is reached at an address and port. Several may share an address, each
-// with ports of its own; without a port of theirs it is the last one's.
-func (s *services) at(k socketKey) *service {
-	if found := s.fronts[k]; found != nil {
-		return found
-	}
-	return s.addrs[k.addr]
-}
-
-// of finds the service that an address serves at a port. Of several, those with an address of
+// back finds the service that an address serves at a port. Of several, those with an address of
 // their own come first (a headless service selects what another one balances), then the first by
 // name.
-func (s *services) of(k socketKey) (found *service, ambiguous bool) {
-	for _, candidate := range s.backends[k] {
+func (p *ports) back(k portKey) (found *service, ambiguous bool) {
+	if p == nil {
+		return nil, false
+	}
+	for _, b := range p.backs {
+		if b.portKey != k || b.service == found {
+			continue
+		}
 		if found == nil {
-			found = candidate
+			found = b.service
 			continue
 		}
-		if candidate == found {
-			continue
-		}
-		own, other := len(found.told.Addrs) > 0, len(candidate.told.Addrs) > 0
+		own, other := len(found.told.Addrs) > 0, len(b.service.told.Addrs) > 0
 		if own == other {
 			ambiguous = true
 		} else if other {
-			found, ambiguous = candidate, false
+			found, ambiguous = b.service, false
 		}
 	}
 	return found, ambiguous
