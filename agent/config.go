@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/yamlfile"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -164,8 +163,8 @@ func ParseConfig(file string, data []byte) (Config, error) {
 	if len(strings.TrimSpace(string(data))) == 0 {
 		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
 	}
-	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
-		return Config{}, yamlError(file, data, err)
+	if err := yamlfile.Decode(file, data, &c); err != nil {
+		return Config{}, err
 	}
 	if err := c.Check(); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", file, err)
