@@ -50,9 +50,9 @@ func NormalizeCloudString(s string) string {
 	return strings.ReplaceAll(strings.ToLower(s), " ", "")
 }
 
-// cloudOfProvider reads a node's providerID, "aws:///eu-west-1a/i-0abc": its scheme names the
+// CloudOfProvider reads a node's providerID, "aws:///eu-west-1a/i-0abc": its scheme names the
 // cloud (the cloud providers of kubernetes/cloud-provider).
-func cloudOfProvider(id string) Cloud {
+func CloudOfProvider(id string) Cloud {
 	scheme, _, _ := strings.Cut(id, "://")
 	switch scheme {
 	case "aws":

@@ -168,3 +168,16 @@ func (c *Cluster) internalNodes(a netip.Addr) (found []*node) {
 	}
 	return found
 }
+
+// KeepOwners deletes all objects of a kind told of by SetOwner but those of the given names,
+// "namespace/name".
+func (c *Cluster) KeepOwners(kind string, keep map[string]bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for k, w := range c.workloads {
+		if k.Kind == kind && !keep[k.namespace+"/"+k.Name] {
+			w.told = false
+			c.dropUnused(nil, nil, w)
+		}
+	}
+}
