@@ -277,6 +277,60 @@ func TestRecords(t *testing.T) {
 	}
 }
 
+// TestTranslated: a record's ends are who sends and who receives, whatever its packets are called where
+// they are seen, and the service is the one that the initiator addressed.
+func TestTranslated(t *testing.T) {
+	l := world(t)
+	at := netip.MustParseAddr
+	nat := func(src, dst string, srcPort, dstPort uint16) flow.NAT {
+		return flow.NAT{ID: "x", Src: at(src), Dst: at(dst), SrcPort: srcPort, DstPort: dstPort}
+	}
+	rec := func(role flow.Role, src, dst string, srcPort, dstPort uint16) flow.Record {
+		return flow.Record{Src: at(src), Dst: at(dst), SrcPort: srcPort, DstPort: dstPort, Protocol: 6, Role: role,
+			Start: 5, End: 6}
+	}
+	for name, c := range map[string]struct {
+		rec           flow.Record
+		before, after flow.NAT
+		src, dst      string
+		service       string
+		class         string
+	}{
+		"to the service": {rec: rec(flow.RoleInitiator, "10.0.1.1", "10.96.0.1", 5000, 5432),
+			after: nat("10.0.1.1", "10.0.2.1", 5000, 5433), src: "blue/web", dst: "blue/db",
+			service: "shop/db", class: "INTER_ZONE"},
+		"to the backend": {rec: rec(flow.RoleInitiator, "10.0.1.1", "10.0.2.1", 5000, 5433),
+			before: nat("10.0.1.1", "10.96.0.1", 5000, 5432), src: "blue/web", dst: "blue/db",
+			service: "shop/db", class: "INTER_ZONE"},
+		"from the backend": {rec: rec(flow.RoleResponder, "10.0.2.1", "10.0.1.1", 5433, 5000),
+			before: nat("10.96.0.1", "10.0.1.1", 5432, 5000), src: "blue/db", dst: "blue/web",
+			service: "shop/db", class: "INTER_ZONE"},
+		"from the service": {rec: rec(flow.RoleResponder, "10.96.0.1", "10.0.1.1", 5432, 5000),
+			after: nat("10.0.2.1", "10.0.1.1", 5433, 5000), src: "blue/db", dst: "blue/web",
+			service: "shop/db", class: "INTER_ZONE"},
+		"masqueraded": {rec: rec(flow.RoleInitiator, "10.9.0.1", "9.9.9.9", 1024, 443),
+			before: nat("10.0.1.1", "9.9.9.9", 5000, 443), src: "blue/web", dst: "internet",
+			class: "PUBLIC_INTERNET"},
+		"back": {rec: rec(flow.RoleResponder, "9.9.9.9", "10.9.0.1", 443, 1024),
+			before: nat("9.9.9.9", "10.0.1.1", 443, 5000), src: "internet", dst: "blue/web",
+			class: "PUBLIC_INTERNET"},
+		"back, not known of whom": {rec: rec(flow.RoleUnknown, "10.0.2.1", "10.0.1.1", 5433, 5000),
+			before: nat("10.96.0.1", "10.0.1.1", 5432, 5000), src: "blue/db", dst: "blue/web",
+			service: "shop/db", class: "INTER_ZONE"},
+		"through a node's port": {rec: rec(flow.RoleInitiator, "10.9.0.1", "10.0.1.1", 1024, 8080),
+			before: nat("9.9.9.9", "10.9.0.1", 5000, 30080), src: "internet", dst: "blue/web",
+			service: "shop/web", class: "PUBLIC_INTERNET"},
+	} {
+		r := c.rec
+		r.NATBefore, r.NATAfter = c.before, c.after
+		l.LabelRecord(&r, Asker{})
+		require.Equal(t, c.src, brief(r.SrcLabels), name)
+		require.Equal(t, c.dst, brief(r.DstLabels), name)
+		require.Equal(t, c.service, r.Service, name)
+		require.Equal(t, c.class, r.Class, name)
+	}
+}
+
 // TestMirror: of two nodes that see the same packets, the sender's counts.
 func TestMirror(t *testing.T) {
 	l := world(t)
