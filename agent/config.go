@@ -46,6 +46,8 @@ type Config struct {
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.
 	DNS DNS `yaml:"dns"`
+	// Labels say who owns addresses.
+	Labels Labels `yaml:"labels,omitempty"`
 	// Output is the file that flow records are appended to; "-" is standard output.
 	Output string `yaml:"output"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
@@ -128,6 +130,7 @@ func DefaultConfig() Config {
 		Active:    time.Minute,
 		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
 		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
+		Labels: Labels{Wait: defaultWait},
 		Output: "-",
 		Clock:  Clock{Start: 1},
 	}
@@ -217,6 +220,9 @@ func (c *Config) Check() error {
 	if len(c.DNS.Ports) == 0 || slices.Contains(c.DNS.Ports, 0) || c.DNS.Timeout <= 0 {
 		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
 			c.DNS.Ports, c.DNS.Timeout)
+	}
+	if err := c.Labels.check(); err != nil {
+		return fmt.Errorf("labels.%w", err)
 	}
 	_, err := c.settings()
 	return err

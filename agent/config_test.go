@@ -52,6 +52,7 @@ features: [dns]
 dns: {ports: [53, 5353], timeout: 1s}
 output: flows.jsonl
 control: /run/weir/control.sock
+labels: {node: n1, wait: 2s}
 clock: {virtual: true, start: 5}
 `))
 	require.NoError(t, err)
@@ -64,6 +65,7 @@ clock: {virtual: true, start: 5}
 		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
 		Features: []string{"dns"}, DNS: DNS{Ports: []uint16{53, 5353}, Timeout: time.Second},
+		Labels: Labels{Node: "n1", Wait: 2 * time.Second},
 		Output: "flows.jsonl", Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
 	o, err := c.DatapathOptions()

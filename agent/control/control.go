@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/nat"
 	"github.com/weirnet/weir/bpf"
 )
@@ -40,6 +41,8 @@ type Counters struct {
 	NoHook   bpf.Count      `json:"no_hook"`  // packets from hooks that are not configured
 	// NAT is what the feature nat holds and has lost; nil when it does not run.
 	NAT *nat.Stats `json:"nat,omitempty"`
+	// Labels is what became of records that were labelled; nil without labels.
+	Labels *labeler.Stats `json:"labels,omitempty"`
 }
 
 // Translation is a connection whose addresses are translated, as its initiator names it on each side.

@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"cmp"
 	"fmt"
 	"strings"
 )
@@ -38,6 +39,23 @@ type Labels struct {
 	Cloud        string `json:"cloud,omitempty"`
 	CloudService string `json:"cloud_service,omitempty"` // e.g. s3
 	Name         string `json:"name,omitempty"`          // of the user's address range
+}
+
+// String is the name of who it is: "pod shop/web", "node n1", "cloud aws s3", "internet".
+func (l *Labels) String() string {
+	if l == nil {
+		return ""
+	}
+	name := cmp.Or(l.Name, l.Node)
+	switch l.Kind {
+	case KindPod:
+		name = l.Namespace + "/" + l.Pod
+	case KindService:
+		name = l.Namespace + "/" + l.Service
+	case KindCloud:
+		name = strings.TrimSpace(l.Cloud + " " + l.CloudService)
+	}
+	return strings.TrimSpace(string(l.Kind) + " " + name)
 }
 
 // LabelFlags are remarks on how a record was labelled.
