@@ -2,6 +2,7 @@ package agent
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -118,22 +119,33 @@ func (l *Labels) check() error {
 // own are the user's ranges.
 func (r *LabelRanges) own() (all []labeler.Entry, err error) {
 	for i, o := range r.Own {
-		e := labeler.Entry{Range: labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region,
-			Cloud: labeler.Cloud(o.Cloud)}}
-		if e.Prefix, err = netip.ParsePrefix(o.CIDR); err != nil {
-			return nil, fmt.Errorf("own[%d].cidr: %q; want a prefix like 10.0.0.0/8", i, o.CIDR)
-		}
-		if o.Name == "" {
-			return nil, fmt.Errorf("own[%d].name: is missing", i)
-		}
-		if o.Class != "" {
-			if e.Range.Class, err = labeler.ParseConnectionClass(o.Class); err != nil {
-				return nil, fmt.Errorf("own[%d].%w", i, err)
-			}
+		e, err := o.entry()
+		if err != nil {
+			return nil, fmt.Errorf("own[%d].%w", i, err)
 		}
 		all = append(all, e)
 	}
 	return all, nil
+}
+
+// Check tells whether the agent takes the range.
+func (o *OwnRange) Check() error {
+	_, err := o.entry()
+	return err
+}
+
+func (o *OwnRange) entry() (e labeler.Entry, err error) {
+	e.Range = labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region, Cloud: labeler.Cloud(o.Cloud)}
+	if e.Prefix, err = netip.ParsePrefix(o.CIDR); err != nil {
+		return e, fmt.Errorf("cidr: %q; want a prefix like 10.0.0.0/8", o.CIDR)
+	}
+	if o.Name == "" {
+		return e, errors.New("name: is missing")
+	}
+	if o.Class != "" {
+		e.Range.Class, err = labeler.ParseConnectionClass(o.Class)
+	}
+	return e, err
 }
 
 // sources are where the providers' ranges are.

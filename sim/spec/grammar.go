@@ -21,6 +21,7 @@ type rawScenario struct {
 	tags     []string
 	topology rawTopology
 	agent    rawAgent
+	cluster  placed[*Cluster]
 	steps    []*rawStep
 	expect   Expect
 }
@@ -47,6 +48,9 @@ var scenarioObject = object[rawScenario]{
 			}).must(),
 		put("agent", "The agent: where it watches, and its settings.", agentValue,
 			func(s *rawScenario, v rawAgent) { s.agent = v }).must(),
+		put("cluster", "Who owns addresses, and when, as the agent is told.",
+			keepPlace(clusterObject.value()),
+			func(s *rawScenario, v placed[Cluster]) { s.cluster = placed[*Cluster]{&v.v, v.at} }),
 		put("traffic", "What happens, step by step.", listOf("steps", stepValue, 1, MaxSteps),
 			func(s *rawScenario, v []*rawStep) { s.steps = v }).must(),
 		put("expect", "Expectations beside the golden file.", expectObject.value(),

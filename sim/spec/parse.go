@@ -26,7 +26,7 @@ func Parse(file string, data []byte) (*Scenario, error) {
 		return nil, l.err()
 	}
 	s := &Scenario{Name: Name(file), Summary: raw.summary, Tags: raw.tags, Topology: topology,
-		Agent: raw.agent.agent, Expect: raw.expect}
+		Agent: raw.agent.agent, Cluster: raw.cluster.v, Expect: raw.expect}
 	r := resolver{list: l, scenario: s, raw: &raw}
 	r.resolve()
 	if err := l.err(); err != nil {

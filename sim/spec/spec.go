@@ -16,7 +16,8 @@ type Scenario struct {
 	Tags     []string
 	Topology Topology
 	Agent    Agent
-	Steps    []Step // "traffic" in the file
+	Cluster  *Cluster // nil: the agent knows nothing of addresses
+	Steps    []Step   // "traffic" in the file
 	Expect   Expect
 }
 
