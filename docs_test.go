@@ -17,6 +17,8 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/labeler"
+	"github.com/weirnet/weir/agent/labeler/static"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/report"
@@ -279,6 +281,8 @@ func TestDocsExamples(t *testing.T) {
 			switch seen[b[2]] = true; b[2] {
 			case "agent":
 				_, err = agent.ParseConfig(file, []byte(b[3]))
+			case "labels":
+				_, err = static.Parse(file, []byte(b[3]), 0)
 			case "golden":
 				_, err = golden.Decode(file, []byte(b[3]))
 			}
@@ -290,7 +294,7 @@ func TestDocsExamples(t *testing.T) {
 			}
 		}
 	}
-	require.True(t, seen["agent"] && seen["golden"])
+	require.True(t, seen["agent"] && seen["golden"] && seen["labels"])
 }
 
 // TestDocsFields checks the tables of JSON fields: all of them, in their order.
@@ -300,6 +304,7 @@ func TestDocsFields(t *testing.T) {
 		"flow.Record":     reflect.TypeFor[flow.Record](),
 		"flow.NAT":        reflect.TypeFor[flow.NAT](),
 		"flow.Hook":       reflect.TypeFor[flow.Hook](),
+		"flow.Labels":     reflect.TypeFor[flow.Labels](),
 		"flow.Drop":       reflect.TypeFor[flow.Drop](),
 		"flow.DNS":        reflect.TypeFor[flow.DNS](),
 		"flow.Lookups":    reflect.TypeFor[flow.Lookups](),
@@ -335,7 +340,7 @@ func fields(kind reflect.Type) (tags []string) {
 	return tags
 }
 
-// TestDocsTables checks that no kernel line and no verdict is left out.
+// TestDocsTables checks that no kernel line, verdict, class or reason is left out.
 func TestDocsTables(t *testing.T) {
 	pages := docs(t)
 	for _, line := range kernel.Matrix {
@@ -345,5 +350,11 @@ func TestDocsTables(t *testing.T) {
 	require.NotNil(t, verdicts)
 	for _, v := range strings.Split(string(verdicts[1]), ",") {
 		require.Contains(t, pages["docs/vm.md"], "\n| `"+strings.Trim(v, " \n\t\"")+"` |")
+	}
+	for _, c := range labeler.Classes() {
+		require.Contains(t, pages["docs/labels.md"], "\n| `"+c.String()+"` |")
+	}
+	for _, r := range labeler.Reasons() {
+		require.Contains(t, pages["docs/labels.md"], "\n| `"+r.String()+"` |")
 	}
 }

@@ -50,6 +50,7 @@ type Agent struct {
 	left     []placed // of an earlier agent, taken off
 	sweeper  *sweeper
 	features *features
+	labels   *labels
 	now      int64 // the virtual clock
 	stopped  bool
 }
@@ -99,14 +100,19 @@ func (a *Agent) start() error {
 	if _, err := rand.Read(boot); err != nil {
 		return fmt.Errorf("draw the boot id: %w", err)
 	}
+	var err error
+	if a.labels, err = startLabels(&a.cfg, a.time(), a.log); err != nil {
+		return err
+	}
 	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
-	rec.sink = a.features.sink(a.sink)
+	rec.sink = a.features.sink(a.labels.sink(a.sink))
 	if err := a.features.setNow(a.now); err != nil {
 		return err
 	}
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
+	a.sweeper.hold = a.hold
 	a.sweeper.evicts = a.cfg.Table.Full == fullEvict
 	if err := a.sweeper.arm(a.sweeper.evicts); err != nil {
 		return err
@@ -317,7 +323,9 @@ func (a *Agent) Connections() ([]conntrack.Entry, error) {
 	view := conntrack.View{Hooks: a.hook, Lifetimes: a.dp.Options().Lifetimes, Now: a.time()}
 	all := []conntrack.Entry{}
 	err := a.dp.Walk(func(e *bpf.Entry) error {
-		all = append(all, view.Of(e))
+		entry := view.Of(e)
+		a.describe(&entry, e)
+		all = append(all, entry)
 		return nil
 	})
 	return all, err
@@ -339,6 +347,7 @@ func (a *Agent) Counters() (control.Counters, error) {
 	strays, err := a.dp.Counters(0)
 	out.NoHook = strays.Seen
 	out.NAT = a.features.translations()
+	out.Labels = a.labels.stats()
 	return out, err
 }
 
@@ -399,6 +408,7 @@ func (a *Agent) release() error {
 
 func (a *Agent) closeFiles() error {
 	var errs []error
+	a.labels.close()
 	if a.lock != nil {
 		_ = os.Remove(a.cfg.Pin) // when it is empty
 		errs = append(errs, a.lock.Close())

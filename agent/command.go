@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/netip"
 	"os/signal"
+	"slices"
 	"strconv"
 	"syscall"
 	"text/tabwriter"
@@ -93,7 +94,7 @@ idle for the longest time, with the reason lack-of-resources.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
-	c.AddCommand(list, resize, natCommand(&socket))
+	c.AddCommand(list, resize, natCommand(&socket), labelsCommand(&socket))
 	return c
 }
 
@@ -119,7 +120,12 @@ func writeJSON(w io.Writer, v any) error {
 
 func connectionTable(w io.Writer, all []conntrack.Entry) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "PROTO\tSTATE\tSOURCE\tDESTINATION\tPACKETS\tBYTES\tREPLY PACKETS\tREPLY BYTES\tIDLE\tEXPIRES IN")
+	labelled := slices.ContainsFunc(all, func(e conntrack.Entry) bool { return e.SrcLabels != nil })
+	header := "PROTO\tSTATE\tSOURCE\tDESTINATION\tPACKETS\tBYTES\tREPLY PACKETS\tREPLY BYTES\tIDLE\tEXPIRES IN"
+	if labelled {
+		header += "\tFROM\tTO\tSERVICE\tCLASS"
+	}
+	fmt.Fprintln(t, header)
 	for i := range all {
 		e := &all[i]
 		left := max(0, e.Lifetime-e.Idle).Round(time.Second)
@@ -127,10 +133,14 @@ func connectionTable(w io.Writer, all []conntrack.Entry) error {
 		if !e.Known {
 			src = "?" + src // who opened the connection is not known
 		}
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%v\t%v\n",
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%d\t%d\t%d\t%d\t%v\t%v",
 			protocol(e.Protocol, e.Cites), e.State, src, endpoint(e.Dst, e.DstPort),
 			e.Forward.Packets, e.Forward.Bytes, e.Reverse.Packets, e.Reverse.Bytes,
 			e.Idle.Round(time.Second), left)
+		if labelled {
+			fmt.Fprintf(t, "\t%s\t%s\t%s\t%s", e.SrcLabels, e.DstLabels, e.Service, e.Class)
+		}
+		fmt.Fprintln(t)
 	}
 	return t.Flush()
 }

@@ -7,9 +7,8 @@ import (
 	"strings"
 	"time"
 
-	"github.com/goccy/go-yaml"
-
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/yamlfile"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -47,6 +46,8 @@ type Config struct {
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.
 	DNS DNS `yaml:"dns"`
+	// Labels say who owns addresses.
+	Labels Labels `yaml:"labels,omitempty"`
 	// Output is a file that flow records are appended to as JSON lines; "-" is standard output, which
 	// is also where they go when there are neither Output nor Sinks.
 	Output string `yaml:"output"`
@@ -136,8 +137,9 @@ func DefaultConfig() Config {
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
 		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
-		DNS:   DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
-		Clock: Clock{Start: 1},
+		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
+		Labels: Labels{Wait: defaultWait},
+		Clock:  Clock{Start: 1},
 		// Less than the 90 s of systemd, 30 s of Kubernetes and 10 s of Docker.
 		StopTimeout: 5 * time.Second,
 	}
@@ -173,8 +175,8 @@ func ParseConfig(file string, data []byte) (Config, error) {
 	if len(strings.TrimSpace(string(data))) == 0 {
 		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
 	}
-	if err := yaml.UnmarshalWithOptions(data, &c, yaml.Strict()); err != nil {
-		return Config{}, yamlError(file, data, err)
+	if err := yamlfile.Decode(file, data, &c); err != nil {
+		return Config{}, err
 	}
 	if err := c.Check(); err != nil {
 		return Config{}, fmt.Errorf("%s: %w", file, err)
@@ -227,6 +229,9 @@ func (c *Config) Check() error {
 	if len(c.DNS.Ports) == 0 || slices.Contains(c.DNS.Ports, 0) || c.DNS.Timeout <= 0 {
 		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
 			c.DNS.Ports, c.DNS.Timeout)
+	}
+	if err := c.Labels.check(); err != nil {
+		return fmt.Errorf("labels.%w", err)
 	}
 	if err := c.checkSinks(); err != nil {
 		return err

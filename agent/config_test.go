@@ -64,6 +64,7 @@ sinks:
     retry: {min: 1s, max: 2s}
 stop_timeout: 7s
 control: /run/weir/control.sock
+labels: {node: n1, wait: 2s}
 clock: {virtual: true, start: 5}
 `))
 	require.NoError(t, err)
@@ -76,6 +77,7 @@ clock: {virtual: true, start: 5}
 		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},
 		Features: []string{"dns"}, DNS: DNS{Ports: []uint16{53, 5353}, Timeout: time.Second},
+		Labels: Labels{Node: "n1", Wait: 2 * time.Second},
 		Output: "flows.jsonl", StopTimeout: 7 * time.Second,
 		Sinks: []SinkConfig{
 			{File: &FileConfig{Path: "-", MaxSize: 64 << 20, Keep: 3}, Queue: 2 << 20},

@@ -154,6 +154,7 @@ func (f *features) close() error {
 
 // sweep makes one pass over all that the kernel has counted.
 func (a *Agent) sweep(now int64, stop bool) error {
+	a.labels.advance(now)
 	if a.features == nil {
 		return a.sweeper.sweep(now, stop)
 	}

@@ -143,31 +143,39 @@ type natSink struct {
 
 // Write takes a record.
 func (s *natSink) Write(rec *flow.Record) error {
-	if !s.nat.table.Empty() {
-		s.join(rec)
-	}
+	s.nat.join(rec)
 	return s.Sink.Write(rec)
+}
+
+// translate adds translations to a record; nothing when the feature nat does not run.
+func (f *features) translate(rec *flow.Record) {
+	if f != nil && f.nat != nil {
+		f.nat.join(rec)
+	}
 }
 
 // join looks for translations in the namespaces whose hooks have seen the record's packets: of a
 // connection that they make something else of, or that they have made.
-func (s *natSink) join(rec *flow.Record) {
+func (t *translations) join(rec *flow.Record) {
+	if t.table.Empty() {
+		return
+	}
 	for i, hook := range rec.Seen {
 		if i > 0 && hook.Namespace == rec.Seen[0].Namespace {
 			continue
 		}
 		if rec.NATAfter.ID == "" {
-			rec.NATAfter = s.other(rec, hook.Namespace, nat.Before)
+			rec.NATAfter = t.other(rec, hook.Namespace, nat.Before)
 		}
 		if rec.NATBefore.ID == "" {
-			rec.NATBefore = s.other(rec, hook.Namespace, nat.After)
+			rec.NATBefore = t.other(rec, hook.Namespace, nat.After)
 		}
 	}
 }
 
 // other is what the record's connection is called on the other side of the translation of which it
 // is on this side; nothing when there is none.
-func (s *natSink) other(rec *flow.Record, namespace string, side nat.Side) flow.NAT {
+func (t *translations) other(rec *flow.Record, namespace string, side nat.Side) flow.NAT {
 	tuple, own, errors := tupleOf(rec), rec.Flow, uint8(0)
 	if rec.Cites != 0 {
 		errors = rec.Protocol
@@ -175,22 +183,22 @@ func (s *natSink) other(rec *flow.Record, namespace string, side nat.Side) flow.
 	if rec.Cites != 0 || rec.Reason == flow.EndResource {
 		own = 0 // not the flow of the translated connection
 	}
-	t, ok := s.nat.table.Find(namespace, side, tuple, own)
+	found, ok := t.table.Find(namespace, side, tuple, own)
 	reverse := !ok
 	if reverse {
-		if t, ok = s.nat.table.Find(namespace, side, tuple.Reverse(), own); !ok {
+		if found, ok = t.table.Find(namespace, side, tuple.Reverse(), own); !ok {
 			return flow.NAT{}
 		}
 	}
 	far := side.Other()
-	known, err := s.nat.flow(rec.Zone, &t.Tuple[far], errors)
+	known, err := t.flow(rec.Zone, &found.Tuple[far], errors)
 	if errors == 0 && (err != nil || known == 0) {
-		known = t.Flow[far] // it has ended
+		known = found.Flow[far] // it has ended
 	}
 	if reverse {
-		t.Tuple[far] = t.Tuple[far].Reverse()
+		found.Tuple[far] = found.Tuple[far].Reverse()
 	}
-	return natOf(t.ID, known, &t.Tuple[far])
+	return natOf(found.ID, known, &found.Tuple[far])
 }
 
 func natOf(id string, known uint64, t *nat.Tuple) flow.NAT {

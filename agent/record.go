@@ -54,20 +54,25 @@ func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReaso
 func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.EndReason) error {
 	r.next++
 	r.total.Add(delta)
+	r.record = r.describe(e, leg)
+	r.record.Sequence, r.record.Reason = r.next, why
+	r.record.Packets, r.record.Bytes = delta.Packets, delta.Bytes
+	r.record.PacketsBefore, r.record.BytesBefore = before.Packets, before.Bytes
+	return r.sink.Write(&r.record)
+}
+
+// describe is what a record tells of a leg, but for its counts.
+func (r *recorder) describe(e *bpf.Entry, leg int) flow.Record {
 	l := &e.Legs[leg]
-	r.record = flow.Record{
-		Boot: r.boot, Sequence: r.next, Flow: e.Flow, Zone: e.Zone,
+	return flow.Record{
+		Boot: r.boot, Flow: e.Flow, Zone: e.Zone,
 		Src: e.Addr[leg], Dst: e.Addr[1-leg], SrcPort: e.Port[leg], DstPort: e.Port[1-leg],
 		Protocol: e.Protocol, Cites: e.Cites,
 		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
-		Packets: delta.Packets, Bytes: delta.Bytes,
-		PacketsBefore: before.Packets, BytesBefore: before.Bytes,
 		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
-		State: conntrack.State(e.State).String(), Reason: why,
-		ICMPError: conntrack.ErrorText(e), Seen: r.seenBy(l),
-		Sampling: factor(r.sampling),
+		State: conntrack.State(e.State).String(), ICMPError: conntrack.ErrorText(e),
+		Seen: r.seenBy(l), Sampling: factor(r.sampling),
 	}
-	return r.sink.Write(&r.record)
 }
 
 func (r *recorder) seenBy(l *bpf.Leg) []flow.Hook {

@@ -18,9 +18,10 @@ import (
 type sweeper struct {
 	dp     *bpf.Datapath
 	rec    *recorder
-	active int64 // ns between two reports of a connection that goes on
-	evicts bool  // unanswered connections make room for others
-	armed  bool  // the datapath's alarm was set
+	active int64                              // ns between two reports of a connection that goes on
+	hold   func(e *bpf.Entry, now int64) bool // whether a connection's report waits
+	evicts bool                               // unanswered connections make room for others
+	armed  bool                               // the datapath's alarm was set
 
 	marks []bpf.Mark
 	ends  []bpf.Candidate
@@ -133,6 +134,9 @@ func (s *sweeper) slice(pass *bpf.Pass, now int64, stop bool) (more bool, err er
 	more, err = pass.Next(bpf.Show{Expired: end, Entry: func(e *bpf.Entry) error {
 		if stop {
 			end(e.Key())
+			return nil
+		}
+		if s.hold(e, now) {
 			return nil
 		}
 		s.marks = append(s.marks, bpf.Mark{Key: e.Key(), At: now, Reported: counted(e)})

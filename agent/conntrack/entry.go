@@ -98,4 +98,9 @@ type Entry struct {
 	Lifetime time.Duration `json:"lifetime_ns"` // how long it may stay idle in its state
 	Forward  Leg           `json:"forward"`     // from Src to Dst
 	Reverse  Leg           `json:"reverse"`     // from Dst to Src
+	// SrcLabels, DstLabels, Service and Class are as of a flow.Record; nil and empty without labels.
+	SrcLabels *flow.Labels `json:"src_labels,omitempty"`
+	DstLabels *flow.Labels `json:"dst_labels,omitempty"`
+	Service   string       `json:"service,omitempty"`
+	Class     string       `json:"class,omitempty"`
 }

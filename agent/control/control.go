@@ -20,6 +20,7 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/nat"
 	"github.com/weirnet/weir/bpf"
 )
@@ -43,6 +44,8 @@ type Counters struct {
 	Sinks []export.Stats `json:"sinks,omitempty"`
 	// NAT is what the feature nat holds and has lost; nil when it does not run.
 	NAT *nat.Stats `json:"nat,omitempty"`
+	// Labels is what became of records that were labelled; nil without labels.
+	Labels *labeler.Stats `json:"labels,omitempty"`
 }
 
 // Translation is a connection whose addresses are translated, as its initiator names it on each side.

@@ -52,9 +52,7 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = appendText(append(b, `,"role":`...), string(r.Role))
 	b = appendText(append(b, `,"state":`...), r.State)
 	b = appendText(append(b, `,"end":`...), r.Reason.String())
-	if r.ICMPError != "" {
-		b = appendText(append(b, `,"icmp_error":`...), r.ICMPError)
-	}
+	b = appendName(b, `,"icmp_error":`, r.ICMPError)
 	b = appendHooks(append(b, `,"seen":`...), r.Seen)
 	b = appendSome(b, `,"sampling":`, uint64(r.Sampling))
 	b = appendSome(b, `,"rtt_us_min":`, uint64(r.RTTMin))
@@ -69,6 +67,38 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	}
 	b = r.NATBefore.appendJSON(b, `,"nat_before":`)
 	b = r.NATAfter.appendJSON(b, `,"nat_after":`)
+	b = r.SrcLabels.appendJSON(b, `,"src_labels":`)
+	b = r.DstLabels.appendJSON(b, `,"dst_labels":`)
+	b = appendName(b, `,"service":`, r.Service)
+	b = appendName(b, `,"class":`, r.Class)
+	b = appendName(b, `,"unlabelled":`, r.Unlabelled)
+	if r.LabelFlags != 0 {
+		b = appendText(append(b, `,"label_flags":`...), r.LabelFlags.String())
+	}
+	b = appendName(b, `,"environment":`, r.Environment)
+	return append(b, '}')
+}
+
+// appendJSON appends labels with their key, unless there are none.
+func (l *Labels) appendJSON(b []byte, key string) []byte {
+	if l == nil {
+		return b
+	}
+	b = appendText(append(append(b, key...), `{"kind":`...), string(l.Kind))
+	b = appendName(b, `,"cluster":`, l.Cluster)
+	b = appendName(b, `,"namespace":`, l.Namespace)
+	b = appendName(b, `,"workload":`, l.Workload)
+	b = appendName(b, `,"workload_kind":`, l.WorkloadKind)
+	b = appendName(b, `,"pod":`, l.Pod)
+	b = appendName(b, `,"app":`, l.App)
+	b = appendName(b, `,"instance":`, l.Instance)
+	b = appendName(b, `,"service":`, l.Service)
+	b = appendName(b, `,"node":`, l.Node)
+	b = appendName(b, `,"zone":`, l.Zone)
+	b = appendName(b, `,"region":`, l.Region)
+	b = appendName(b, `,"cloud":`, l.Cloud)
+	b = appendName(b, `,"cloud_service":`, l.CloudService)
+	b = appendName(b, `,"name":`, l.Name)
 	return append(b, '}')
 }
 
@@ -92,9 +122,7 @@ func (l *Lookups) appendJSON(b []byte) []byte {
 	b = appendSome(b, `,"answered":`, uint64(l.Answered))
 	b = appendSome(b, `,"failed":`, uint64(l.Failed))
 	b = appendSome(b, `,"unanswered":`, uint64(l.Unanswered))
-	if l.Rcode != "" {
-		b = appendText(append(b, `,"rcode":`...), l.Rcode)
-	}
+	b = appendName(b, `,"rcode":`, l.Rcode)
 	b = strconv.AppendInt(append(b, `,"latency_ns_mean":`...), l.Mean, 10)
 	b = strconv.AppendInt(append(b, `,"latency_ns_max":`...), l.Max, 10)
 	return append(trimComma(b, inside), '}')
@@ -166,6 +194,14 @@ func appendSome(b []byte, key string, v uint64) []byte {
 		return b
 	}
 	return strconv.AppendUint(append(b, key...), v, 10)
+}
+
+// appendName appends a string with its key, unless it is empty.
+func appendName(b []byte, key, s string) []byte {
+	if s == "" {
+		return b
+	}
+	return appendText(append(b, key...), s)
 }
 
 func appendAddr(b []byte, a netip.Addr) []byte {

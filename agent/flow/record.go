@@ -198,6 +198,16 @@ type Record struct {
 	// translations both are set; neither is where there is none, or the feature is off.
 	NATBefore NAT `json:"nat_before,omitzero"`
 	NATAfter  NAT `json:"nat_after,omitzero"`
+	// SrcLabels and DstLabels say who is at Src and Dst; nil without a labeler.
+	SrcLabels *Labels `json:"src_labels,omitempty"`
+	DstLabels *Labels `json:"dst_labels,omitempty"`
+	// Service is the service that the connection went through, "namespace/name".
+	Service string `json:"service,omitempty"`
+	// Class says what kind of way lies between the ends; Unlabelled why it is UNKNOWN.
+	Class       string     `json:"class,omitempty"`
+	Unlabelled  string     `json:"unlabelled,omitempty"`
+	LabelFlags  LabelFlags `json:"label_flags,omitempty"`
+	Environment string     `json:"environment,omitempty"` // as the configuration has it
 }
 
 // NAT is how a record's connection is called on the other side of an address translation, in the

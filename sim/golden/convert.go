@@ -59,7 +59,7 @@ func ModelFlows(flows []model.Flow, names *Names) []Flow {
 		f.Flags, f.End, f.State = m.Flags.String(), m.Reason.String(), m.State.String()
 		f.Initiator, f.ICMPError = initiator(m.Role), m.ICMPError
 		f.NATBefore, f.NATAfter = names.other(f, m.NATBefore), names.other(f, m.NATAfter)
-		f.Seen = seen(m.Seen)
+		f.Seen, f.Who = seen(m.Seen), modelled(&m)
 		f.Handshake, f.Lookups = handshakeText(m.Handshake), lookupsText(m.Lookups)
 		all = append(all, f)
 	}

@@ -51,10 +51,20 @@ type Flow struct {
 	ICMPError string // "type/code" of the last ICMP error that cited the flow
 	// NATBefore and NATAfter are how the flow is called before and after address translation.
 	NATBefore, NATAfter Ends
+	Who                 Who
 	Seen                []string
 	Zone                uint16
 	// RTT, Handshake and Lookups are what the features of these names tell, in words; "" if nothing.
 	RTT, Handshake, Lookups string
+}
+
+// Who is what the labels of a flow's last record say; the zero value is that there are none.
+type Who struct {
+	From, To   string // who is at the two ends, by the names of the section of labels
+	Service    string
+	Class      string
+	Unlabelled string // why there is no class
+	Remarks    string
 }
 
 // Ends are the two ends of a flow; the zero value is none.

@@ -116,9 +116,9 @@ func (f Flow) record() record {
 		column{key: "end", value: f.End}, column{key: "state", value: f.State},
 		column{key: "icmp_error", value: f.ICMPError},
 		column{key: "nat_before", value: f.NATBefore.String()},
-		column{key: "nat_after", value: f.NATAfter.String()}, hooks,
+		column{key: "nat_after", value: f.NATAfter.String()},
 		column{key: "initiator", value: f.Initiator})
-	r.fields = append(r.fields, f.features()...)
+	r.fields = append(append(append(r.fields, f.Who.columns()...), hooks), f.features()...)
 	r.text("flags", f.Flags)
 	r.text("end", f.End)
 	if f.State != impliedState(f.End) {
@@ -127,12 +127,21 @@ func (f Flow) record() record {
 	r.text("icmp_error", f.ICMPError)
 	r.text("nat_before", f.NATBefore.String())
 	r.text("nat_after", f.NATAfter.String())
+	for _, c := range f.Who.columns() {
+		r.text(c.key, c.value)
+	}
 	r.columns = append(r.columns, hooks)
 	r.columns = append(r.columns, f.features()...)
 	if f.Initiator != InitiatorSrc {
 		r.text("initiator", f.Initiator)
 	}
 	return r
+}
+
+func (w *Who) columns() []column {
+	return []column{{key: "from", value: w.From}, {key: "to", value: w.To}, {key: "service", value: w.Service},
+		{key: "class", value: w.Class}, {key: "unlabelled", value: w.Unlabelled},
+		{key: "remarks", value: w.Remarks}}
 }
 
 // impliedState is the state that an end says by itself.

@@ -205,6 +205,7 @@ func (a *account) flow(names *Names) Flow {
 	f.Flags, f.End, f.State = flags.String(), last.Reason.String(), last.State
 	f.Initiator, f.ICMPError = initiator(last.Role), last.ICMPError
 	f.NATBefore, f.NATAfter = names.other(f, last.NATBefore), names.other(f, last.NATAfter)
+	f.Who = whoIsAt(&last)
 	hooks := last.Seen
 	if homeless(&last) { // these have no memory: each names its own hooks
 		hooks = nil

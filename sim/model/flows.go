@@ -44,6 +44,12 @@ type Flow struct {
 	// NATBefore and NATAfter are not the model's: who knows of address translation may fill them
 	// in, as records have them, without id and flow.
 	NATBefore, NATAfter flow.NAT
+	// Written is when the last record was written; 0 if it was not yet.
+	Written int64
+	// Labels are those of the last record; Cluster.Label fills them in.
+	SrcLabels, DstLabels       *flow.Labels
+	Service, Class, Unlabelled string
+	LabelFlags                 flow.LabelFlags
 }
 
 // Flows returns all flows, of connections that ended and of those in the table: first those that
@@ -179,7 +185,7 @@ func (o *overflow) add(a arrived, p *packet, k key, leg int) {
 	f.Packets += a.size.Packets
 	f.Bytes += a.size.Bytes
 	f.Flags |= flow.TCPFlags(p.flags)
-	f.End = a.now
+	f.End, f.Written = a.now, a.now
 	if !slices.Contains(f.Seen, a.hook) && len(f.Seen) <= maxListed {
 		f.Seen = append(f.Seen, a.hook)
 	}

@@ -90,6 +90,7 @@ type Model struct {
 	used      [2]int // entries in the table, IPv4 and IPv6
 	lastID    uint64
 	ended     []Flow // flows whose last record was written, in the order of their ends
+	now       int64  // of the latest packet or sweep
 	overflow  overflow
 	counters  map[flow.Hook]*Counters
 
@@ -172,6 +173,7 @@ func (m *Model) Packet(hook flow.Hook, now int64, frame []byte) Outcome {
 
 // Receive takes one packet, counts it and returns its outcome.
 func (m *Model) Receive(a Arrival) Outcome {
+	m.now = a.Now
 	known := m.hooks == nil || m.hooks[a.Hook]
 	if known {
 		a.passOuter()
@@ -314,12 +316,16 @@ func (m *Model) replace(a arrived, p *packet, c *connection, leg int, reason flo
 
 // end adds the connection's flows to those that are over.
 func (m *Model) end(c *connection, reason flow.EndReason) {
-	m.ended = append(m.ended, c.flows(reason)...)
+	for _, f := range c.flows(reason) {
+		f.Written = m.now
+		m.ended = append(m.ended, f)
+	}
 }
 
 // Sweep is one pass of garbage collection: every expired connection ends and leaves the table, and
 // with Evict others make room.
 func (m *Model) Sweep(now int64) {
+	m.now = now
 	m.collect(now)
 	if m.cfg.TableFull == Evict {
 		m.evict()
@@ -356,6 +362,7 @@ func (m *Model) evict() {
 // Stop stops the agent: a last sweep, after which all that is left ends by force, and fragments
 // and handshakes are forgotten.
 func (m *Model) Stop(now int64) {
+	m.now = now
 	m.fragments = newFragments()
 	if m.handshakes != nil {
 		m.handshakes.sweep(now, true)

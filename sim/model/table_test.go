@@ -80,7 +80,7 @@ func TestTableFull(t *testing.T) {
 		flows := m.Flows()[:2]
 		require.Equal(t, Flow{Src: v4.src.Addr(), Dst: v4.dst.Addr(), SrcPort: 2, DstPort: 80,
 			Protocol: 6, Packets: 3, Bytes: 54 + 64 + 64, Flags: syn | ack, Start: 1, End: 3,
-			Role: flow.RoleUnknown, Reason: flow.EndResource, Seen: []flow.Hook{in, router}},
+			Role: flow.RoleUnknown, Reason: flow.EndResource, Seen: []flow.Hook{in, router}, Written: 3},
 			flows[0])
 		require.Equal(t, v4.dst.Addr(), flows[1].Src)
 		require.Equal(t, uint64(1), flows[1].Packets)

@@ -100,6 +100,7 @@ func (p *play) config() agent.Config {
 	cfg.MidStream, cfg.Tunnels = p.sc.Agent.MidStream, p.sc.Agent.Tunnels
 	cfg.Sample, cfg.Filters = p.sc.Agent.Sample, p.sc.Agent.Filters
 	cfg.Features, cfg.DNS = p.sc.Agent.Features, p.dns()
+	p.labels(&cfg.Labels)
 	cfg.Output = p.flowFile()
 	cfg.Control = filepath.Join(p.dir, "control.sock")
 	cfg.Clock = agent.Clock{Virtual: true, Start: p.now}

@@ -21,6 +21,7 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	got, diffs := p.reported(told)
 	diffs = append(diffs, p.sampled(told.Flows)...)
 	diffs = append(diffs, joined(told.Flows)...)
+	diffs = append(diffs, p.labelled(told.Flows)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
 	diffs = append(diffs, golden.Compare(p.modelled(), got.Modelled(), "model")...)
 	diffs = append(diffs, p.expected()...)
@@ -71,7 +72,7 @@ func (p *play) reported(told *golden.Output) (*golden.Golden, []result.Differenc
 	dns, more := golden.TakeDNS(told.DNS, names)
 	return &golden.Golden{
 		Flows: flows, Connections: golden.Connections(p.connections, names),
-		Labels: names.Labels(), Counters: golden.Counters(p.counters),
+		Labels: names.RecordOwners(told.Flows), Counters: golden.Counters(p.counters),
 		DNS: dns, Drops: golden.Drops(told.Drops, names, p.namespaces),
 	}, append(diffs, more...)
 }
@@ -118,9 +119,12 @@ func (p *play) modelled() *golden.Golden {
 	names := golden.TopologyNames(p.sc.Topology)
 	flows := p.model.Flows()
 	p.nat.tell(flows)
+	for i := range flows {
+		p.cluster.Label(&flows[i])
+	}
 	return &golden.Golden{
 		Flows: golden.ModelFlows(flows, names), Connections: p.modelConnections,
-		Labels: names.Labels(), Counters: golden.Counters(p.model.Counters()),
+		Labels: names.ModelOwners(flows), Counters: golden.Counters(p.model.Counters()),
 		DNS: golden.ModelDNS(p.model.DNS(), names),
 	}
 }

@@ -37,6 +37,7 @@ type play struct {
 	model    *model.Model
 	recorder *record.Recorder // nil: nothing is recorded
 	nat      *translations    // nil without the agent's feature
+	cluster  *model.Cluster   // nil without labels
 	agent    *actor
 	now      int64 // the scenario's clock, ns
 	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
@@ -48,7 +49,8 @@ type play struct {
 	witness     map[flow.Hook]model.Count
 	counters    map[flow.Hook]model.Counters
 	connections []conntrack.Entry
-	flows       []byte // JSON lines
+	flows       []byte             // JSON lines
+	ledgers     []control.Counters // of each of the agent's lives, near its end
 	// modelConnections is the model's table at the same moment.
 	modelConnections []golden.Connection
 	logs             []byte
@@ -97,6 +99,9 @@ func (p *play) build(ctx context.Context) (err error) {
 		return err
 	}
 	p.model, p.nat = model.New(cfg), newTranslations(p.sc, cfg)
+	if err := p.tellCluster(); err != nil {
+		return err
+	}
 	heard := slices.Concat(p.sc.Agent.On, p.nat.ports())
 	if p.capture, err = capture.Open(p.net, &p.sc.Topology, heard); err != nil {
 		return err
@@ -281,6 +286,7 @@ func (p *play) stopAgent(ctx context.Context) error {
 	p.modelConnections = golden.Connections(p.model.Connections(p.now),
 		golden.TopologyNames(p.sc.Topology))
 	p.add(&ledger)
+	p.ledgers = append(p.ledgers, ledger)
 	p.model.Stop(p.now)
 	err = p.agent.stop()
 	p.logs = append(p.logs, p.agent.log()...)

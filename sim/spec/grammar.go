@@ -24,6 +24,7 @@ type rawScenario struct {
 	matrix   []axis
 	topology rawTopology
 	agent    rawAgent
+	cluster  placed[*Cluster]
 	steps    []*rawStep
 	expect   Expect
 }
@@ -56,6 +57,9 @@ var scenarioObject = object[rawScenario]{
 			}).must(),
 		put("agent", "The agent: where it watches, and its settings.", agentValue,
 			func(s *rawScenario, v rawAgent) { s.agent = v }).must(),
+		put("cluster", "Who owns addresses, and when, as the agent is told.",
+			keepPlace(clusterObject.value()),
+			func(s *rawScenario, v placed[Cluster]) { s.cluster = placed[*Cluster]{&v.v, v.at} }),
 		put("traffic", "What happens, step by step.", listOf("steps", stepValue, 1, MaxSteps),
 			func(s *rawScenario, v []*rawStep) { s.steps = v }).must(),
 		put("expect", "Expectations beside the golden file.", expectObject.value(),

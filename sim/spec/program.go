@@ -122,6 +122,9 @@ func (r *resolver) program() {
 	if p.Flows != "" && (path.IsAbs(p.Flows) || strings.HasPrefix(path.Clean(p.Flows), "..")) {
 		r.add(raw.at, fmt.Sprintf("flows: %q is not below {dir}", p.Flows), "write flows.jsonl")
 	}
+	if c := r.raw.cluster; c.v != nil {
+		r.add(c.at, "another program is told of no cluster", "leave the cluster out")
+	}
 	for _, on := range r.raw.agent.on[min(1, len(r.raw.agent.on)):] {
 		if on.v.Host != r.raw.agent.on[0].v.Host {
 			r.add(on.at, "a program watches interfaces of one host", "")

@@ -36,10 +36,13 @@ func wrap(part, example string) string {
 	}
 	var b strings.Builder
 	b.WriteString("summary: an example\n")
-	for _, name := range []string{"requires", "matrix", "topology", "agent", "traffic", "expect"} {
+	for _, name := range []string{"requires", "matrix", "topology", "agent", "cluster", "traffic", "expect"} {
 		text := frame[name]
 		if name == part {
 			text = example
+		}
+		if text == "" {
+			continue
 		}
 		b.WriteString(name + ":\n  " + strings.ReplaceAll(strings.TrimSpace(text), "\n", "\n  ") + "\n")
 	}
@@ -70,8 +73,11 @@ func TestReferenceIsComplete(t *testing.T) {
 	require.NoError(t, err)
 	keys := append(scenarioObject.names(), topologyObject.names()...)
 	keys = append(append(keys, hostObject.names()...), interfaceObject.names()...)
-	keys = append(append(keys, agentObject.names()...), expectObject.names()...)
-	keys = append(append(append(keys, requiresObject.names()...), axes...), lifetimeNames...)
+	keys = append(append(keys, clusterObject.names()...), clusterNode.names()...)
+	keys = append(append(keys, clusterPod.names()...), clusterService.names()...)
+	keys = append(append(keys, rangeObject.names()...), agentObject.names()...)
+	keys = append(append(keys, expectObject.names()...), requiresObject.names()...)
+	keys = append(append(keys, axes...), lifetimeNames...)
 	for _, k := range append(keys, freeFields...) {
 		require.Contains(t, string(text), "`"+k+"`")
 	}

@@ -19,7 +19,8 @@ type Scenario struct {
 	Requires []string
 	Topology Topology
 	Agent    Agent
-	Steps    []Step // "traffic" in the file
+	Cluster  *Cluster // nil: the agent knows nothing of addresses
+	Steps    []Step   // "traffic" in the file
 	Expect   Expect
 }
 

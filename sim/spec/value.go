@@ -96,8 +96,11 @@ func (o object[T]) value() value[T] {
 
 func (o object[T]) read(l *list, n *node, into *T) {
 	if n.kind != mapKind {
-		l.add(n, fmt.Sprintf("want %s, got %s", o.what, n.what()),
-			"it is a mapping with "+strings.Join(o.names(), ", "))
+		hint := "it is a mapping with " + strings.Join(o.names(), ", ")
+		if len(o.fields) == 0 {
+			hint = "it is a mapping; " + o.rest.doc
+		}
+		l.add(n, fmt.Sprintf("want %s, got %s", o.what, n.what()), hint)
 		return
 	}
 	// A key that was meant by a misspelt one is not missing: that would be a second error for
@@ -135,6 +138,9 @@ func sentence(doc string) string {
 func (o object[T]) unknownHint(key string) string {
 	if name, rest, ok := strings.Cut(key, ":"); ok {
 		return fmt.Sprintf("write %s: %s, with a space", name, rest)
+	}
+	if len(o.fields) == 0 {
+		return o.rest.doc
 	}
 	hint := suggest(key, o.names())
 	if hint == "" && o.rest != nil {

@@ -1,4 +1,5 @@
-package agent
+// Package yamlfile reads YAML files strictly, with errors that say where.
+package yamlfile
 
 import (
 	"errors"
@@ -11,8 +12,22 @@ import (
 	"github.com/goccy/go-yaml/token"
 )
 
-// yamlError is "file:line:column: key: what is wrong" for an error of the YAML decoder.
-func yamlError(file string, data []byte, err error) error {
+// Decode reads YAML into v, which holds the defaults. Unknown keys are errors. An error is
+// "file:line:column: key: what is wrong".
+func Decode(file string, data []byte, v any) (err error) {
+	defer func() { // the YAML library panics on some malformed input
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%s: is not YAML", file)
+		}
+	}()
+	if err := yaml.UnmarshalWithOptions(data, v, yaml.Strict()); err != nil {
+		return placed(file, data, err)
+	}
+	return nil
+}
+
+// placed finds the place of an error of the YAML decoder.
+func placed(file string, data []byte, err error) error {
 	var at *token.Token
 	text := err.Error()
 	var place yaml.Error

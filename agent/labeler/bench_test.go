@@ -1,0 +1,197 @@
+package labeler
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// bigCluster has pods of both families, a node for each hundred, and a service for each ten.
+func bigCluster(pods int) *Cluster {
+	c := NewCluster(ClusterOptions{Name: "big"})
+	for i := range pods {
+		node := fmt.Sprintf("ip-10-0-%d.internal", i/100)
+		if i%100 == 0 {
+			c.SetNode(Node{UID: node, Name: node, Internal: []netip.Addr{numbered4(9, i)},
+				Zone: fmt.Sprint("zone-", i/100%3), Region: "region", Cloud: AWS}, 1)
+		}
+		if i%10 == 0 {
+			c.SetOwner("namespace", Ref{"ReplicaSet", fmt.Sprintf("web-%d-5d4f8c7b9", i/10)},
+				Ref{"Deployment", fmt.Sprintf("web-%d", i/10)})
+			c.SetService(Service{Namespace: "namespace", Name: fmt.Sprintf("web-%d", i/10),
+				Addrs: []netip.Addr{numbered4(96, i)}, Ports: []ServicePort{{unix.IPPROTO_TCP, 80, 0}}})
+		}
+		c.SetPod(bigPod(i, node), 1)
+		c.SetEndpoints(Endpoints{Namespace: "namespace", Name: fmt.Sprintf("web-%d", i),
+			Service: fmt.Sprintf("web-%d", i/10), Addrs: []netip.Addr{numbered4(10, i)},
+			Ports: []EndpointPort{{unix.IPPROTO_TCP, 8080}}})
+	}
+	c.SetSynced()
+	return c
+}
+
+func bigPod(i int, node string) Pod {
+	return Pod{UID: fmt.Sprintf("c0ffee00-1234-4321-aaaa-%012d", i), Namespace: "namespace",
+		Name: fmt.Sprintf("web-%d-5d4f8c7b9-%05d", i/10, i), Node: node,
+		Addrs:      []netip.Addr{numbered4(10, i), numbered6(i)},
+		Controller: Ref{"ReplicaSet", fmt.Sprintf("web-%d-5d4f8c7b9", i/10)}, App: "web", From: 1}
+}
+
+func numbered4(first byte, i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{first, byte(i >> 16), byte(i >> 8), byte(i)})
+}
+
+func numbered6(i int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0xfd, 0, 0, 7, 12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
+}
+
+// bigRanges has half of its prefixes in each family.
+func bigRanges(tb testing.TB, prefixes int) *Ranges {
+	f := File{Provider: ProviderAWS}
+	for i := range prefixes / 2 {
+		r := Range{Cloud: AWS, Service: fmt.Sprint("service", i%20), Region: fmt.Sprint("region", i%30)}
+		p4 := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + i>>14), byte(i >> 6), byte(i << 2), 0}), 22+i%3)
+		f.Entries = append(f.Entries, Entry{p4.Masked(), r}, Entry{netip.PrefixFrom(
+			netip.AddrFrom16([16]byte{0x26, 0, byte(i >> 12), byte(i >> 4), byte(i << 4)}), 40+i%9).Masked(), r})
+	}
+	r, err := NewRanges([]File{f}, RangeOptions{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return r
+}
+
+// bigFlows are between pods, through services, and to clouds, of both families. One end is a pod
+// of one node, as an agent sees it, or any, as a collector does.
+func bigFlows(n int, anywhere bool) []Flow {
+	flows := make([]Flow, n)
+	for i := range flows {
+		pod := i * 7919 % 100000
+		if !anywhere {
+			pod = 500 + i%100
+		}
+		other := (pod*31 + 17) % 100000
+		src, dst := numbered4(10, pod), numbered4(10, other)
+		switch i % 4 {
+		case 1:
+			src, dst = numbered6(pod), numbered6(other)
+		case 2:
+			dst = netip.AddrFrom4([4]byte{byte(20 + i%3), byte(i), byte(i >> 3), 9})
+		case 3:
+			src, dst = numbered6(pod), netip.AddrFrom16([16]byte{0x26, 0, byte(i), byte(i >> 3), byte(i), 15: 1})
+		}
+		a, b := netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, 8080)
+		flows[i] = Flow{Protocol: unix.IPPROTO_TCP, Original: Leg{a, b, 10, 11}, Reply: Leg{b, a, 12, 13},
+			Start: 5, End: 10}
+		if i%8 == 0 {
+			flows[i].Original.Dst = netip.AddrPortFrom(numbered4(96, other/10*10), 80)
+		}
+	}
+	return flows
+}
+
+func bigLabeler(tb testing.TB) *Labeler {
+	remote := NewRemoteLabeler(RemoteOptions{Cloud: AWS, Region: "region1"})
+	remote.SetRanges(bigRanges(tb, 100000))
+	return NewLabeler(Options{Clusters: []*Cluster{bigCluster(100000)}, Remote: remote})
+}
+
+// BenchmarkLabelFlow labels both ends, with 100 000 pods and 100 000 prefixes.
+func BenchmarkLabelFlow(b *testing.B) {
+	l := bigLabeler(b)
+	for name, anywhere := range map[string]bool{"node": false, "anywhere": true} {
+		b.Run(name, func(b *testing.B) { labelFlows(b, l, bigFlows(1000, anywhere)) })
+	}
+}
+
+func labelFlows(b *testing.B, l *Labeler, flows []Flow) {
+	for i := range flows { // labels are made at the first lookup
+		if _, err := l.LabelFlow("", &flows[i]); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		_, _ = l.LabelFlow("ip-10-0-5.internal", &flows[i%len(flows)])
+		i++
+	}
+}
+
+// BenchmarkLabelFlowWhileChanging does so while 10 000 pods a second change.
+func BenchmarkLabelFlowWhileChanging(b *testing.B) {
+	l, flows := bigLabeler(b), bigFlows(1000, false)
+	stop, done := make(chan struct{}), make(chan int)
+	go func() { done <- churn(l.clusters[0], stop) }()
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		_, _ = l.LabelFlow("ip-10-0-5.internal", &flows[i%len(flows)])
+		i++
+	}
+	close(stop)
+	b.ReportMetric(float64(<-done)/b.Elapsed().Seconds(), "changes/s")
+}
+
+// churn replaces pods, ten each millisecond, until it is stopped.
+func churn(c *Cluster, stop chan struct{}) (changes int) {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return changes
+		case <-tick.C:
+			for range 5 {
+				p := bigPod(changes*13%100000, "ip-10-0-1.internal")
+				c.DeletePod(p.UID, int64(changes))
+				p.From = int64(changes)
+				c.SetPod(p, int64(changes))
+				changes += 2
+			}
+		}
+	}
+}
+
+func BenchmarkCloudLookup(b *testing.B) {
+	r, flows := bigRanges(b, 100000), bigFlows(4096, true)
+	for name, kind := range map[string]int{"v4": 2, "v6": 3} {
+		b.Run(name, func(b *testing.B) {
+			var addrs []netip.Addr
+			for i := kind; i < len(flows); i += 4 {
+				addrs = append(addrs, flows[i].Original.Dst.Addr())
+			}
+			b.ReportAllocs()
+			i, found := 0, 0
+			for b.Loop() {
+				if r.lookup(addrs[i%len(addrs)]) != nil {
+					found++
+				}
+				i++
+			}
+			b.ReportMetric(float64(found)/float64(i), "found")
+		})
+	}
+}
+
+// BenchmarkLoadRanges reads the four providers' real files.
+func BenchmarkLoadRanges(b *testing.B) {
+	data := realFiles(b)
+	b.ReportAllocs()
+	for b.Loop() {
+		loadReal(b, data, false)
+	}
+}
+
+func BenchmarkSetPod(b *testing.B) {
+	c := bigCluster(100000)
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		c.SetPod(bigPod(i%100000, "ip-10-0-1.internal"), int64(i))
+		i++
+	}
+}

@@ -1,0 +1,101 @@
+package labeler
+
+import (
+	"net/netip"
+	"sync/atomic"
+
+	"github.com/weirnet/weir/agent/flow"
+)
+
+// owner is a pod or a node.
+type owner struct {
+	made atomic.Pointer[madeLabels]
+	parts
+	uid, name string
+	addrs     []netip.Addr
+	isPod     bool
+	gone      bool // its object has been deleted
+
+	// What only pods have.
+	host          bool // it has its node's addresses
+	app, instance string
+	from, until   int64
+}
+
+// parts are what an owner refers to. They are shared, and there also before they are told of
+// themselves. Only pods have a namespace and a workload; a node refers to itself.
+type parts struct {
+	node      *node
+	namespace *namespace
+	workload  *workload
+}
+
+type node struct {
+	self         *owner // nil while only pods tell of it
+	name         string
+	zone, region string
+	cloud        Cloud
+	internal     []netip.Addr
+	from         int64
+	pods         int
+}
+
+type namespace struct {
+	name string
+	app  string
+	pods int
+}
+
+type workload struct {
+	key   workloadKey
+	owner Ref  // its controller, if it has one: Deployment of a ReplicaSet
+	told  bool // it is there
+	pods  int
+}
+
+type workloadKey struct {
+	namespace string
+	Ref
+}
+
+// top is the end of the chain of owners. Kubernetes' own chains have two links (ReplicaSet and
+// Deployment, Job and CronJob).
+func (w *workload) top() Ref {
+	if w.owner != (Ref{}) {
+		return w.owner
+	}
+	return w.key.Ref
+}
+
+// madeLabels are the labels of an owner as they were at a version of its cluster.
+type madeLabels struct {
+	version uint64
+	flow.Labels
+}
+
+// labels gives the owner's labels. They are made when they are first asked for, and again after
+// a change: owners without traffic need none.
+func (o *owner) labels(c *Cluster) *flow.Labels {
+	version := c.version.Load()
+	m := o.made.Load()
+	if m == nil || m.version != version {
+		m = &madeLabels{version, o.make(c.name)}
+		o.made.Store(m)
+	}
+	return &m.Labels
+}
+
+func (o *owner) make(cluster string) flow.Labels {
+	l := flow.Labels{Kind: flow.KindNode, Cluster: cluster, Node: o.node.name, Zone: o.node.zone,
+		Region: o.node.region, Cloud: string(o.node.cloud)}
+	if o.isPod {
+		top := o.workload.top()
+		l.Kind, l.Namespace, l.Pod = flow.KindPod, o.namespace.name, o.name
+		l.Workload, l.WorkloadKind = top.Name, top.Kind
+		l.App, l.Instance = o.app, o.instance
+		if l.App == "" {
+			l.App = o.namespace.app
+		}
+	}
+	return l
+}

@@ -1,0 +1,82 @@
+package labeler
+
+import (
+	"net/netip"
+
+	"github.com/weirnet/weir/agent/flow"
+)
+
+// Asker is who wants labels: the node it is on, if any, and how its clock is set.
+type Asker struct {
+	Node string
+	// Epoch is the time at which the clock of records was 0.
+	Epoch int64
+}
+
+// LabelRecord fills in who is at both ends of a record, and counts it.
+func (l *Labeler) LabelRecord(r *flow.Record, by Asker) {
+	l.count(l.Describe(r, by), r.Packets, r.Bytes)
+}
+
+// Describe fills in who is at both ends of a record. It gives the reason why the class is Unknown.
+func (l *Labeler) Describe(r *flow.Record, by Asker) Reason {
+	p := l.ofRecord(r, by.Epoch)
+	p.mirror(by.Node)
+	r.SrcLabels, r.DstLabels = p.src.labels, p.dst.labels
+	r.Service, r.Class = p.service, string(p.class)
+	r.Unlabelled, r.LabelFlags = p.reason.String(), p.flags
+	return p.reason
+}
+
+// Pending tells whether a record's labels may be others soon: a private address that nobody
+// claims, or whose owner's time is over.
+func (l *Labeler) Pending(r *flow.Record, by Asker) bool {
+	p := l.ofRecord(r, by.Epoch)
+	return p.pending
+}
+
+// ofRecord asks for the ends of the record's connection: the initiator as it is called before any
+// address is translated, and the responder as it is called after. The initiator is who uses a service;
+// where that is not known, it is the end from which a service is found.
+func (l *Labeler) ofRecord(r *flow.Record, epoch int64) pair {
+	q := query{protocol: r.Protocol, zone: r.Zone, start: epoch + r.Start, end: epoch + r.End}
+	if r.Cites != 0 {
+		q.protocol = r.Cites
+	}
+	switch r.Role {
+	case flow.RoleResponder:
+		return l.reversed(q, r)
+	case flow.RoleUnknown:
+		if back := l.reversed(q, r); back.service != "" {
+			return back
+		}
+	}
+	before, after := names(r)
+	q.src, q.via, q.dst = before[0], before[1], after[1]
+	return l.pair(&q)
+}
+
+// reversed asks with the record's sender as the responder.
+func (l *Labeler) reversed(q query, r *flow.Record) pair {
+	before, after := names(r)
+	q.src, q.via, q.dst = before[1], before[0], after[0]
+	p := l.pair(&q)
+	p.src, p.dst = p.dst, p.src
+	return p
+}
+
+// names are the sender and the receiver as they are called on the initiator's side and on the
+// responder's side of address translations.
+func names(r *flow.Record) (before, after [2]netip.AddrPort) {
+	own := [2]netip.AddrPort{socket(r.Src, r.SrcPort), socket(r.Dst, r.DstPort)}
+	before, after = own, own
+	if n := &r.NATBefore; n.ID != "" {
+		before = [2]netip.AddrPort{socket(n.Src, n.SrcPort), socket(n.Dst, n.DstPort)}
+	}
+	if n := &r.NATAfter; n.ID != "" {
+		after = [2]netip.AddrPort{socket(n.Src, n.SrcPort), socket(n.Dst, n.DstPort)}
+	}
+	return before, after
+}
+
+func socket(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a.Unmap(), port) }

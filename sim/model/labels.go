@@ -1,0 +1,451 @@
+package model
+
+import (
+	"cmp"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/labeler/static"
+)
+
+// ClusterConfig is what is to be known of who owns addresses. Times count from the clock's zero.
+type ClusterConfig struct {
+	Name          string
+	Node          string // where the agent is
+	Cloud, Region string // where the nodes are that do not tell
+	Objects       static.File
+	Ranges        []agent.OwnRange
+}
+
+// Cluster labels flows by the rules of docs/labels.md: it goes through all there is, for each flow.
+type Cluster struct {
+	cfg      ClusterConfig
+	holders  []holder
+	services []fronted
+	backends []backend
+	ranges   []ownRange
+}
+
+// holder has addresses for a time.
+type holder struct {
+	name           string // of equal beginnings the last one by name is the later one
+	labels         flow.Labels
+	addrs          []netip.Addr
+	from, told, to int64 // to is 0 when it stays
+}
+
+// fronted is a port of a service at an address, or on every node.
+type fronted struct {
+	service  string
+	addr     netip.Addr // not valid: on every node
+	protocol uint8
+	port     uint16
+}
+
+type backend struct {
+	service  string
+	at       netip.AddrPort
+	protocol uint8
+}
+
+type ownRange struct {
+	prefix netip.Prefix
+	agent.OwnRange
+}
+
+// NewCluster reads what is to be known.
+func NewCluster(cfg ClusterConfig) (*Cluster, error) {
+	c := &Cluster{cfg: cfg}
+	for _, step := range []func() error{c.readNodes, c.readPods, c.readServices, c.readRanges} {
+		if err := step(); err != nil {
+			return nil, err
+		}
+	}
+	return c, nil
+}
+
+func (c *Cluster) readNodes() error {
+	for name, n := range c.cfg.Objects.Nodes {
+		addrs, err := parseAll(slices.Concat(n.Addresses, n.External))
+		if err != nil {
+			return err
+		}
+		c.holders = append(c.holders, holder{name: name, addrs: addrs, labels: flow.Labels{Kind: flow.KindNode,
+			Cluster: c.cfg.Name, Node: name, Zone: n.Zone, Region: n.Region, Cloud: n.Cloud}})
+	}
+	return nil
+}
+
+func (c *Cluster) readPods() error {
+	for full, p := range c.cfg.Objects.Pods {
+		if p.HostNetwork {
+			continue // it has no address of its own
+		}
+		h := holder{name: full, from: 1}
+		namespace, name, _ := strings.Cut(full, "/")
+		kind, workload, _ := strings.Cut(p.Workload, "/")
+		node := c.cfg.Objects.Nodes[p.Node]
+		h.labels = flow.Labels{Kind: flow.KindPod, Cluster: c.cfg.Name, Namespace: namespace, Pod: name,
+			WorkloadKind: kind, Workload: workload, App: p.App, Instance: p.Instance, Node: p.Node,
+			Zone: node.Zone, Region: node.Region, Cloud: node.Cloud}
+		var err error
+		if h.addrs, err = parseAll(p.Addresses); err != nil {
+			return err
+		}
+		if p.From != "" {
+			if h.from, err = moment(p.From); err != nil {
+				return err
+			}
+			h.told = h.from
+		}
+		for _, t := range []struct {
+			text static.Time
+			to   *int64
+		}{{p.Told, &h.told}, {p.To, &h.to}} {
+			if t.text == "" {
+				continue
+			}
+			if *t.to, err = moment(t.text); err != nil {
+				return err
+			}
+		}
+		c.holders = append(c.holders, h)
+	}
+	return nil
+}
+
+func moment(t static.Time) (int64, error) {
+	d, err := time.ParseDuration(string(t))
+	return int64(d), err
+}
+
+func parseAll(texts []string) (all []netip.Addr, err error) {
+	for _, t := range texts {
+		a, err := netip.ParseAddr(t)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, a)
+	}
+	return all, nil
+}
+
+var transports = map[string]uint8{"tcp": protoTCP, "udp": protoUDP, "sctp": protoSCTP}
+
+func (c *Cluster) readServices() error {
+	for _, full := range slices.Sorted(maps.Keys(c.cfg.Objects.Services)) {
+		s := c.cfg.Objects.Services[full]
+		addrs, err := parseAll(s.Addresses)
+		if err != nil {
+			return err
+		}
+		for _, text := range s.Ports {
+			ports, transport, _ := strings.Cut(text, "/")
+			var port, nodePort uint16
+			if n, _ := fmt.Sscanf(ports, "%d:%d", &port, &nodePort); n == 0 {
+				return fmt.Errorf("port %q of %s", text, full)
+			}
+			for _, a := range addrs {
+				c.services = append(c.services, fronted{full, a, transports[transport], port})
+			}
+			if nodePort != 0 {
+				c.services = append(c.services, fronted{full, netip.Addr{}, transports[transport], nodePort})
+			}
+		}
+		for _, text := range s.Backends {
+			at, transport, _ := strings.Cut(text, "/")
+			socket, err := netip.ParseAddrPort(at)
+			if err != nil {
+				return err
+			}
+			c.backends = append(c.backends, backend{full, socket, transports[transport]})
+		}
+	}
+	return nil
+}
+
+func (c *Cluster) readRanges() error {
+	for _, r := range c.cfg.Ranges {
+		p, err := netip.ParsePrefix(r.CIDR)
+		if err != nil {
+			return err
+		}
+		c.ranges = append(c.ranges, ownRange{p.Masked(), r})
+	}
+	slices.SortStableFunc(c.ranges, func(a, b ownRange) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
+	return nil
+}
+
+// Label fills in a flow's labels, as they are known when its last record is written. Its address
+// translations must be filled in before. A nil Cluster labels nothing.
+func (c *Cluster) Label(f *Flow) {
+	if c == nil {
+		return
+	}
+	// On the initiator's side of a translation the initiator has its own name, on the other side the
+	// responder has.
+	near := flow.NAT{Src: f.Src, Dst: f.Dst, SrcPort: f.SrcPort, DstPort: f.DstPort}
+	far := near
+	if f.NATBefore.Src.IsValid() {
+		near = f.NATBefore
+	}
+	if f.NATAfter.Src.IsValid() {
+		far = f.NATAfter
+	}
+	backwards := f.Role == flow.RoleResponder
+	from, to, service, flags := c.ends(f, near, far, backwards)
+	if f.Role == flow.RoleUnknown {
+		if a, b, s, more := c.ends(f, near, far, true); s != "" {
+			from, to, service, flags = a, b, s, more
+		}
+	}
+	f.Service, f.LabelFlags = service, flags
+	if from.contested || to.contested {
+		f.LabelFlags |= flow.FlagAmbiguous
+	}
+	if n := from.labels.Node; n != "" && n != c.cfg.Node && to.labels.Node == c.cfg.Node && c.cfg.Node != "" {
+		f.LabelFlags |= flow.FlagMirror
+	}
+	f.SrcLabels, f.DstLabels = &from.labels, &to.labels
+	f.Class, f.Unlabelled = c.class(&from, &to)
+}
+
+// ends are the sender and the receiver, and the service by which the responder is reached: the sender,
+// when the flow goes backwards.
+func (c *Cluster) ends(f *Flow, near, far flow.NAT, backwards bool) (from, to party, service string,
+	flags flow.LabelFlags) {
+	if backwards {
+		from, to = c.end(f, far.Src), c.end(f, near.Dst)
+		service, flags = c.serviceOf(f, netip.AddrPortFrom(far.Src, far.SrcPort),
+			netip.AddrPortFrom(near.Src, near.SrcPort), &from)
+		return from, to, service, flags
+	}
+	from, to = c.end(f, near.Src), c.end(f, far.Dst)
+	service, flags = c.serviceOf(f, netip.AddrPortFrom(far.Dst, far.DstPort),
+		netip.AddrPortFrom(near.Dst, near.DstPort), &to)
+	return from, to, service, flags
+}
+
+// party is who is at an end.
+type party struct {
+	labels    flow.Labels
+	rng       *ownRange
+	known     bool // the cluster knows it
+	contested bool // several claim the address
+}
+
+func (c *Cluster) end(f *Flow, a netip.Addr) party {
+	var p party
+	var best, last *holder
+	open, ever := 0, false
+	for i := range c.holders {
+		h := &c.holders[i]
+		if h.told > f.Written || !slices.Contains(h.addrs, a) {
+			continue
+		}
+		ever = true
+		over := h.to != 0 && h.to <= f.Written // it is known to be gone
+		switch {
+		case h.from > f.End:
+		case over && h.to <= f.End:
+			if h.to > f.Start && (last == nil || h.to > last.to) {
+				last = h
+			}
+		default:
+			if !over {
+				open++
+			}
+			if best == nil || cmp.Or(cmp.Compare(h.from, best.from), cmp.Compare(h.name, best.name)) > 0 {
+				best = h
+			}
+		}
+	}
+	best = cmp.Or(best, last)
+	switch {
+	case best != nil:
+		return party{labels: best.labels, known: true, contested: open > 1}
+	case ever:
+		p.labels.Kind = flow.KindUnknown
+		return p
+	}
+	for i := range c.ranges {
+		if r := &c.ranges[i]; r.prefix.Contains(a) {
+			p.rng = r
+			p.labels = flow.Labels{Kind: flow.KindRange, Cloud: r.Cloud, Region: r.Region, Zone: r.Zone, Name: r.Name}
+			return p
+		}
+	}
+	p.labels.Kind = flow.KindInternet
+	if unrouted(a) {
+		p.labels.Kind = flow.KindPrivate
+	}
+	return p
+}
+
+// serviceOf finds the service of a responder: that of the address by which it is addressed, or the one
+// that it serves.
+func (c *Cluster) serviceOf(f *Flow, at, addressed netip.AddrPort, who *party) (string, flow.LabelFlags) {
+	protocol := cmp.Or(f.Cites, f.Protocol)
+	if s := c.fronting(f, protocol, addressed); s != "" {
+		c.standIn(s, who)
+		return s, 0
+	}
+	var balanced, headless []string
+	for _, b := range c.backends {
+		if b.at != at || b.protocol != protocol {
+			continue
+		}
+		to := &headless
+		if len(c.cfg.Objects.Services[b.service].Addresses) > 0 {
+			to = &balanced
+		}
+		if !slices.Contains(*to, b.service) {
+			*to = append(*to, b.service)
+		}
+	}
+	if len(balanced) == 0 {
+		balanced = headless
+	}
+	switch len(balanced) {
+	case 0:
+		return "", 0
+	case 1:
+		return balanced[0], flow.FlagServiceInferred
+	}
+	return slices.Min(balanced), flow.FlagServiceInferred | flow.FlagServiceAmbiguous
+}
+
+// fronting is the service at an address: by its port; at an address of services only, the first one.
+func (c *Cluster) fronting(f *Flow, protocol uint8, at netip.AddrPort) string {
+	first, ofNode := "", c.end(f, at.Addr()).labels.Kind == flow.KindNode
+	for _, s := range c.services {
+		exact := s.protocol == protocol && s.port == at.Port()
+		switch {
+		case s.addr == at.Addr() && exact:
+			return s.service
+		case s.addr == at.Addr():
+			first = cmp.Or(first, s.service)
+		}
+	}
+	if first != "" || !ofNode {
+		return first
+	}
+	for _, s := range c.services {
+		if !s.addr.IsValid() && s.protocol == protocol && s.port == at.Port() {
+			return s.service
+		}
+	}
+	return ""
+}
+
+// standIn lets a service stand for the backend that was not seen.
+func (c *Cluster) standIn(service string, who *party) {
+	if who.known {
+		return
+	}
+	namespace, name, _ := strings.Cut(service, "/")
+	*who = party{known: true, labels: flow.Labels{Kind: flow.KindService, Cluster: c.cfg.Name,
+		Namespace: namespace, Service: name}}
+}
+
+// The classes and reasons, as files have them.
+const (
+	sameHost, intraZone, interZone     = "SAME_HOST", "INTRA_ZONE", "INTER_ZONE"
+	intraVPC, intraRegion, interRegion = "INTRA_VPC", "INTRA_REGION", "INTER_REGION"
+	privateOther, internet, unknownWay = "PRIVATE_OTHER", "PUBLIC_INTERNET", "UNKNOWN"
+	pastOwner                          = "past-owner"
+)
+
+// class tells what lies between two parties.
+func (c *Cluster) class(a, b *party) (class, why string) {
+	for _, p := range []*party{a, b} {
+		if p.labels.Kind == flow.KindUnknown {
+			return unknownWay, pastOwner
+		}
+	}
+	for _, p := range []*party{a, b} {
+		if p.rng != nil && p.rng.Class != "" {
+			return strings.ToUpper(p.rng.Class), ""
+		}
+	}
+	is := func(k flow.Kind) bool { return a.labels.Kind == k || b.labels.Kind == k }
+	far := func(p *party) bool { return p.rng != nil || p.labels.Kind == flow.KindInternet }
+	if far(a) && !far(b) {
+		a, b = b, a
+	}
+	switch {
+	case b.labels.Kind == flow.KindInternet:
+		return internet, ""
+	case b.rng != nil:
+		if way := c.way(a, b); way != unknownWay {
+			return way, ""
+		}
+		if unrouted(b.rng.prefix.Addr()) {
+			return privateOther, ""
+		}
+		return internet, ""
+	case is(flow.KindPrivate):
+		return privateOther, ""
+	}
+	return c.way(a, b), "" // of one cluster something is always known
+}
+
+// way is what lies between two places.
+func (c *Cluster) way(x, y *party) string {
+	a, b := c.place(x), c.place(y)
+	apart := func(x, y string) bool { return x != "" && y != "" && x != y }
+	both := func(x, y string) bool { return x != "" && y != "" }
+	switch {
+	case apart(a.Cloud, b.Cloud):
+		return internet
+	case a.Node != "" && a.Node == b.Node:
+		return sameHost
+	case apart(a.Region, b.Region) && a.Region != "global" && b.Region != "global":
+		return interRegion
+	case both(a.Zone, b.Zone) && a.Zone == b.Zone:
+		return intraZone
+	case both(a.Zone, b.Zone):
+		return interZone
+	case both(a.Region, b.Region):
+		return intraRegion
+	case x.known && y.known:
+		return intraVPC
+	}
+	return unknownWay
+}
+
+// place is where a party is; the cluster's and private addresses are where the agent is if they do not
+// tell.
+func (c *Cluster) place(p *party) flow.Labels {
+	l := p.labels
+	if l.Kind != flow.KindPod && l.Kind != flow.KindNode && l.Kind != flow.KindPrivate {
+		return l
+	}
+	l.Cloud = cmp.Or(l.Cloud, c.cfg.Cloud)
+	if l.Cloud == c.cfg.Cloud {
+		l.Region = cmp.Or(l.Region, c.cfg.Region)
+	}
+	return l
+}
+
+// unroutedPrefixes are those of IANA's registries of special-purpose addresses that the Internet does
+// not route, and multicast.
+var unroutedPrefixes = []netip.Prefix{
+	netip.MustParsePrefix("0.0.0.0/8"), netip.MustParsePrefix("10.0.0.0/8"),
+	netip.MustParsePrefix("100.64.0.0/10"), netip.MustParsePrefix("127.0.0.0/8"),
+	netip.MustParsePrefix("169.254.0.0/16"), netip.MustParsePrefix("172.16.0.0/12"),
+	netip.MustParsePrefix("192.168.0.0/16"), netip.MustParsePrefix("198.18.0.0/15"),
+	netip.MustParsePrefix("224.0.0.0/4"), netip.MustParsePrefix("255.255.255.255/32"),
+	netip.MustParsePrefix("::/128"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("fc00::/7"),
+	netip.MustParsePrefix("fe80::/10"), netip.MustParsePrefix("ff00::/8"),
+}
+
+func unrouted(a netip.Addr) bool {
+	return slices.ContainsFunc(unroutedPrefixes, func(p netip.Prefix) bool { return p.Contains(a) })
+}
