@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/golden"
@@ -278,6 +279,8 @@ func TestDocsExamples(t *testing.T) {
 			switch seen[b[2]] = true; b[2] {
 			case "agent":
 				_, err = agent.ParseConfig(file, []byte(b[3]))
+			case "chain":
+				_, err = chain.Parse(file, []byte(b[3]))
 			case "golden":
 				_, err = golden.Decode(file, []byte(b[3]))
 			}
@@ -289,7 +292,7 @@ func TestDocsExamples(t *testing.T) {
 			}
 		}
 	}
-	require.True(t, seen["agent"] && seen["golden"])
+	require.True(t, seen["agent"] && seen["chain"] && seen["golden"])
 }
 
 // TestDocsFields checks the tables of JSON fields: all of them, in their order.

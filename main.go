@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim"
 	"github.com/weirnet/weir/sim/result"
@@ -63,7 +64,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(agent.Command(), agent.ConntrackCommand(), sim.Command(report.Write),
+	root.AddCommand(agent.Command(), agent.ConntrackCommand(), chain.Command(), sim.Command(report.Write),
 		vmtests.Command(), report.Command(), bench.Command())
 	return root
 }
