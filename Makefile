@@ -43,7 +43,7 @@ lint: ## vet, gofmt, staticcheck, the C formatter
 
 fmt: ## format Go and C
 	gofmt -w $$(git ls-files '*.go')
-	clang-format-16 -i bpf/*.c bpf/*.h bpf/trace/*.c bpf/trace/*.h bpf/latency/*.c bpf/latency/*.h
+	clang-format-16 -i $$(git ls-files 'bpf/*.c' 'bpf/*.h')
 
 clean: ## remove what was built
 	rm -rf out

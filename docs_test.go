@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
@@ -283,6 +284,8 @@ func TestDocsExamples(t *testing.T) {
 				_, err = agent.ParseConfig(file, []byte(b[3]))
 			case "labels":
 				_, err = static.Parse(file, []byte(b[3]), 0)
+			case "chain":
+				_, err = chain.Parse(file, []byte(b[3]))
 			case "golden":
 				_, err = golden.Decode(file, []byte(b[3]))
 			}
@@ -294,7 +297,7 @@ func TestDocsExamples(t *testing.T) {
 			}
 		}
 	}
-	require.True(t, seen["agent"] && seen["golden"] && seen["labels"])
+	require.True(t, seen["agent"] && seen["chain"] && seen["golden"] && seen["labels"])
 }
 
 // TestDocsFields checks the tables of JSON fields: all of them, in their order.

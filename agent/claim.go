@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/control"
 )
 
@@ -19,7 +20,7 @@ func (a *Agent) claim() error {
 	if a.cfg.Pin == "" || a.dp != nil {
 		return nil
 	}
-	if err := mountBPF(a.cfg.Pin); err != nil {
+	if err := bpffs.Ensure(a.cfg.Pin); err != nil {
 		return err
 	}
 	if err := os.MkdirAll(a.cfg.Pin, 0o700); err != nil {

@@ -18,6 +18,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/bpf"
 )
@@ -26,7 +27,7 @@ import (
 func pinFolder(t testing.TB) string {
 	t.Helper()
 	const prefix = "weir-test-"
-	left, err := filepath.Glob(filepath.Join(bpfFolder, prefix+"*"))
+	left, err := filepath.Glob(filepath.Join(bpffs.Folder, prefix+"*"))
 	require.NoError(t, err)
 	for _, dir := range left { // of tests that were killed
 		pid, err := strconv.Atoi(strings.TrimPrefix(filepath.Base(dir), prefix))
@@ -34,7 +35,7 @@ func pinFolder(t testing.TB) string {
 			require.NoError(t, os.RemoveAll(dir))
 		}
 	}
-	path := filepath.Join(bpfFolder, prefix+strconv.Itoa(os.Getpid()))
+	path := filepath.Join(bpffs.Folder, prefix+strconv.Itoa(os.Getpid()))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(path)) })
 	return path
 }

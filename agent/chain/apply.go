@@ -1,0 +1,455 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"reflect"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/rlimit"
+
+	"github.com/weirnet/weir/agent/bpffs"
+	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/plan"
+	"github.com/weirnet/weir/agent/chain/program"
+	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/bpf"
+)
+
+// Change is what an apply does to a chain, or would do.
+type Change struct {
+	Key
+	Backend string `json:"backend"`
+	// From and To are generations; 0 is none.
+	From uint64 `json:"from"`
+	To   uint64 `json:"to"`
+	// Drift is what is repaired.
+	Drift Drift       `json:"drift,omitempty"`
+	Steps []plan.Step `json:"steps"`
+}
+
+// Unchanged tells that there is nothing to do.
+func (c *Change) Unchanged() bool { return c.From == c.To && c.Drift == None }
+
+// ApplyOptions say how far an apply may go.
+type ApplyOptions struct {
+	// Prune deletes the chains that the spec does not name.
+	Prune bool
+	// Force takes a chain's place back where another program has taken it.
+	Force bool
+}
+
+var (
+	// ErrReplaced is returned for a chain whose place another program has taken.
+	ErrReplaced = errors.New("another program has taken the chain's place")
+	// ErrUnknown is returned for a chain that was never applied.
+	ErrUnknown = errors.New("there is no such chain")
+)
+
+// Plan tells what Apply would do, and changes nothing.
+func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
+	t, err := m.prepare(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	return t.summary(), nil
+}
+
+// Apply makes the chains of the spec what they shall be, all or none: when it fails, all chains
+// are as they were before.
+func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
+	t, err := m.prepare(s, opts)
+	if err != nil {
+		return nil, err
+	}
+	return t.summary(), t.run()
+}
+
+// Delete takes chains off, all or none.
+func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
+	t := &transaction{m: m}
+	for _, k := range keys {
+		if m.record(k) == nil {
+			return nil, fmt.Errorf("chain %s: %w", k, ErrUnknown)
+		}
+		if err := t.remove(k, opts); err != nil {
+			return nil, fmt.Errorf("chain %s: %w", k, err)
+		}
+	}
+	return t.summary(), t.run()
+}
+
+// transaction changes chains, all or none.
+type transaction struct {
+	m       *Manager
+	changes []*change
+}
+
+// prepare looks at everything and finds out what is to be done.
+func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
+	if err := s.Check(); err != nil {
+		return nil, err
+	}
+	t := &transaction{m: m}
+	named := map[Key]bool{}
+	for i := range s.Chains {
+		c := &s.Chains[i]
+		named[c.Key] = true
+		if err := t.add(c, opts); err != nil {
+			return nil, fmt.Errorf("chain %s: %w", c.Key, err)
+		}
+	}
+	if opts.Prune {
+		for _, r := range m.state.Chains {
+			if named[r.Key] {
+				continue
+			}
+			if err := t.remove(r.Key, opts); err != nil {
+				return nil, fmt.Errorf("chain %s: %w", r.Key, err)
+			}
+		}
+	}
+	return t, nil
+}
+
+func (t *transaction) summary() []Change {
+	all := []Change{}
+	for _, x := range t.changes {
+		if x.Steps == nil {
+			x.Steps = []plan.Step{}
+		}
+		all = append(all, x.Change)
+	}
+	return all
+}
+
+// work are the changes with something to do.
+func (t *transaction) work() []*change {
+	return slices.DeleteFunc(slices.Clone(t.changes), func(x *change) bool {
+		r := t.m.record(x.Key)
+		return !x.forget && x.Unchanged() && r != nil && len(r.Generations) < 2 && // else it was not ended
+			reflect.DeepEqual(r.Chain, x.want)
+	})
+}
+
+// run does everything: build beside, swap, retire.
+func (t *transaction) run() error {
+	defer t.close()
+	t.changes = t.work()
+	if len(t.changes) == 0 {
+		return nil
+	}
+	if err := t.build(); err != nil {
+		return err
+	}
+	t.m.progress(Built)
+	before := t.m.state
+	if err := t.intend(); err != nil {
+		return err
+	}
+	t.m.progress(Intended)
+	err := t.pin()
+	if err == nil {
+		t.m.progress(Pinned)
+		err = t.swap()
+	}
+	if err == nil {
+		return t.conclude()
+	}
+	if back := t.takeBack(); back != nil {
+		// Both generations stay where they are: the next apply finds out which one runs.
+		return errors.Join(err, back)
+	}
+	t.m.state = before
+	return errors.Join(err, t.m.save())
+}
+
+// build loads all new generations into the kernel, beside the running ones.
+func (t *transaction) build() error {
+	if err := rlimit.RemoveMemlock(); err != nil {
+		return fmt.Errorf("lift the limit on locked memory: %w", err)
+	}
+	for _, x := range t.changes {
+		if err := x.build(); err != nil {
+			return fmt.Errorf("chain %s: %w", x.Key, err)
+		}
+	}
+	return nil
+}
+
+// builds tells whether there is a new generation.
+func (x *change) builds() bool { return x.To != x.From && x.To != 0 }
+
+// swaps tells whether the hook changes.
+func (x *change) swaps() bool {
+	return x.view != nil && (x.builds() || x.To == 0 && x.view.state.Own != 0)
+}
+
+func (x *change) build() (err error) {
+	if x.view != nil && x.view.running != nil {
+		if x.before, err = program.Open(generationDir(x.view.folder, x.From)); err != nil {
+			return err
+		}
+	}
+	if x.view != nil && x.view.state.Own != 0 {
+		if x.was, err = ebpf.NewProgramFromID(x.view.state.Own); err != nil {
+			return fmt.Errorf("hold the program that is attached: %w", err)
+		}
+	}
+	if !x.builds() {
+		return nil
+	}
+	var members []program.Member
+	for _, a := range x.artifacts {
+		m, err := a.parse(x.want.Hook)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", a.member.Name, err)
+		}
+		members = append(members, m)
+	}
+	if x.next, err = program.Build(x.want.Hook, members, x.before); err != nil {
+		return err
+	}
+	return x.next.Verify()
+}
+
+// intend writes down which generations may be found in the kernel from now on.
+func (t *transaction) intend() error {
+	state := state{Chains: slices.Clone(t.m.state.Chains)}
+	for _, x := range t.changes {
+		at := slices.IndexFunc(state.Chains, func(r *record) bool { return r.Key == x.Key })
+		r := record{Chain: x.want}
+		if at >= 0 {
+			r = *state.Chains[at]
+		}
+		r.Generations = x.known()
+		if x.next != nil {
+			r.Inode, r.Index = x.view.iface.Inode, x.view.iface.Index
+			r.Generations = append(r.Generations, x.generation())
+		}
+		if at >= 0 {
+			state.Chains[at] = &r
+		} else {
+			state.Chains = append(state.Chains, &r)
+		}
+	}
+	before := t.m.state
+	t.m.state = state
+	if err := t.m.save(); err != nil {
+		t.m.state = before
+		return err
+	}
+	return nil
+}
+
+// generation is the one that the change leads to.
+func (x *change) generation() generation {
+	return generation{Number: x.To, Members: x.want.Members, Items: x.items}
+}
+
+// known are the generations in the kernel before the change.
+func (x *change) known() []generation {
+	if x.view == nil || x.view.running == nil {
+		return nil
+	}
+	return []generation{*x.view.running}
+}
+
+// pin makes the new generations outlive this process. What a killed one has left goes first.
+func (t *transaction) pin() error {
+	if err := bpffs.Ensure(t.m.opts.Pin); err != nil {
+		return err
+	}
+	for _, x := range t.changes {
+		if x.view == nil {
+			continue
+		}
+		if err := retire(x.view.folder, x.From); err != nil {
+			return fmt.Errorf("chain %s: %w", x.Key, err)
+		}
+		if x.next == nil {
+			continue
+		}
+		if err := x.next.Pin(generationDir(x.view.folder, x.To)); err != nil {
+			return fmt.Errorf("chain %s: %w", x.Key, err)
+		}
+	}
+	return nil
+}
+
+// takeBack takes back what swap and pin have done. When it fails, it lets everything stay.
+func (t *transaction) takeBack() error {
+	swapped := false
+	for _, x := range t.changes {
+		if !x.swapped {
+			continue
+		}
+		swapped = true
+		if err := ifaces.Do(x.Namespace, x.swapBack); err != nil {
+			return fmt.Errorf("swap chain %s back: %w", x.Key, err)
+		}
+	}
+	if swapped {
+		if err := bpf.Grace(); err != nil {
+			return err
+		}
+	}
+	var errs []error
+	for _, x := range t.changes {
+		if x.view != nil {
+			errs = append(errs, retire(x.view.folder, x.From))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// swap puts all new generations in place.
+func (t *transaction) swap() error {
+	for _, x := range t.changes {
+		if !x.swaps() {
+			continue
+		}
+		if err := ifaces.Do(x.Namespace, x.swap); err != nil {
+			return fmt.Errorf("chain %s: %w", x.Key, err)
+		}
+		t.m.progress(Swapped)
+	}
+	return nil
+}
+
+// swap must be called in the namespace.
+func (x *change) swap() error {
+	want, err := x.nextID()
+	if err != nil {
+		return err
+	}
+	if was := x.view.state.Own; x.next == nil {
+		err = x.point.Remove(was)
+	} else {
+		err = x.point.Swap(was, x.next.Head())
+	}
+	if err != nil {
+		return err
+	}
+	x.swapped = true
+	s, err := x.point.State()
+	if err == nil && s.Own != want {
+		err = fmt.Errorf("%w: program %d is there, not %d", hook.ErrChanged, s.Own, want)
+	}
+	return err
+}
+
+// nextID is the id of the program that the change attaches, 0 for none.
+func (x *change) nextID() (ebpf.ProgramID, error) {
+	if x.next == nil {
+		return 0, nil
+	}
+	return x.next.ID()
+}
+
+// swapBack must be called in the namespace.
+func (x *change) swapBack() error {
+	now, err := x.nextID()
+	if err != nil {
+		return err
+	}
+	if x.was == nil {
+		return x.point.Remove(now)
+	}
+	return x.point.Swap(now, x.was)
+}
+
+// conclude lets go of what ran before, and writes down what runs now. The change is done: what fails here
+// is put right by the next apply.
+func (t *transaction) conclude() error {
+	if err := t.retire(); err != nil {
+		return fmt.Errorf("the chains are changed, but: %w", err)
+	}
+	t.m.progress(Retired)
+	state := state{}
+	for _, r := range t.m.state.Chains {
+		at := slices.IndexFunc(t.changes, func(x *change) bool { return x.Key == r.Key })
+		if at < 0 {
+			state.Chains = append(state.Chains, r)
+			continue
+		}
+		if x := t.changes[at]; !x.forget {
+			state.Chains = append(state.Chains, x.record(r))
+		}
+	}
+	t.m.state = state
+	if err := t.m.save(); err != nil {
+		return fmt.Errorf("the chains are changed, but: %w", err)
+	}
+	t.m.progress(Committed)
+	return nil
+}
+
+// record is what is remembered of a chain after the change.
+func (x *change) record(was *record) *record {
+	r := *was
+	r.Chain, r.Generations = x.want, nil
+	if x.To != 0 {
+		r.Generations = []generation{x.generation()}
+	}
+	return &r
+}
+
+// retire lets go of the generations that were replaced, after every packet has left them.
+func (t *transaction) retire() error {
+	if err := bpf.Grace(); err != nil {
+		return err
+	}
+	var errs []error
+	for _, x := range t.changes {
+		if x.stale != "" {
+			errs = append(errs, os.RemoveAll(x.stale))
+		}
+		switch {
+		case x.view == nil:
+		case x.To == 0:
+			errs = append(errs, os.RemoveAll(x.view.folder))
+		default:
+			errs = append(errs, retire(x.view.folder, x.To))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// retire removes all pinned generations of a hook but one.
+func retire(folder string, but uint64) error {
+	files, err := os.ReadDir(folder)
+	if err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	keep := filepath.Base(generationDir(folder, but))
+	for _, f := range files {
+		if !strings.HasPrefix(f.Name(), generationPrefix) || f.Name() == keep {
+			continue
+		}
+		if err := os.RemoveAll(filepath.Join(folder, f.Name())); err != nil {
+			return err
+		}
+	}
+	if but == 0 {
+		_ = os.Remove(folder) // when nothing else is in it
+	}
+	return nil
+}
+
+func (t *transaction) close() {
+	for _, x := range t.changes {
+		for _, g := range []*program.Generation{x.next, x.before} {
+			if g != nil {
+				g.Close()
+			}
+		}
+		if x.was != nil {
+			x.was.Close()
+		}
+	}
+}

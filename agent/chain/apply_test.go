@@ -1,0 +1,129 @@
+package chain_test
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/program"
+)
+
+// pass is the verdict that lets a packet pass by itself.
+func pass(kind hook.Kind) hook.Verdict {
+	if kind == hook.XDP {
+		return hook.XDPPass
+	}
+	return hook.TCOk
+}
+
+// wantTraces checks that all packets met the same members.
+func wantTraces(t *testing.T, want []step, got [][]step) {
+	t.Helper()
+	for _, g := range got {
+		require.Equal(t, want, g)
+	}
+}
+
+func TestApply(t *testing.T) {
+	each(t, func(t *testing.T, b *bed, w way) {
+		one, two := b.member(w.kind, 1, 10, pass(w.kind), 1), b.member(w.kind, 2, 20, pass(w.kind), 1)
+		ch := b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Equal(t, w.backend, ch.Backend)
+		require.Equal(t, uint64(1), ch.To)
+		sent, passed := b.send(w.kind, 3)
+		require.Len(t, passed, 3)
+		wantTraces(t, []step{{1, 1}, {2, 1}}, b.traces(w.kind, sent))
+
+		before := b.hook(w.kind, w.backend)
+		ch = b.mustApply(b.chain(w.kind, "", one, two))
+		require.True(t, ch.Unchanged())
+		require.Empty(t, ch.Steps)
+		require.Equal(t, before, b.hook(w.kind, w.backend))
+
+		one.Priority = 30
+		ch = b.mustApply(b.chain(w.kind, "", one, two))
+		require.Len(t, ch.Steps, 1)
+		require.Equal(t, uint64(2), ch.To)
+		sent, _ = b.send(w.kind, 3)
+		wantTraces(t, []step{{2, 1}, {1, 1}}, b.traces(w.kind, sent))
+
+		two.Disabled = true
+		b.mustApply(b.chain(w.kind, "", one, two))
+		sent, _ = b.send(w.kind, 3)
+		wantTraces(t, []step{{1, 1}}, b.traces(w.kind, sent))
+
+		b.manager(func(m *chain.Manager) {
+			_, err := m.Delete(chain.ApplyOptions{}, b.chain(w.kind, "").Key)
+			require.NoError(t, err)
+			require.Empty(t, m.List())
+		})
+		require.Zero(t, b.hook(w.kind, w.backend).Own)
+		_, passed = b.send(w.kind, 3)
+		require.Len(t, passed, 3)
+	})
+}
+
+// expected is what members do to a packet, and whether it passes: an interpreter of the rules, without eBPF.
+func expected(kind hook.Kind, members []chain.Member) (trace []step, passes bool) {
+	verdict := hook.Verdict(-1)
+	for _, m := range members {
+		trace = append(trace, step{uint16(m.Constants["member"]), uint16(m.Constants["generation"])})
+		verdict = hook.Verdict(m.Constants["verdict"])
+		on := false
+		for _, name := range m.ProceedOn {
+			v, err := kind.Verdict(name)
+			on = on || err == nil && v == verdict
+		}
+		if !on {
+			break
+		}
+	}
+	if kind == hook.XDP {
+		return trace, verdict == hook.XDPPass
+	}
+	return trace, verdict != hook.TCShot
+}
+
+// TestRandomChains applies chains with members, orders, verdicts and policies drawn by chance, one
+// over the other, and holds what packets meet against the rules.
+func TestRandomChains(t *testing.T) {
+	rounds := 25
+	if testing.Short() {
+		rounds = 5
+	}
+	each(t, func(t *testing.T, b *bed, w way) {
+		r := rand.New(rand.NewPCG(3, 4))
+		verdicts := []string{"drop", "pass"}
+		if w.kind != hook.XDP {
+			verdicts = []string{"drop", "ok", "pipe", "next"}
+		}
+		for round := range rounds {
+			var members []chain.Member
+			for order, n := range r.Perm(program.MaxMembers)[:1+r.IntN(program.MaxMembers)] {
+				v, err := w.kind.Verdict(verdicts[len(verdicts)-1])
+				if r.IntN(8) == 0 {
+					v, err = w.kind.Verdict(verdicts[r.IntN(len(verdicts))])
+				}
+				require.NoError(t, err)
+				m := b.member(w.kind, n, order, v, round)
+				m.ProceedOn = []string{}
+				for _, name := range verdicts {
+					if name == verdicts[len(verdicts)-1] || r.IntN(2) == 0 {
+						m.ProceedOn = append(m.ProceedOn, name)
+					}
+				}
+				members = append(members, m)
+			}
+			shuffled := append([]chain.Member{}, members...)
+			r.Shuffle(len(shuffled), func(i, j int) { shuffled[i], shuffled[j] = shuffled[j], shuffled[i] })
+			b.mustApply(b.chain(w.kind, w.backend, shuffled...))
+			trace, passes := expected(w.kind, members)
+			sent, passed := b.send(w.kind, 2)
+			wantTraces(t, trace, b.traces(w.kind, sent))
+			require.Equal(t, passes, len(passed) == 2, "%d of 2 passed", len(passed))
+		}
+	})
+}

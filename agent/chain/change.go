@@ -1,0 +1,164 @@
+package chain
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/plan"
+	"github.com/weirnet/weir/agent/chain/program"
+	"github.com/weirnet/weir/agent/ifaces"
+)
+
+// change is what happens to one chain.
+type change struct {
+	Change
+	want      Chain
+	view      *view // nil when the interface is gone
+	point     hook.Point
+	artifacts []*artifact
+	items     []plan.Item
+	forget    bool   // the record is dropped
+	stale     string // folder of pins of an interface that is gone, or ""
+	next      *program.Generation
+	before    *program.Generation
+	was       *ebpf.Program // what is attached before the change
+	swapped   bool
+}
+
+// add finds out what is to be done to a chain.
+func (t *transaction) add(c *Chain, opts ApplyOptions) error {
+	x := &change{Change: Change{Key: c.Key}, want: *c}
+	err := ifaces.Do(c.Namespace, func() (err error) {
+		if x.view, err = t.m.look(c); err != nil {
+			return err
+		}
+		return x.choose(t.m)
+	})
+	if err != nil {
+		return err
+	}
+	for _, member := range c.enabled() {
+		a, err := readArtifact(member)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", member.Name, err)
+		}
+		item, err := a.item(c.Hook)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", member.Name, err)
+		}
+		x.artifacts, x.items = append(x.artifacts, a), append(x.items, item)
+	}
+	r := t.m.record(c.Key)
+	if err := t.alone(x); err != nil {
+		return err
+	}
+	if r != nil && r.Place != c.Place && x.view.running != nil {
+		return errors.New("place: a chain stays where it is; delete it first")
+	}
+	if x.Drift = x.view.drift(r); x.Drift == Replaced && !opts.Force {
+		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+	}
+	if r != nil && x.view.folder != t.m.folder(r.Inode, r.Index, r.Hook) {
+		x.stale = t.m.folder(r.Inode, r.Index, r.Hook)
+	}
+	t.changes = append(t.changes, x)
+	return x.diff(r)
+}
+
+// alone makes sure that no other chain has the same hook under another name of its namespace.
+func (t *transaction) alone(x *change) error {
+	for _, r := range t.m.state.Chains {
+		if r.Key != x.Key && t.m.folder(r.Inode, r.Index, r.Hook) == x.view.folder {
+			return fmt.Errorf("it is the same as chain %s", r.Key)
+		}
+	}
+	for _, other := range t.changes {
+		if other.view != nil && other.view.folder == x.view.folder {
+			return fmt.Errorf("it is the same as chain %s", other.Key)
+		}
+	}
+	return nil
+}
+
+// choose decides on the backend.
+func (x *change) choose(m *Manager) error {
+	if have := x.view.backend; have != "" {
+		if x.want.Backend != "" && x.want.Backend != have {
+			return fmt.Errorf("it is attached by %s; to attach it by %s, delete it first", have, x.want.Backend)
+		}
+		x.Backend, x.point = have, x.view.point
+		return nil
+	}
+	candidates := hook.Backends(x.want.Hook)
+	if x.want.Backend != "" {
+		candidates = []string{x.want.Backend}
+	}
+	var reasons []error
+	for _, b := range candidates {
+		target := m.target(x.view, &x.want)
+		err := hook.Probe(b, target)
+		if err == nil {
+			x.Backend = b
+			x.point, err = hook.New(b, target)
+			return err
+		}
+		reasons = append(reasons, err)
+	}
+	return errors.Join(reasons...)
+}
+
+// diff plans the steps, and the generation that they lead to.
+func (x *change) diff(r *record) error {
+	var have []plan.Item
+	if g := x.view.running; g != nil {
+		have, x.From, x.To = g.Items, g.Number, g.Number
+	}
+	var err error
+	if x.Steps, err = plan.Diff(have, x.items); err != nil {
+		return err
+	}
+	unknown := x.view.running != nil && len(have) == 0 // its record is lost
+	if len(x.Steps) == 0 && x.Drift == None && !unknown {
+		return nil
+	}
+	x.To = 0
+	if len(x.items) > 0 {
+		x.To = x.From + 1
+		if r != nil { // numbers go up, also when nothing runs
+			for _, g := range r.Generations {
+				x.To = max(x.To, g.Number+1)
+			}
+		}
+	}
+	return nil
+}
+
+// remove plans the end of a chain.
+func (t *transaction) remove(k Key, opts ApplyOptions) error {
+	r := t.m.record(k)
+	x := &change{Change: Change{Key: k}, want: r.Chain, forget: true}
+	t.changes = append(t.changes, x)
+	err := ifaces.Do(k.Namespace, func() (err error) {
+		x.view, err = t.m.look(&r.Chain)
+		return err
+	})
+	if r.gone(err) {
+		x.Drift, x.view, x.stale = Gone, nil, t.m.folder(r.Inode, r.Index, r.Hook)
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	x.Drift, x.Backend, x.point = x.view.drift(r), x.view.backend, x.view.point
+	if x.Drift == Replaced && !opts.Force {
+		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+	}
+	if x.view.running != nil {
+		x.From = x.view.running.Number
+		x.Steps, err = plan.Diff(x.view.running.Items, nil)
+	}
+	return err
+}

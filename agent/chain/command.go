@@ -1,0 +1,253 @@
+package chain
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirnet/weir/agent/chain/hook"
+)
+
+// Command is `weir chain`.
+func Command() *cobra.Command {
+	var opts Options
+	c := &cobra.Command{
+		Use:   "chain",
+		Short: "order eBPF programs on an interface, and change them without losing a packet",
+		Long: `Puts several eBPF programs on one hook of an interface, in an order, and changes them in one
+piece: a packet meets the programs of before or those of after, never some of each. An apply
+that fails leaves everything as it was. Programs of other owners stay where they are.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	c.PersistentFlags().StringVar(&opts.State, "state", DefaultState, "folder of the store")
+	c.PersistentFlags().StringVar(&opts.Pin, "pin", DefaultPin, "folder on a BPF file system for what is in the kernel")
+	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), deleteCommand(&opts))
+	return c
+}
+
+// with opens a manager for the time of a call.
+func with(opts *Options, fn func(*Manager) error) error {
+	m, err := Open(*opts)
+	if err != nil {
+		return err
+	}
+	return errors.Join(fn(m), m.Close())
+}
+
+// applyFlags are the flags of plan and apply.
+type applyFlags struct {
+	file   string
+	output string
+	ApplyOptions
+}
+
+func (f *applyFlags) on(c *cobra.Command) {
+	c.Flags().StringVarP(&f.file, "file", "f", "chain.yaml", "file that says what the chains shall be")
+	c.Flags().BoolVar(&f.Prune, "prune", false, "delete the chains that the file does not name")
+	forceFlag(c, &f.Force)
+	outputFlag(c, &f.output)
+}
+
+func forceFlag(c *cobra.Command, force *bool) {
+	c.Flags().BoolVar(force, "force", false, "also where another program has taken a chain's place")
+}
+
+func outputFlag(c *cobra.Command, output *string) {
+	c.Flags().StringVarP(output, "output", "o", "table", "table or json")
+}
+
+func checkOutput(output string) error {
+	if output != "table" && output != "json" {
+		return fmt.Errorf("--output %s: want table or json", output)
+	}
+	return nil
+}
+
+// spec reads the file.
+func (f *applyFlags) spec() (*Spec, error) {
+	if err := checkOutput(f.output); err != nil {
+		return nil, err
+	}
+	data, err := os.ReadFile(f.file)
+	if err != nil {
+		return nil, fmt.Errorf("read the chains: %w", err)
+	}
+	return Parse(f.file, data)
+}
+
+func planCommand(opts *Options) *cobra.Command {
+	var f applyFlags
+	c := &cobra.Command{
+		Use:   "plan",
+		Short: "tell what apply would do, and do nothing",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := f.spec()
+			if err != nil {
+				return err
+			}
+			return with(opts, func(m *Manager) error {
+				changes, err := m.Plan(s, f.ApplyOptions)
+				if err != nil {
+					return err
+				}
+				return writeChanges(cmd.OutOrStdout(), f.output, changes)
+			})
+		},
+	}
+	f.on(c)
+	return c
+}
+
+func applyCommand(opts *Options) *cobra.Command {
+	var f applyFlags
+	c := &cobra.Command{
+		Use:   "apply",
+		Short: "make chains what a file says, all or none",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			s, err := f.spec()
+			if err != nil {
+				return err
+			}
+			return with(opts, func(m *Manager) error {
+				changes, err := m.Apply(s, f.ApplyOptions)
+				if err != nil {
+					return err
+				}
+				return writeChanges(cmd.OutOrStdout(), f.output, changes)
+			})
+		},
+	}
+	f.on(c)
+	return c
+}
+
+func listCommand(opts *Options) *cobra.Command {
+	var output string
+	c := &cobra.Command{
+		Use:   "list",
+		Short: "list the chains, and what of them the kernel has",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			return with(opts, func(m *Manager) error {
+				if output == "json" {
+					return writeJSON(cmd.OutOrStdout(), m.List())
+				}
+				return writeStatus(cmd.OutOrStdout(), m.List())
+			})
+		},
+	}
+	outputFlag(c, &output)
+	return c
+}
+
+func deleteCommand(opts *Options) *cobra.Command {
+	var k Key
+	var output string
+	var apply ApplyOptions
+	c := &cobra.Command{
+		Use:   "delete INTERFACE HOOK",
+		Short: "take a chain off its hook",
+		Args:  cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			if err := checkOutput(output); err != nil {
+				return err
+			}
+			k.Interface = args[0]
+			if k.Hook, err = hook.ParseKind(args[1]); err != nil {
+				return err
+			}
+			return with(opts, func(m *Manager) error {
+				changes, err := m.Delete(apply, k)
+				if err != nil {
+					return err
+				}
+				return writeChanges(cmd.OutOrStdout(), output, changes)
+			})
+		},
+	}
+	c.Flags().StringVar(&k.Namespace, "namespace", "", "network namespace, by name or path")
+	forceFlag(c, &apply.Force)
+	outputFlag(c, &output)
+	return c
+}
+
+func writeJSON(w io.Writer, v any) error {
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(v)
+}
+
+func writeChanges(w io.Writer, output string, changes []Change) error {
+	if output == "json" {
+		return writeJSON(w, changes)
+	}
+	for i := range changes {
+		c := &changes[i]
+		what := fmt.Sprintf("generation %d -> %d", c.From, c.To)
+		if c.Unchanged() {
+			what = fmt.Sprintf("generation %d, unchanged", c.From)
+		}
+		if c.Drift != None {
+			what += ", was " + string(c.Drift)
+		}
+		if _, err := fmt.Fprintf(w, "%s (%s): %s\n", c.Key, orNone(c.Backend), what); err != nil {
+			return err
+		}
+		for _, s := range c.Steps {
+			if _, err := fmt.Fprintf(w, "  %v\n", s); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func writeStatus(w io.Writer, all []Status) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM")
+	for i := range all {
+		s := &all[i]
+		state := "as applied"
+		if s.Drift != None {
+			state = string(s.Drift)
+		}
+		if s.Error != "" {
+			state = s.Error
+		}
+		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, state)
+		if len(s.Members) == 0 {
+			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
+		}
+		for j := range s.Members {
+			m := &s.Members[j]
+			program := "-"
+			if m.Program != 0 {
+				program = fmt.Sprint(m.Program)
+			}
+			if m.Disabled {
+				program = "disabled"
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, m.Name, m.Priority, program)
+			head = "\t\t\t"
+		}
+	}
+	return t.Flush()
+}
+
+func orNone(text string) string {
+	if text == "" {
+		return "-"
+	}
+	return text
+}

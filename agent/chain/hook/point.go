@@ -1,0 +1,126 @@
+package hook
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/cilium/ebpf"
+)
+
+// How a chain's program is put on a hook.
+const (
+	TCX     = "tcx"      // a link in the kernel's list of programs, 6.6
+	TC      = "tc"       // a filter on the clsact qdisc
+	XDPLink = "xdp-link" // a link, 5.9
+)
+
+// Target names a hook of an interface.
+type Target struct {
+	Interface int // ifindex in the network namespace of the calling thread
+	Kind      Kind
+	// Pin is the path on a bpffs where the hook's link is pinned. Only links use it.
+	Pin string
+	// Place is among the programs of other owners; it counts when there is none of ours yet.
+	Place Place
+}
+
+// Place is a position among the programs of other owners: Head, Tail (also ""), or before or after
+// a program of theirs.
+type Place struct {
+	At string `json:"at,omitempty" yaml:"at"` // head, tail, before, after
+	// Program is another owner's program by its name in the kernel. Before and after only.
+	Program string `json:"program,omitempty" yaml:"program"`
+}
+
+// The values of Place.At.
+const (
+	Head   = "head"
+	Tail   = "tail"
+	Before = "before"
+	After  = "after"
+)
+
+// Check tells what is wrong with a place.
+func (p Place) Check() error {
+	switch p.At {
+	case "", Head, Tail:
+		if p.Program != "" {
+			return fmt.Errorf("program %q: only before and after have one", p.Program)
+		}
+	case Before, After:
+		if p.Program == "" {
+			return fmt.Errorf("at %q: wants a program, by its name in the kernel", p.At)
+		}
+	default:
+		return fmt.Errorf("at %q: want head, tail, before or after", p.At)
+	}
+	return nil
+}
+
+// Program is a program on a hook.
+type Program struct {
+	ID   ebpf.ProgramID `json:"id"`
+	Name string         `json:"name"`
+}
+
+// State is what is on a hook.
+type State struct {
+	// Own is the program where ours has its place, 0 for none.
+	Own ebpf.ProgramID
+	// Others are the programs of other owners that the hook shares with ours, in their order.
+	Others []Program
+	// OwnAt is how many of the others come before Own.
+	OwnAt int
+}
+
+// ErrForeign is returned when another owner has what a chain needs.
+var ErrForeign = errors.New("another owner has the hook")
+
+// ErrChanged is returned by Swap and Remove when the hook has changed since it was looked at.
+var ErrChanged = errors.New("the hook has changed meanwhile")
+
+// A Point is a way to put a program on a hook. Its methods must be called in the interface's
+// network namespace, on a locked thread.
+type Point interface {
+	// State looks at the hook.
+	State() (State, error)
+	// Swap puts a program in the place of the one with an id, or on the hook when was is 0. Every
+	// packet meets the one or the other. When it fails, nothing has changed.
+	Swap(was ebpf.ProgramID, to *ebpf.Program) error
+	// Remove takes the program with an id off.
+	Remove(was ebpf.ProgramID) error
+}
+
+// Backends lists the ways that a kind of hook has, the best first.
+func Backends(k Kind) []string {
+	if k == XDP {
+		return []string{XDPLink}
+	}
+	return []string{TCX, TC}
+}
+
+// New returns the point of a backend.
+func New(backend string, t Target) (Point, error) {
+	switch {
+	case t.Kind == XDP && backend == XDPLink:
+		return &xdp{t}, nil
+	case t.Kind != XDP && backend == TCX:
+		return &tcx{t}, nil
+	case t.Kind != XDP && backend == TC:
+		return &clsact{t}, nil
+	}
+	return nil, fmt.Errorf("hook %s has no backend %q; want one of %q", t.Kind, backend, Backends(t.Kind))
+}
+
+// Probe asks the kernel whether it has a backend, in the network namespace of the calling thread.
+// The error says why not.
+func Probe(backend string, t Target) error {
+	p, err := New(backend, t)
+	if err != nil {
+		return err
+	}
+	if _, err := p.State(); err != nil {
+		return fmt.Errorf("this kernel has no %s: %w", backend, err)
+	}
+	return nil
+}

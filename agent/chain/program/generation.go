@@ -1,0 +1,337 @@
+// Package program makes the programs of a chain: it takes members from their objects, puts a
+// wrapper around each that decides whether the packet goes on to the next one, and wires them
+// together, by tail calls with constant indices. The result is a generation: complete before
+// a packet sees it, and never changed.
+package program
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/weirnet/weir/agent/chain/hook"
+)
+
+// MaxMembers is how many members a generation has at most. The kernel allows a packet 33 tail
+// calls (MAX_TAIL_CALL_CNT of linux/bpf.h), of which some are left for members that make their
+// own.
+const MaxMembers = 30
+
+// Member is a member to be built.
+type Member struct {
+	Name    string
+	Object  *ebpf.CollectionSpec // it is not changed
+	Program string               // in the object; "" when there is but one
+	// Data tells versions of the object apart: what its variables hold is kept for the same
+	// version only.
+	Data       string
+	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
+	FailClosed bool           // a broken chain drops the packet, else it passes
+}
+
+// Generation is a complete set of programs. Close lets go of it; what is pinned or attached stays
+// in the kernel.
+type Generation struct {
+	array    *ebpf.Map
+	programs []*ebpf.Program
+	maps     map[string]*ebpf.Map // by the name of their pin
+}
+
+// The pins of a generation.
+const (
+	arrayPin   = "array"
+	programPin = "program-"
+	mapPin     = "map-"
+)
+
+// Build loads members into the kernel, in their order. Maps of the generation before, which may be
+// nil, go on being used where they fit: a member that is loaded anew keeps its state.
+func Build(kind hook.Kind, members []Member, before *Generation) (*Generation, error) {
+	if len(members) == 0 || len(members) > MaxMembers {
+		return nil, fmt.Errorf("a chain has 1 to %d members, not %d", MaxMembers, len(members))
+	}
+	array, err := ebpf.NewMap(&ebpf.MapSpec{Name: "weir_chain", Type: ebpf.ProgramArray,
+		KeySize: 4, ValueSize: 4, MaxEntries: uint32(len(members))})
+	if err != nil {
+		return nil, fmt.Errorf("make the program array: %w", err)
+	}
+	g := &Generation{array: array, maps: map[string]*ebpf.Map{}}
+	for i := range members {
+		if err := g.add(kind, &members[i], i == len(members)-1, before); err != nil {
+			return nil, errors.Join(fmt.Errorf("member %s: %w", members[i].Name, err), g.Close())
+		}
+	}
+	return g, nil
+}
+
+// add loads a member and puts it at its place in the array.
+func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generation) error {
+	name, err := entry(m.Object, kind, m.Program)
+	if err != nil {
+		return err
+	}
+	index := len(g.programs)
+	to := next{array: g.array.FD(), index: index + 1, last: last}
+	var coll *ebpf.Collection
+	var pins map[string]string
+	for _, as := range forms {
+		spec := only(m.Object, name)
+		if err = wrap(spec.Programs[name], kind, m, to, as); err != nil {
+			continue
+		}
+		pins = pinNames(spec, m)
+		coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+			MapReplacements: g.known(spec, pins, before)})
+		if err == nil {
+			break
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("load program %s: %w", name, told(err))
+	}
+	defer coll.Close()
+	for mapName, pin := range pins {
+		if g.maps[pin] == nil {
+			g.maps[pin] = coll.DetachMap(mapName)
+		}
+	}
+	p := coll.DetachProgram(name)
+	g.programs = append(g.programs, p)
+	if err := g.array.Put(uint32(index), p); err != nil {
+		return fmt.Errorf("put it into the program array, with the members before it: %w", err)
+	}
+	return nil
+}
+
+// told adds the end of what the verifier says to its error.
+func told(err error) error {
+	var v *ebpf.VerifierError
+	if !errors.As(err, &v) {
+		return err
+	}
+	const lines = 20
+	log := slices.DeleteFunc(slices.Clone(v.Log), func(line string) bool { return strings.TrimSpace(line) == "" })
+	return fmt.Errorf("%w; the verifier's last words:\n%s", v.Cause,
+		strings.Join(log[max(0, len(log)-lines):], "\n"))
+}
+
+// known are the maps that a member shares with members before it, or has from the generation
+// before.
+func (g *Generation) known(spec *ebpf.CollectionSpec, pins map[string]string,
+	before *Generation) map[string]*ebpf.Map {
+	all := map[string]*ebpf.Map{}
+	for name, pin := range pins {
+		m := g.maps[pin]
+		if m == nil && before != nil && before.maps[pin] != nil && fits(spec.Maps[name], before.maps[pin]) {
+			m = before.maps[pin]
+		}
+		if m != nil {
+			all[name] = m
+		}
+	}
+	return all
+}
+
+// fits tells whether a map is laid out as a member wants it.
+func fits(spec *ebpf.MapSpec, m *ebpf.Map) bool {
+	const mmapable = 1 << 10 // BPF_F_MMAPABLE, which data sections get where the kernel has it
+	return spec.Type == m.Type() && spec.KeySize == m.KeySize() && spec.ValueSize == m.ValueSize() &&
+		spec.MaxEntries == m.MaxEntries() && spec.Flags|mmapable == m.Flags()|mmapable
+}
+
+// pinNames gives the maps of a member that outlive a generation their names in the folder of
+// pins: those that the object wants pinned by name are shared by all members. Constants are
+// made anew each time. The spec is told to pin nothing by itself.
+func pinNames(spec *ebpf.CollectionSpec, m *Member) map[string]string {
+	pins := map[string]string{}
+	for name, s := range spec.Maps {
+		plain := strings.ReplaceAll(name, ".", "") // a bpffs has no dots
+		switch {
+		case strings.HasPrefix(name, ".rodata"), strings.HasPrefix(name, ".kconfig"):
+		case strings.HasPrefix(name, "."):
+			pins[name] = mapPin + m.Name + "-" + m.Data + "-" + plain
+		case s.Pinning == ebpf.PinByName:
+			pins[name] = mapPin + "-" + plain
+		default:
+			pins[name] = mapPin + m.Name + "--" + plain
+		}
+		s.Pinning = ebpf.PinNone
+	}
+	return pins
+}
+
+// only copies what a program needs: itself, its maps, and the programs in its program arrays.
+func only(spec *ebpf.CollectionSpec, name string) *ebpf.CollectionSpec {
+	spec = spec.Copy()
+	programs, maps := map[string]*ebpf.ProgramSpec{}, map[string]*ebpf.MapSpec{}
+	var need func(string)
+	need = func(name string) {
+		p := spec.Programs[name]
+		if p == nil || programs[name] != nil {
+			return
+		}
+		programs[name] = p
+		for _, ins := range p.Instructions {
+			m := spec.Maps[ins.Reference()]
+			if !ins.IsLoadFromMap() || m == nil || maps[ins.Reference()] != nil {
+				continue
+			}
+			maps[ins.Reference()] = m
+			for _, kv := range m.Contents {
+				if inner, ok := kv.Value.(string); ok {
+					need(inner)
+				}
+			}
+		}
+	}
+	need(name)
+	spec.Programs, spec.Maps = programs, maps
+	for n, v := range spec.Variables {
+		if maps[v.SectionName] == nil {
+			delete(spec.Variables, n)
+		}
+	}
+	return spec
+}
+
+// Head is the program for the hook.
+func (g *Generation) Head() *ebpf.Program { return g.programs[0] }
+
+// ID is the id of the program for the hook.
+func (g *Generation) ID() (ebpf.ProgramID, error) {
+	info, err := g.Head().Info()
+	if err != nil {
+		return 0, fmt.Errorf("ask for the first program: %w", err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, errors.New("ask for the first program: the kernel tells no id")
+	}
+	return id, nil
+}
+
+// IDs are the ids of the members' programs, in their order.
+func (g *Generation) IDs() ([]ebpf.ProgramID, error) {
+	var ids []ebpf.ProgramID
+	for i, p := range g.programs {
+		info, err := p.Info()
+		if err != nil {
+			return nil, fmt.Errorf("ask for program %d: %w", i, err)
+		}
+		id, _ := info.ID()
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+// Verify asks the kernel whether every member is at its place.
+func (g *Generation) Verify() error {
+	want, err := g.IDs()
+	if err != nil {
+		return err
+	}
+	for i, id := range want {
+		var got uint32 // what the kernel tells of a program array's slot is the program's id
+		if err := g.array.Lookup(uint32(i), &got); err != nil {
+			return fmt.Errorf("read slot %d of the program array: %w", i, err)
+		}
+		if ebpf.ProgramID(got) != id {
+			return fmt.Errorf("slot %d of the program array holds program %d, not %d", i, got, id)
+		}
+	}
+	return nil
+}
+
+// Pin makes the generation outlive the process, in a new folder on a bpffs. The array must be held as
+// long as packets may be in its programs: the kernel empties it when nobody does.
+func (g *Generation) Pin(dir string) error {
+	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
+		return fmt.Errorf("make the folder for pins: %w", err)
+	}
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		return fmt.Errorf("make the folder for pins: %w", err)
+	}
+	pins := map[string]interface{ Pin(string) error }{arrayPin: g.array}
+	for i, p := range g.programs {
+		pins[fmt.Sprintf("%s%02d", programPin, i)] = p
+	}
+	for name, m := range g.maps {
+		clone, err := m.Clone() // it may be pinned in the folder before, and is to stay there
+		if err != nil {
+			return err
+		}
+		defer clone.Close()
+		pins[name] = clone
+	}
+	for name, p := range pins {
+		if err := p.Pin(filepath.Join(dir, name)); err != nil {
+			return fmt.Errorf("pin %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// Open opens a generation that was pinned.
+func Open(dir string) (*Generation, error) {
+	g := &Generation{maps: map[string]*ebpf.Map{}}
+	if err := g.open(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("open the pinned generation %s: %w", dir, err), g.Close())
+	}
+	return g, nil
+}
+
+func (g *Generation) open(dir string) (err error) {
+	if g.array, err = ebpf.LoadPinnedMap(filepath.Join(dir, arrayPin), nil); err != nil {
+		return err
+	}
+	files, err := os.ReadDir(dir) // sorted, and so are the numbers of programs
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		path := filepath.Join(dir, f.Name())
+		switch {
+		case strings.HasPrefix(f.Name(), programPin):
+			p, err := ebpf.LoadPinnedProgram(path, nil)
+			if err != nil {
+				return err
+			}
+			g.programs = append(g.programs, p)
+		case strings.HasPrefix(f.Name(), mapPin):
+			if g.maps[f.Name()], err = ebpf.LoadPinnedMap(path, nil); err != nil {
+				return err
+			}
+		}
+	}
+	if len(g.programs) == 0 {
+		return errors.New("there are no programs")
+	}
+	return nil
+}
+
+// OpenHead opens the program for the hook of a generation that was pinned.
+func OpenHead(dir string) (*ebpf.Program, error) {
+	return ebpf.LoadPinnedProgram(filepath.Join(dir, programPin+"00"), nil)
+}
+
+// Close closes the file descriptors.
+func (g *Generation) Close() error {
+	var errs []error
+	if g.array != nil {
+		errs = append(errs, g.array.Close())
+	}
+	for _, p := range g.programs {
+		errs = append(errs, p.Close())
+	}
+	for _, m := range g.maps {
+		if m != nil {
+			errs = append(errs, m.Close())
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,255 @@
+package chain
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/parser"
+
+	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/program"
+	"github.com/weirnet/weir/agent/yamlfile"
+)
+
+// Spec is what a host's chains shall be.
+type Spec struct {
+	Chains []Chain `yaml:"chains" json:"chains"`
+}
+
+// Key names a chain: there is one at each hook of each interface.
+type Key struct {
+	// Namespace is the interface's network namespace by name (below /run/netns) or path; empty: weir's own.
+	Namespace string    `yaml:"namespace" json:"namespace,omitempty"`
+	Interface string    `yaml:"interface" json:"interface"`
+	Hook      hook.Kind `yaml:"hook" json:"hook"`
+}
+
+// String is the key for people.
+func (k Key) String() string {
+	if k.Namespace == "" {
+		return k.Interface + " " + string(k.Hook)
+	}
+	return k.Namespace + "/" + k.Interface + " " + string(k.Hook)
+}
+
+// Chain is what one chain shall be.
+type Chain struct {
+	Key `yaml:",inline"`
+	// Backend is how it is attached: hook.TCX, hook.TC or hook.XDPLink; empty: the best that the kernel has.
+	Backend string `yaml:"backend" json:"backend,omitempty"`
+	// Place is where it is put among the programs of other owners.
+	Place   hook.Place `yaml:"place" json:"place,omitzero"`
+	Members []Member   `yaml:"members" json:"members"`
+}
+
+// Member is a program of a chain.
+type Member struct {
+	Name string `yaml:"name" json:"name"` // unique in the chain
+	// Priority orders the members, lowest first; equal ones by name.
+	Priority int `yaml:"priority" json:"priority"`
+	// Object is the path of an eBPF object file; in a file, relative to the file's folder.
+	Object string `yaml:"object" json:"object"`
+	// SHA256 is the object's checksum, in hexadecimal; empty: whatever the file holds.
+	SHA256 string `yaml:"sha256" json:"sha256,omitempty"`
+	// Program is the program in the object; empty: the only one that fits the hook.
+	Program string `yaml:"program" json:"program,omitempty"`
+	// ProceedOn are the verdicts with which a packet goes on to the next member; absent: those that let
+	// it pass. With any other verdict the chain ends.
+	ProceedOn []string `yaml:"proceed_on" json:"proceed_on"`
+	// Disabled members are left out.
+	Disabled bool `yaml:"disabled" json:"disabled,omitempty"`
+	// Fail says what becomes of a packet after this member when the chain is broken: FailOpen (also "")
+	// lets it pass, FailClosed drops it.
+	Fail string `yaml:"fail" json:"fail,omitempty"`
+	// Constants are values for the object's global constants (volatile const integers).
+	Constants map[string]int64 `yaml:"constants" json:"constants,omitempty"`
+}
+
+// The values of Member.Fail.
+const (
+	FailOpen   = "open"
+	FailClosed = "closed"
+)
+
+// FieldError says what is wrong with a field of a Spec.
+type FieldError struct {
+	Path string // like chains[0].members[1].name
+	Err  error
+}
+
+func (e *FieldError) Error() string { return e.Path + ": " + e.Err.Error() }
+func (e *FieldError) Unwrap() error { return e.Err }
+
+func wrong(path, format string, args ...any) error {
+	return &FieldError{path, fmt.Errorf(format, args...)}
+}
+
+// Parse reads a chain file, strictly. Errors say file, line and column.
+func Parse(file string, data []byte) (*Spec, error) {
+	if len(strings.TrimSpace(string(data))) == 0 {
+		return nil, fmt.Errorf("%s: the file is empty; at least `chains` is needed", file)
+	}
+	var s Spec
+	if err := yamlfile.Decode(file, data, &s); err != nil {
+		return nil, err
+	}
+	folder, err := filepath.Abs(filepath.Dir(file))
+	if err != nil {
+		return nil, fmt.Errorf("find the folder of %s: %w", file, err)
+	}
+	for i := range s.Chains {
+		for j := range s.Chains[i].Members {
+			m := &s.Chains[i].Members[j]
+			if m.Object != "" && !filepath.IsAbs(m.Object) {
+				m.Object = filepath.Join(folder, m.Object)
+			}
+		}
+	}
+	if err := s.Check(); err != nil {
+		return nil, placed(file, data, err)
+	}
+	return &s, nil
+}
+
+// placed adds the place of a field, or of the nearest one around it that is there.
+func placed(file string, data []byte, err error) error {
+	var f *FieldError
+	if !errors.As(err, &f) {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	tree, parseErr := parser.ParseBytes(data, 0)
+	for path := f.Path; parseErr == nil && path != ""; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
+		p, err := yaml.PathString("$." + path)
+		if err != nil {
+			continue
+		}
+		if node, err := p.FilterFile(tree); err == nil && node != nil {
+			at := node.GetToken().Position
+			return fmt.Errorf("%s:%d:%d: %w", file, at.Line, at.Column, f)
+		}
+	}
+	return fmt.Errorf("%s: %w", file, f)
+}
+
+// Check tells what is wrong with a spec, as a FieldError.
+func (s *Spec) Check() error {
+	if len(s.Chains) == 0 {
+		return wrong("chains", "is empty; to remove chains, delete them")
+	}
+	seen := map[Key]bool{}
+	for i := range s.Chains {
+		path := fmt.Sprintf("chains[%d]", i)
+		if err := s.Chains[i].check(path); err != nil {
+			return err
+		}
+		if seen[s.Chains[i].Key] {
+			return wrong(path, "%s: there are two such chains", s.Chains[i].Key)
+		}
+		seen[s.Chains[i].Key] = true
+	}
+	return nil
+}
+
+func (c *Chain) check(path string) error {
+	if c.Interface == "" {
+		return wrong(path+".interface", "is missing")
+	}
+	if _, err := hook.ParseKind(string(c.Hook)); err != nil {
+		return wrong(path+".hook", "%w", err)
+	}
+	if all := hook.Backends(c.Hook); c.Backend != "" && !slices.Contains(all, c.Backend) {
+		return wrong(path+".backend", "%q; want one of %q for %s", c.Backend, all, c.Hook)
+	}
+	if err := c.Place.Check(); err != nil {
+		return wrong(path+".place", "%w", err)
+	}
+	if n := len(c.enabled()); n > program.MaxMembers {
+		return wrong(path+".members", "%d are enabled; a chain has at most %d", n, program.MaxMembers)
+	}
+	seen := map[string]bool{}
+	for i := range c.Members {
+		m, path := &c.Members[i], fmt.Sprintf("%s.members[%d]", path, i)
+		if err := m.check(path, c.Hook); err != nil {
+			return err
+		}
+		if seen[m.Name] {
+			return wrong(path+".name", "there are two members %q", m.Name)
+		}
+		seen[m.Name] = true
+	}
+	return nil
+}
+
+// memberName is what names of pins allow, and the planner's "" for none.
+var memberName = regexp.MustCompile(`^[A-Za-z0-9_]+(-[A-Za-z0-9_]+)*$`)
+
+// maxName is the longest name of a member.
+const maxName = 63
+
+var hexSum = regexp.MustCompile(`^[0-9a-f]{64}$`)
+
+func (m *Member) check(path string, kind hook.Kind) error {
+	switch {
+	case !memberName.MatchString(m.Name) || len(m.Name) > maxName:
+		return wrong(path+".name", "%q; want letters, digits, _ and single - between them, at most %d",
+			m.Name, maxName)
+	case m.Object == "":
+		return wrong(path+".object", "is missing; want the path of an eBPF object")
+	case !filepath.IsAbs(m.Object):
+		return wrong(path+".object", "%q is not an absolute path", m.Object)
+	case m.SHA256 != "" && !hexSum.MatchString(m.SHA256):
+		return wrong(path+".sha256", "%q; want 64 hexadecimal digits in lower case", m.SHA256)
+	case m.Fail != "" && m.Fail != FailOpen && m.Fail != FailClosed:
+		return wrong(path+".fail", "%q; want %s or %s", m.Fail, FailOpen, FailClosed)
+	}
+	for i, v := range m.ProceedOn {
+		if _, err := kind.Verdict(v); err != nil {
+			return wrong(fmt.Sprintf("%s.proceed_on[%d]", path, i), "%w", err)
+		}
+		if slices.Contains(m.ProceedOn[:i], v) {
+			return wrong(fmt.Sprintf("%s.proceed_on[%d]", path, i), "%q is there twice", v)
+		}
+	}
+	return nil
+}
+
+// proceed are the verdicts that the member proceeds on.
+func (m *Member) proceed(kind hook.Kind) []hook.Verdict {
+	names := m.ProceedOn
+	if names == nil {
+		names = kind.Passing()
+	}
+	all := []hook.Verdict{}
+	for _, n := range names {
+		if v, err := kind.Verdict(n); err == nil { // checked before
+			all = append(all, v)
+		}
+	}
+	slices.Sort(all)
+	return all
+}
+
+// enabled are the members that run, in their order.
+func (c *Chain) enabled() []*Member {
+	var all []*Member
+	for i := range c.Members {
+		if !c.Members[i].Disabled {
+			all = append(all, &c.Members[i])
+		}
+	}
+	slices.SortFunc(all, func(a, b *Member) int {
+		return order(a.Priority, a.Name, b.Priority, b.Name)
+	})
+	return all
+}
+
+// order compares the places of two members.
+func order(p int, name string, otherP int, other string) int {
+	return cmp.Or(cmp.Compare(p, otherP), strings.Compare(name, other))
+}
