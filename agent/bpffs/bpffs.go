@@ -22,7 +22,7 @@ func Ensure(pin string) error {
 	}
 	rel, err := filepath.Rel(Folder, pin)
 	if err != nil || !filepath.IsLocal(rel) {
-		return fmt.Errorf("pin: %s is not on a BPF file system; use a Folder below %s", pin, Folder)
+		return fmt.Errorf("pin: %s is not on a BPF file system; use a folder below %s", pin, Folder)
 	}
 	if err := unix.Mount("bpf", Folder, "bpf", 0, "mode=0700"); err != nil {
 		return fmt.Errorf("mount a BPF file system on %s: %w", Folder, err)
