@@ -345,7 +345,11 @@ func (a *Agent) Counters() (control.Counters, error) {
 			Counters: c})
 	}
 	strays, err := a.dp.Counters(0)
+	if err != nil {
+		return out, err
+	}
 	out.NoHook = strays.Seen
+	out.InsertErrors, err = a.dp.Refusals()
 	out.NAT = a.features.translations()
 	out.Labels = a.labels.stats()
 	return out, err

@@ -36,7 +36,7 @@ func startProcess(t testing.TB, cfg Config) *process {
 	self, err := os.Executable()
 	require.NoError(t, err)
 	p := &process{cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), asAgent+"="+file)
+	p.cmd.Env = append(os.Environ(), AsAgent+"="+file)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {

@@ -1,19 +1,20 @@
-package agent
+package agent_test
 
 import (
 	"context"
 	"fmt"
 	"os"
 	"testing"
+
+	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/vmtests/gotest"
+	"github.com/weirnet/weir/vmtests/kernel"
 )
 
-// asAgent is the environment variable that makes the test binary an agent: its value is the
-// configuration file.
-const asAgent = "WEIR_TEST_AGENT"
-
 func TestMain(m *testing.M) {
-	if file := os.Getenv(asAgent); file != "" {
-		c := Command()
+	gotest.Guest()
+	if file := os.Getenv(agent.AsAgent); file != "" {
+		c := agent.Command()
 		c.SetArgs([]string{"--config", file})
 		c.SilenceUsage = true
 		if err := c.ExecuteContext(context.Background()); err != nil {
@@ -23,4 +24,10 @@ func TestMain(m *testing.M) {
 		return
 	}
 	os.Exit(m.Run())
+}
+
+// TestKernels runs tests of conservation on other kernels.
+func TestKernels(t *testing.T) {
+	gotest.OnKernels(t, []string{"5.10", "6.1", "6.12", kernel.Newest},
+		[]string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep"})
 }

@@ -294,8 +294,10 @@ static __always_inline int after_insert(int err, volatile u64 *full, u64 deleted
 {
 	if (err == -EEXIST)
 		return AGAIN;
-	if (err != -E2BIG)
+	if (err != -E2BIG) {
+		__sync_fetch_and_add(&refusals, 1);
 		return NO_PLACE;
+	}
 	*full = deleted;
 	return no_room();
 }

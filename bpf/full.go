@@ -16,6 +16,17 @@ func (d *Datapath) Recheck() error {
 	return nil
 }
 
+// Refusals is how many insertions the kernel has refused although the table had room, since the datapath
+// was loaded: on 5.11 to 6.14 when a packet interrupts a system call that is about to lock a part of the
+// table (EBUSY). Such packets are handed over, not lost.
+func (d *Datapath) Refusals() (uint64, error) {
+	var n uint64
+	if err := d.objs.Refusals.Get(&n); err != nil {
+		return 0, fmt.Errorf("read how many insertions were refused: %w", err)
+	}
+	return n, nil
+}
+
 // SetAlarm makes the next packet that finds no place in its table ring the bell, once.
 func (d *Datapath) SetAlarm(on bool) error {
 	if err := d.objs.FullAlarm.Set(bit(on)); err != nil {

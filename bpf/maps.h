@@ -213,6 +213,9 @@ volatile u64 deletions = 1;
 volatile u64 full4 = 0;
 volatile u64 full6 = 0;
 
+/* Insertions that failed for another reason than a table without room: see README section 9. */
+volatile u64 refusals = 0;
+
 /* When user space is woken to read events: once when wake_at bytes of them wait, and when a
  * packet finds no place while the alarm is set. User space sets wake_at and the alarm, and
  * clears `woken` when it has read.

@@ -396,6 +396,7 @@ const (
 	weirVarMidStream      = "mid_stream"
 	weirVarOverflowToRing = "overflow_to_ring"
 	weirVarPossibleCpus   = "possible_cpus"
+	weirVarRefusals       = "refusals"
 	weirVarSampleMax      = "sample_max"
 	weirVarSlotAfter      = "slot_after"
 	weirVarSlotNs         = "slot_ns"
@@ -499,6 +500,7 @@ type weirVariableSpecs struct {
 	MidStream      *ebpf.VariableSpec `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.VariableSpec `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.VariableSpec `ebpf:"possible_cpus"`
+	Refusals       *ebpf.VariableSpec `ebpf:"refusals"`
 	SampleMax      *ebpf.VariableSpec `ebpf:"sample_max"`
 	SlotAfter      *ebpf.VariableSpec `ebpf:"slot_after"`
 	SlotNs         *ebpf.VariableSpec `ebpf:"slot_ns"`
@@ -590,6 +592,7 @@ type weirVariables struct {
 	MidStream      *ebpf.Variable `ebpf:"mid_stream"`
 	OverflowToRing *ebpf.Variable `ebpf:"overflow_to_ring"`
 	PossibleCpus   *ebpf.Variable `ebpf:"possible_cpus"`
+	Refusals       *ebpf.Variable `ebpf:"refusals"`
 	SampleMax      *ebpf.Variable `ebpf:"sample_max"`
 	SlotAfter      *ebpf.Variable `ebpf:"slot_after"`
 	SlotNs         *ebpf.Variable `ebpf:"slot_ns"`

@@ -40,6 +40,9 @@ type Counters struct {
 	Hooks    []HookCounters `json:"hooks"`
 	Reported bpf.Count      `json:"reported"` // sum of all records since the agent started
 	NoHook   bpf.Count      `json:"no_hook"`  // packets from hooks that are not configured
+	// InsertErrors is how many connections the kernel has refused to put into a table with room, since
+	// the tables have their size. Their packets were reported by themselves.
+	InsertErrors uint64 `json:"insert_errors"`
 	// Sinks is what became of the records; nil when the agent was lent a sink.
 	Sinks []export.Stats `json:"sinks,omitempty"`
 	// NAT is what the feature nat holds and has lost; nil when it does not run.

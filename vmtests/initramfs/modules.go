@@ -19,7 +19,7 @@ import (
 // fine; one that a kernel does not have is reported to the guest, which goes on without it: what
 // needs it will say so.
 var Modules = []string{
-	"veth", "sch_ingress", "cls_bpf", "8021q", "bridge", "ipv6", "tun", "dummy", "vxlan", "geneve",
+	"veth", "sch_ingress", "cls_bpf", "sch_netem", "8021q", "bridge", "ipv6", "tun", "dummy", "vxlan", "geneve",
 	"ip_gre", "ipip", "wireguard", "bonding", "macvlan", "ipvlan",
 	"nf_tables", "nft_chain_nat", "nft_nat", "nft_masq", "nf_conntrack_netlink",
 }

@@ -1,0 +1,96 @@
+// Package gotest runs Go tests of a package on other kernels: the test binary itself is what guests run.
+package gotest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"strings"
+	"testing"
+
+	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/runner"
+	"github.com/weirnet/weir/vmtests/guest"
+	"github.com/weirnet/weir/vmtests/kernel"
+	"github.com/weirnet/weir/vmtests/matrix"
+)
+
+// Env is the environment variable that is to be set for tests that want virtual machines. They need
+// CGO_ENABLED=0, too: guests have no shared libraries.
+const Env = "WEIR_VM_TESTS"
+
+// Guest makes the test binary the init of a guest, if it runs in one. TestMain calls it first.
+func Guest() {
+	if guest.IsGuest() {
+		guest.Main(guest.Options{NewRunner: func() (guest.Runner, error) { return tests{}, nil }})
+	}
+}
+
+// tests is a runner whose scenarios are the arguments of runs of this binary.
+type tests struct{}
+
+// Run implements guest.Runner.
+func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
+	args := append(strings.Fields(string(j.Spec)), "-test.run=^"+j.Name+"$", "-test.v", "-test.short")
+	out, err := exec.CommandContext(ctx, "/proc/self/exe", args...).CombinedOutput()
+	r := result.Scenario{Verdict: result.Pass, Summary: string(out)}
+	switch {
+	case strings.Contains(r.Summary, "--- SKIP: "+j.Name+" "):
+		r.Verdict, r.Reason = result.Skip, r.Summary
+	case err != nil || !strings.Contains(r.Summary, "--- PASS: "+j.Name+" "):
+		r.Verdict, r.Reason = result.Fail, fmt.Sprintf("%v\n%s", err, out)
+	}
+	return r
+}
+
+// Verified implements guest.Runner.
+func (tests) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
+
+// Close implements guest.Runner.
+func (tests) Close() error { return nil }
+
+// OnKernels runs tests, by their names, on kernels that are in the cache, with more flags for the test
+// binary. It skips without Env.
+func OnKernels(t *testing.T, lines, names []string, flags ...string) {
+	t.Helper()
+	if os.Getenv(Env) == "" {
+		t.Skipf("skipped: set %s=1 and CGO_ENABLED=0 to run tests in virtual machines", Env)
+	}
+	kernels, err := run(t, lines, names, flags)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, k := range kernels {
+		for _, s := range k.Scenarios {
+			t.Run(k.Line+"/"+s.Name, func(t *testing.T) {
+				switch {
+				case s.Verdict == result.Skip:
+					t.Skip(s.Reason)
+				case s.Verdict != result.Pass:
+					t.Fatalf("%s: %s\n%s", s.Verdict, s.Reason, s.Console)
+				}
+				t.Log(s.Summary)
+			})
+		}
+		if k.Unavailable != "" {
+			t.Logf("without kernel %s: %s", k.Line, k.Unavailable)
+		}
+	}
+}
+
+func run(t *testing.T, lines, names, flags []string) ([]result.Kernel, error) {
+	cache, err := kernel.CacheDir()
+	if err != nil {
+		return nil, err
+	}
+	c := matrix.Config{Cache: t.TempDir(), Accel: "tcg"}
+	if c.Binary, err = os.Executable(); err != nil {
+		return nil, err
+	}
+	for _, name := range names {
+		c.Jobs = append(c.Jobs, runner.Job{Name: name, Spec: []byte(strings.Join(flags, " "))})
+	}
+	c.Kernels = (&kernel.Store{Dir: cache}).Cached(lines)
+	return matrix.Run(t.Context(), c)
+}
