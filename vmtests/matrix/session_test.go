@@ -39,6 +39,9 @@ func (f *fakeMachine) Starved() time.Duration {
 var quick = Limits{Silence: 600 * time.Millisecond, Scenario: 600 * time.Millisecond,
 	Busy: 2 * time.Second, Grace: 300 * time.Millisecond}
 
+// alive are limits for guests that beat: a busy host may let them wait between two beats.
+var alive = Limits{Silence: time.Minute, Scenario: quick.Scenario, Busy: quick.Busy, Grace: time.Minute}
+
 // guestLine is the guest's end of the line.
 type guestLine struct {
 	t *testing.T
@@ -60,6 +63,11 @@ func (g guestLine) send(t wire.Type, v any) { _ = g.w.Send(t, v) }
 // jobs are a, b and c.
 func converse(t *testing.T, m *fakeMachine, guest func(guestLine)) (ending, *session) {
 	t.Helper()
+	return converseWithin(t, quick, m, guest)
+}
+
+func converseWithin(t *testing.T, limits Limits, m *fakeMachine, guest func(guestLine)) (ending, *session) {
+	t.Helper()
 	host, far := net.Pipe()
 	m.line, m.done = host, make(chan struct{})
 	ended := make(chan struct{})
@@ -71,7 +79,7 @@ func converse(t *testing.T, m *fakeMachine, guest func(guestLine)) (ending, *ses
 			guest(g)
 		}
 	}()
-	s := newSession(m, host, quick, wire.Orders{
+	s := newSession(m, host, limits, wire.Orders{
 		Jobs: []runner.Job{{Name: "a"}, {Name: "b"}, {Name: "c"}}})
 	e := s.run(context.Background())
 	if e.culprit != noScenario {
@@ -103,7 +111,8 @@ type sessionCase struct {
 	guest    func(guestLine)
 	console  string
 	verdicts string
-	reason   string // of the ending
+	reason   string  // of the ending
+	limits   *Limits // nil: quick
 }
 
 var sessionCases = map[string]sessionCase{
@@ -247,6 +256,7 @@ var sessionCases = map[string]sessionCase{
 		reason:   "no sign of life",
 	},
 	"stuck, and returns when given up": {
+		limits: &alive,
 		guest: func(g guestLine) {
 			g.start(0)
 			stop := g.beat(0)
@@ -259,6 +269,7 @@ var sessionCases = map[string]sessionCase{
 		reason:   "no end within",
 	},
 	"slow": {
+		limits: &alive,
 		guest: func(g guestLine) {
 			g.start(0)
 			stop := g.beat(0.9)
@@ -272,6 +283,7 @@ var sessionCases = map[string]sessionCase{
 		verdicts: "pass pass pass",
 	},
 	"busy for ever": {
+		limits: &alive,
 		guest: func(g guestLine) {
 			g.start(0)
 			stop := g.beat(1)
@@ -299,7 +311,11 @@ func TestSession(t *testing.T) {
 	for name, tt := range sessionCases {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			e, s := converse(t, &fakeMachine{console: tt.console}, tt.guest)
+			limits := quick
+			if tt.limits != nil {
+				limits = *tt.limits
+			}
+			e, s := converseWithin(t, limits, &fakeMachine{console: tt.console}, tt.guest)
 			require.Equal(t, tt.verdicts, verdicts(s))
 			require.Contains(t, e.reason, tt.reason)
 			for _, r := range s.results {
