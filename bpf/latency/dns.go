@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/batch"
 )
 
 // Outcome says what a Transaction is.
@@ -162,7 +163,7 @@ func (d *DNS) Drain(now int64, timeout time.Duration, fn func(*Transaction)) err
 func (d *DNS) expire(now, timeout int64) (map[pair]dnsQuery, error) {
 	var done []dnsQueryKey
 	late := map[pair]dnsQuery{}
-	err := each(d.objs.Queries, func(k *dnsQueryKey, q *dnsQuery) {
+	err := batch.Each(d.objs.Queries, func(k *dnsQueryKey, q *dnsQuery) {
 		switch {
 		case q.Answered != 0 && now-int64(q.Answered) > answeredFor:
 			done = append(done, *k)

@@ -9,6 +9,8 @@ import (
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/batch"
 )
 
 const (
@@ -122,7 +124,7 @@ func prefixed(m []byte) []byte {
 
 func held(t testing.TB, d *DNS) (n int) {
 	t.Helper()
-	require.NoError(t, each(d.objs.Queries, func(*dnsQueryKey, *dnsQuery) { n++ }))
+	require.NoError(t, batch.Each(d.objs.Queries, func(*dnsQueryKey, *dnsQuery) { n++ }))
 	return n
 }
 

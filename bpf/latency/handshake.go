@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/batch"
 )
 
 // Handshake is what the handshake of a TCP connection told.
@@ -92,7 +93,7 @@ func (h *Handshakes) Drain(now int64, all bool, fn func(*Handshake)) error {
 	})
 	h.events.Release()
 	var over []handshakeCompleted
-	err := each(h.objs.Handshakes, func(k *handshakeHandshakeKey, s *handshakeHandshake) {
+	err := batch.Each(h.objs.Handshakes, func(k *handshakeHandshakeKey, s *handshakeHandshake) {
 		if all || now-int64(s.Syn) > handshakeFor {
 			over = append(over, handshakeCompleted{Key: *k, Handshake: *s})
 		}

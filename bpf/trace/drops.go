@@ -6,6 +6,8 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/weirnet/weir/bpf/batch"
 )
 
 // Drop is the packets of one tuple that the kernel has dropped for one reason.
@@ -76,7 +78,7 @@ func (t *Trace) Drops(to []Drop) ([]Drop, error) {
 	if err != nil {
 		return to, fmt.Errorf("drain the drops: %w", err)
 	}
-	err = empty(table, func(k *dropsTuple, v *dropsDrop) {
+	err = batch.Take(table, func(k *dropsTuple, v *dropsDrop) {
 		to = append(to, Drop{Tuple: k.tuple(), Reason: t.drops.reasons.name(k.Reason),
 			Packets: v.Packets, First: int64(v.First), Last: int64(v.Last)})
 	})

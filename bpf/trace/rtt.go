@@ -6,6 +6,8 @@ import (
 
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+
+	"github.com/weirnet/weir/bpf/batch"
 )
 
 // RTT is what a TCP socket knows of the round-trip time to its peer. Src is the socket's own end.
@@ -64,7 +66,7 @@ func (t *Trace) RTT(to []RTT) ([]RTT, error) {
 	if err != nil {
 		return to, fmt.Errorf("drain the round-trip times: %w", err)
 	}
-	err = empty(table, func(k *rttTuple, v *rttRoundTrip) {
+	err = batch.Take(table, func(k *rttTuple, v *rttRoundTrip) {
 		to = append(to, RTT{Tuple: (*dropsTuple)(k).tuple(),
 			Min: v.Min, Last: v.Last, Max: v.Max, Samples: v.Samples})
 	})

@@ -1,11 +1,9 @@
 package trace
 
 import (
-	"errors"
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/bpf"
 )
@@ -30,33 +28,4 @@ func (t *turns) quiet() (*ebpf.Map, error) {
 		return nil, err
 	}
 	return t.tables[before], nil
-}
-
-// chunk is how many entries one system call reads.
-const chunk = 1024
-
-// empty takes all entries out of a table that nobody writes to. What an error leaves in the table
-// stays there until its next turn has passed.
-func empty[K, V any](m *ebpf.Map, fn func(*K, *V)) error {
-	size := min(chunk, int(m.MaxEntries()))
-	keys, values := make([]K, size), make([]V, size)
-	var cursor ebpf.MapBatchCursor
-	for {
-		n, err := m.BatchLookupAndDelete(&cursor, keys, values, nil)
-		if errors.Is(err, unix.ENOSPC) {
-			// One hash bucket holds more than the buffer; the cursor has not moved.
-			size *= 2
-			keys, values = make([]K, size), make([]V, size)
-			continue
-		}
-		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
-			return err
-		}
-		for i := range n {
-			fn(&keys[i], &values[i])
-		}
-		if err != nil {
-			return nil
-		}
-	}
 }
