@@ -135,7 +135,7 @@ func (o *OwnRange) Check() error {
 }
 
 func (o *OwnRange) entry() (e labeler.Entry, err error) {
-	e.Range = labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region, Cloud: labeler.Cloud(o.Cloud)}
+	e.Range = &labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region, Cloud: labeler.Cloud(o.Cloud)}
 	if e.Prefix, err = netip.ParsePrefix(o.CIDR); err != nil {
 		return e, fmt.Errorf("cidr: %q; want a prefix like 10.0.0.0/8", o.CIDR)
 	}

@@ -43,7 +43,7 @@ labels:
 	require.Equal(t, []string{"app"}, c.Labels.keys().App)
 	own, err := c.Labels.Ranges.own()
 	require.NoError(t, err)
-	require.Equal(t, []labeler.Entry{{Prefix: netip.MustParsePrefix("10.50.0.0/16"), Range: labeler.Range{
+	require.Equal(t, []labeler.Entry{{Prefix: netip.MustParsePrefix("10.50.0.0/16"), Range: &labeler.Range{
 		Name: "postgres", Zone: "a", Region: "eu-west-1", Cloud: "aws", Class: labeler.IntraZone}}}, own)
 
 	none := DefaultConfig()
