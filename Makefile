@@ -24,6 +24,10 @@ test: tools weir ## run all tests on this machine: unit, lint, generated code, s
 	CGO_ENABLED=1 go test -p 1 -race -short ./agent/... ./sim/... ./vmtests/...
 	$(WEIR) sim run $(SCENARIOS)
 
+apitest: ## follow a real Kubernetes API server, built from its source, through changes and a restart
+	ci/apiserver/build
+	WEIR_APISERVER=$(CURDIR)/out/apiserver go test -count=1 -v -run '^TestAPIServer$$' ./agent/labeler/kube
+
 sim: weir ## run the scenarios on this machine's kernel (needs root)
 	$(WEIR) sim run $(SCENARIOS)
 
@@ -55,4 +59,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test sim bench figures generate lint fmt clean tools weir
+.PHONY: help vmtest test apitest sim bench figures generate lint fmt clean tools weir

@@ -247,6 +247,10 @@ type labelSink struct {
 // Write takes a record.
 func (s *labelSink) Write(rec *flow.Record) error {
 	s.labels.labeler.LabelRecord(rec, s.labels.by)
+	if s.labels.cfg.Mirrors == mirrorsDrop && rec.LabelFlags&flow.FlagMirror != 0 {
+		s.labels.labeler.CountDropped(rec)
+		return nil
+	}
 	rec.Environment = s.labels.cfg.Environment
 	return s.Sink.Write(rec)
 }

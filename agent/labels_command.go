@@ -52,5 +52,8 @@ func labelTable(w io.Writer, s *labeler.Stats) error {
 	for _, reason := range slices.Sorted(maps.Keys(s.Unknown)) {
 		row("unknown: "+reason, s.Unknown[reason])
 	}
+	if s.Dropped != (labeler.Count{}) {
+		row("of all, dropped as mirrors", s.Dropped)
+	}
 	return t.Flush()
 }

@@ -29,6 +29,9 @@ type Labels struct {
 	// Wait is how long after its beginning a connection is not reported while nobody claims one of
 	// its addresses: its owner may be told of late.
 	Wait time.Duration `yaml:"wait,omitempty"`
+	// Mirrors are records of packets that the agent on the sender's node reports too: keep, or drop.
+	// Empty: keep.
+	Mirrors string `yaml:"mirrors,omitempty"`
 	// AppKeys and InstanceKeys are Kubernetes labels: the first one that a pod has becomes "app" or
 	// "instance". Empty: Kubernetes' recommended ones, and none.
 	AppKeys      []string       `yaml:"app_keys,omitempty"`
@@ -76,6 +79,12 @@ type OwnRange struct {
 	Class  string `yaml:"class,omitempty"` // empty: from where it is
 }
 
+// What becomes of mirrors.
+const (
+	mirrorsKeep = "keep"
+	mirrorsDrop = "drop"
+)
+
 // defaultWait is longer than informers take to tell of a new pod.
 const defaultWait = 10 * time.Second
 
@@ -98,6 +107,9 @@ func (l *Labels) check() error {
 	}
 	if l.Wait < 0 {
 		return fmt.Errorf("wait: %v; want 0 or more", l.Wait)
+	}
+	if !slices.Contains([]string{"", mirrorsKeep, mirrorsDrop}, l.Mirrors) {
+		return fmt.Errorf("mirrors: %q; want %s or %s", l.Mirrors, mirrorsKeep, mirrorsDrop)
 	}
 	names := map[string]bool{}
 	for i, c := range l.Clusters {
@@ -135,7 +147,7 @@ func (o *OwnRange) Check() error {
 }
 
 func (o *OwnRange) entry() (e labeler.Entry, err error) {
-	e.Range = labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region, Cloud: labeler.Cloud(o.Cloud)}
+	e.Range = &labeler.Range{Name: o.Name, Zone: o.Zone, Region: o.Region, Cloud: labeler.Cloud(o.Cloud)}
 	if e.Prefix, err = netip.ParsePrefix(o.CIDR); err != nil {
 		return e, fmt.Errorf("cidr: %q; want a prefix like 10.0.0.0/8", o.CIDR)
 	}

@@ -193,9 +193,10 @@ type Record struct {
 	Handshake *Handshake `json:"handshake,omitempty"`
 	// Lookups is in records of the client's direction; nil when there was no DNS transaction.
 	Lookups *Lookups `json:"lookups,omitempty"`
-	// NATBefore is set on records of packets whose addresses have been translated: what these were
-	// before. NATAfter is what a translation makes of this record's packets. Between two
-	// translations both are set; neither is where there is none, or the feature is off.
+	// NATBefore is how the connection is called on the initiator's side of an address translation,
+	// NATAfter on the responder's side, both in this record's direction: of replies, NATBefore is
+	// what they become. Between two translations both are set; neither is where there is none, or
+	// the feature is off.
 	NATBefore NAT `json:"nat_before,omitzero"`
 	NATAfter  NAT `json:"nat_after,omitzero"`
 	// SrcLabels and DstLabels say who is at Src and Dst; nil without a labeler.

@@ -32,17 +32,13 @@ func parseAWS(data []byte) (File, error) {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return File{}, err
 	}
-	var f File
+	f := newFile(len(all.Prefixes) + len(all.IPv6Prefixes))
+	ranges := sharedRanges{}
 	for _, p := range all.Prefixes {
-		f.add(p.IPPrefix, awsRange(p.Service, p.Region))
+		f.add(p.IPPrefix, ranges.of(AWS, p.Service, p.Region))
 	}
 	for _, p := range all.IPv6Prefixes {
-		f.add(p.IPv6Prefix, awsRange(p.Service, p.Region))
+		f.add(p.IPv6Prefix, ranges.of(AWS, p.Service, p.Region))
 	}
 	return f, nil
-}
-
-func awsRange(service, region string) Range {
-	return Range{Cloud: AWS, Service: NormalizeCloudString(service),
-		Region: NormalizeCloudString(region)}
 }

@@ -38,10 +38,14 @@ func parseAzure(data []byte) (File, error) {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return File{}, err
 	}
-	var f File
+	prefixes := 0
+	for i := range all.PrefixGroups {
+		prefixes += len(all.PrefixGroups[i].Properties.AddressPrefixes)
+	}
+	f := newFile(prefixes)
 	for i := range all.PrefixGroups {
 		g := &all.PrefixGroups[i]
-		r := Range{Cloud: Azure, Service: strings.ReplaceAll(g.Properties.SystemService, " ", ""),
+		r := &Range{Cloud: Azure, Service: strings.ReplaceAll(g.Properties.SystemService, " ", ""),
 			Region: NormalizeCloudString(g.Properties.Region)}
 		if r.Service == "" {
 			r.Service = AzureService

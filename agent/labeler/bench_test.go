@@ -48,14 +48,22 @@ func numbered6(i int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0xfd, 0, 0, 7, 12: byte(i >> 24), 13: byte(i >> 16), 14: byte(i >> 8), 15: byte(i)})
 }
 
+// public4 and public6 are in prefix i of bigRanges.
+func public4(i int) netip.Addr {
+	return netip.AddrFrom4([4]byte{byte(20 + i>>14), byte(i >> 6), byte(i << 2), 9})
+}
+
+func public6(i int) netip.Addr {
+	return netip.AddrFrom16([16]byte{0x26, 0, byte(i >> 12), byte(i >> 4), byte(i << 4), 15: 9})
+}
+
 // bigRanges has half of its prefixes in each family.
 func bigRanges(tb testing.TB, prefixes int) *Ranges {
 	f := File{Provider: ProviderAWS}
 	for i := range prefixes / 2 {
-		r := Range{Cloud: AWS, Service: fmt.Sprint("service", i%20), Region: fmt.Sprint("region", i%30)}
-		p4 := netip.PrefixFrom(netip.AddrFrom4([4]byte{byte(20 + i>>14), byte(i >> 6), byte(i << 2), 0}), 22+i%3)
-		f.Entries = append(f.Entries, Entry{p4.Masked(), r}, Entry{netip.PrefixFrom(
-			netip.AddrFrom16([16]byte{0x26, 0, byte(i >> 12), byte(i >> 4), byte(i << 4)}), 40+i%9).Masked(), r})
+		r := &Range{Cloud: AWS, Service: fmt.Sprint("service", i%20), Region: fmt.Sprint("region", i%30)}
+		f.Entries = append(f.Entries, Entry{netip.PrefixFrom(public4(i), 22+i%3).Masked(), r},
+			Entry{netip.PrefixFrom(public6(i), 40+i%9).Masked(), r})
 	}
 	r, err := NewRanges([]File{f}, RangeOptions{})
 	if err != nil {
@@ -79,9 +87,9 @@ func bigFlows(n int, anywhere bool) []Flow {
 		case 1:
 			src, dst = numbered6(pod), numbered6(other)
 		case 2:
-			dst = netip.AddrFrom4([4]byte{byte(20 + i%3), byte(i), byte(i >> 3), 9})
+			dst = public4(other / 2)
 		case 3:
-			src, dst = numbered6(pod), netip.AddrFrom16([16]byte{0x26, 0, byte(i), byte(i >> 3), byte(i), 15: 1})
+			src, dst = numbered6(pod), public6(other/2)
 		}
 		a, b := netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, 8080)
 		flows[i] = Flow{Protocol: unix.IPPROTO_TCP, Original: Leg{a, b, 10, 11}, Reply: Leg{b, a, 12, 13},
@@ -121,7 +129,7 @@ func labelFlows(b *testing.B, l *Labeler, flows []Flow) {
 	}
 }
 
-// BenchmarkLabelFlowWhileChanging does so while 10 000 pods a second change.
+// BenchmarkLabelFlowWhileChanging does so while 10 000 pods a second come or go.
 func BenchmarkLabelFlowWhileChanging(b *testing.B) {
 	l, flows := bigLabeler(b), bigFlows(1000, false)
 	stop, done := make(chan struct{}), make(chan int)
@@ -136,21 +144,22 @@ func BenchmarkLabelFlowWhileChanging(b *testing.B) {
 	b.ReportMetric(float64(<-done)/b.Elapsed().Seconds(), "changes/s")
 }
 
-// churn replaces pods, ten each millisecond, until it is stopped.
+// churn replaces pods until it is stopped. It makes up for what it has missed.
 func churn(c *Cluster, stop chan struct{}) (changes int) {
+	const perSecond = 10_000
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
+	begun := time.Now()
 	for {
 		select {
 		case <-stop:
 			return changes
 		case <-tick.C:
-			for range 5 {
+			for due := int(time.Since(begun).Seconds() * perSecond); changes < due; changes += 2 {
 				p := bigPod(changes*13%100000, "ip-10-0-1.internal")
 				c.DeletePod(p.UID, int64(changes))
 				p.From = int64(changes)
 				c.SetPod(p, int64(changes))
-				changes += 2
 			}
 		}
 	}

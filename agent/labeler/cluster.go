@@ -114,5 +114,5 @@ func unmapped(addrs []netip.Addr) []netip.Addr {
 			out = append(out, a)
 		}
 	}
-	return out
+	return slices.Clone(out) // there are many such lists: no room is left in them
 }

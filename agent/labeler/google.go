@@ -40,11 +40,10 @@ func parseGCP(data []byte) (File, error) {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return File{}, err
 	}
-	var f File
+	f := newFile(len(all.Prefixes))
+	ranges := sharedRanges{}
 	for _, p := range all.Prefixes {
-		r := Range{Cloud: GCP, Service: NormalizeCloudString(p.Service),
-			Region: NormalizeCloudString(p.Scope)}
-		f.addEither(p.IPv4PrefixStr, p.IPv6PrefixStr, r)
+		f.addEither(p.IPv4PrefixStr, p.IPv6PrefixStr, ranges.of(GCP, p.Service, p.Scope))
 	}
 	return f, nil
 }
@@ -54,15 +53,15 @@ func parseGoogle(data []byte) (File, error) {
 	if err := json.Unmarshal(data, &all); err != nil {
 		return File{}, err
 	}
-	var f File
-	r := Range{Cloud: GCP, Service: GoogleService, Region: GoogleGlobalRegion}
+	f := newFile(len(all.Prefixes))
+	r := &Range{Cloud: GCP, Service: GoogleService, Region: GoogleGlobalRegion}
 	for _, p := range all.Prefixes {
 		f.addEither(p.IPv4PrefixStr, p.IPv6PrefixStr, r)
 	}
 	return f, nil
 }
 
-func (f *File) addEither(v4, v6 string, r Range) {
+func (f *File) addEither(v4, v6 string, r *Range) {
 	if v4 == "" {
 		v4 = v6
 	}

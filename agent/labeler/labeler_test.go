@@ -59,10 +59,10 @@ func world(t testing.TB) *Labeler {
 		"52.3.0.0/16", "S3", "GLOBAL", "52.4.0.0/16", "S3", "", "198.51.0.0/16", "EC2", "us-east-1"))
 	gcp := parse(t, ProviderGCP, `{"prefixes":[{"ipv4Prefix":"34.1.0.0/16","service":"Google Cloud","scope":"europe-west1"}]}`)
 	ranges, err := NewRanges([]File{aws, gcp}, RangeOptions{User: []Entry{
-		{netip.MustParsePrefix("10.50.0.0/16"), Range{Name: "postgres", Zone: "eu-west-1a", Region: "eu-west-1"}},
-		{netip.MustParsePrefix("10.51.0.0/16"), Range{Name: "office"}},
-		{netip.MustParsePrefix("10.52.0.0/16"), Range{Name: "peering", Class: InterRegion}},
-		{netip.MustParsePrefix("192.0.2.0/24"), Range{Name: "partner"}},
+		{netip.MustParsePrefix("10.50.0.0/16"), &Range{Name: "postgres", Zone: "eu-west-1a", Region: "eu-west-1"}},
+		{netip.MustParsePrefix("10.51.0.0/16"), &Range{Name: "office"}},
+		{netip.MustParsePrefix("10.52.0.0/16"), &Range{Name: "peering", Class: InterRegion}},
+		{netip.MustParsePrefix("192.0.2.0/24"), &Range{Name: "partner"}},
 	}})
 	require.NoError(t, err)
 	remote.SetRanges(ranges)

@@ -3,6 +3,7 @@ package labeler
 import (
 	"net/netip"
 	"slices"
+	"unique"
 )
 
 // SetPod tells that a pod is there, or has changed. now is when that became known: addresses that
@@ -58,7 +59,8 @@ func (c *Cluster) fill(o *owner, p *Pod) {
 	if p.From != 0 {
 		o.from = p.From
 	}
-	o.name, o.app, o.instance, o.until, o.host = p.Name, p.App, p.Instance, p.Until, p.HostNetwork
+	o.name, o.until, o.host = p.Name, p.Until, p.HostNetwork
+	o.app, o.instance = unique.Make(p.App).Value(), unique.Make(p.Instance).Value() // many have the same
 	o.made.Store(nil)
 }
 

@@ -21,10 +21,11 @@ type Range struct {
 	Class ConnectionClass
 }
 
-// Entry is a prefix with its range.
+// Entry is a prefix with its range. There are many more prefixes than ranges: entries share them,
+// and they must not be changed.
 type Entry struct {
 	Prefix netip.Prefix
-	Range  Range
+	Range  *Range
 }
 
 // Provider is a publisher of address ranges.
@@ -78,8 +79,24 @@ func ParseFile(p Provider, data []byte) (File, error) {
 	return f, nil
 }
 
+// newFile has room for as many prefixes.
+func newFile(prefixes int) File { return File{Entries: make([]Entry, 0, prefixes)} }
+
+// sharedRanges gives equal ranges once, by cloud, service and region as a file has them.
+type sharedRanges map[[3]string]*Range
+
+func (s sharedRanges) of(c Cloud, service, region string) *Range {
+	key := [3]string{string(c), service, region}
+	r := s[key]
+	if r == nil {
+		r = &Range{Cloud: c, Service: NormalizeCloudString(service), Region: NormalizeCloudString(region)}
+		s[key] = r
+	}
+	return r
+}
+
 // add takes a prefix as it stands in a file.
-func (f *File) add(prefix string, r Range) {
+func (f *File) add(prefix string, r *Range) {
 	p, err := netip.ParsePrefix(strings.TrimSpace(prefix))
 	if err != nil {
 		if f.Bad == 0 {
@@ -119,7 +136,7 @@ type RangeOptions struct {
 // ec2, as case does not matter; then one with a region before one without, and before a global
 // one; then the first by cloud, service and region.
 func NewRanges(files []File, o RangeOptions) (*Ranges, error) {
-	b := rangeBuilder{out: &Ranges{}, known: map[Range]*ranged{}, replaces: better}
+	b := rangeBuilder{out: &Ranges{}, known: map[*Range]*ranged{}, replaces: better}
 	if o.Strict {
 		b.replaces = strictReplaces
 	}
@@ -141,15 +158,14 @@ func NewRanges(files []File, o RangeOptions) (*Ranges, error) {
 }
 
 type rangeBuilder struct {
-	out *Ranges
-	// known makes one of equal ranges: there are far fewer than prefixes.
-	known    map[Range]*ranged
+	out      *Ranges
+	known    map[*Range]*ranged // as entries share ranges
 	replaces func(old, by *Range) bool
 }
 
-func (b *rangeBuilder) insert(p netip.Prefix, r Range, user bool) {
+func (b *rangeBuilder) insert(p netip.Prefix, r *Range, user bool) {
 	b.out.table.Modify(p, func(old *ranged, ok bool) (*ranged, bool) {
-		if ok && !user && !b.replaces(&old.Range, &r) {
+		if ok && !user && !b.replaces(&old.Range, r) {
 			return old, false
 		}
 		if user {
@@ -166,7 +182,8 @@ func (b *rangeBuilder) insert(p netip.Prefix, r Range, user bool) {
 	})
 }
 
-func newRanged(r Range, k flow.Kind) *ranged {
+func newRanged(of *Range, k flow.Kind) *ranged {
+	r := *of
 	r.Cloud = Cloud(NormalizeCloudString(string(r.Cloud)))
 	r.Service, r.Region = NormalizeCloudString(r.Service), NormalizeCloudString(r.Region)
 	return &ranged{Range: r, labels: &flow.Labels{Kind: k, Cloud: string(r.Cloud),

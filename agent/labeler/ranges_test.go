@@ -160,7 +160,7 @@ func TestTieRule(t *testing.T) {
 			for permutation := range permutations(len(all)) {
 				f := File{Provider: ProviderAWS}
 				for _, i := range permutation {
-					f.Entries = append(f.Entries, Entry{prefix, all[i]})
+					f.Entries = append(f.Entries, Entry{prefix, &all[i]})
 				}
 				r, err := NewRanges([]File{f}, RangeOptions{})
 				require.NoError(t, err)
@@ -199,11 +199,11 @@ func permutations(n int) func(func([]int) bool) {
 
 func TestUserRanges(t *testing.T) {
 	f := parse(t, ProviderAWS, awsText("52.0.0.0/8", "S3", "us-east-1", "52.1.0.0/16", "S3", "us-east-1"))
-	f.Entries = append(f.Entries, Entry{netip.MustParsePrefix("2600::/16"), Range{Cloud: AWS, Region: "us-east-1"}})
+	f.Entries = append(f.Entries, Entry{netip.MustParsePrefix("2600::/16"), &Range{Cloud: AWS, Region: "us-east-1"}})
 	user := []Entry{
-		{netip.MustParsePrefix("172.20.0.0/16"), Range{Name: "broad"}},
-		{netip.MustParsePrefix("172.20.5.7/24"), Range{Name: "postgres", Zone: "zone-a"}},
-		{netip.MustParsePrefix("52.0.0.0/8"), Range{Name: "mine", Class: PrivateOther}},
+		{netip.MustParsePrefix("172.20.0.0/16"), &Range{Name: "broad"}},
+		{netip.MustParsePrefix("172.20.5.7/24"), &Range{Name: "postgres", Zone: "zone-a"}},
+		{netip.MustParsePrefix("52.0.0.0/8"), &Range{Name: "mine", Class: PrivateOther}},
 	}
 	r, err := NewRanges([]File{f}, RangeOptions{User: user})
 	require.NoError(t, err)

@@ -18,6 +18,9 @@ func (l *Labeler) LabelRecord(r *flow.Record, by Asker) {
 	l.count(l.Describe(r, by), r.Packets, r.Bytes)
 }
 
+// CountDropped counts a record that has labels and is not passed on.
+func (l *Labeler) CountDropped(r *flow.Record) { l.ledger.dropped.add(r.Packets, r.Bytes) }
+
 // Describe fills in who is at both ends of a record. It gives the reason why the class is Unknown.
 func (l *Labeler) Describe(r *flow.Record, by Asker) Reason {
 	p := l.ofRecord(r, by.Epoch)

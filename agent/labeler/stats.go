@@ -42,12 +42,15 @@ type Stats struct {
 	In       Count            `json:"in"`
 	Labelled Count            `json:"labelled"`
 	Unknown  map[string]Count `json:"unknown,omitempty"` // by reason, no zero entries
+	// Dropped is how much of In was not passed on, because another agent reports it.
+	Dropped Count `json:"dropped,omitzero"`
 }
 
 // ledger counts by reason. In is counted on its own, so that a sum that is wrong shows.
 type ledger struct {
 	in       atomicCount
 	byReason [reasonCount]atomicCount
+	dropped  atomicCount
 }
 
 type atomicCount struct{ packets, bytes atomic.Uint64 }
@@ -61,7 +64,8 @@ func (c *atomicCount) load() Count { return Count{c.packets.Load(), c.bytes.Load
 
 // Stats tells what became of all that was labelled.
 func (l *Labeler) Stats() Stats {
-	s := Stats{In: l.ledger.in.load(), Labelled: l.ledger.byReason[Labelled].load()}
+	s := Stats{In: l.ledger.in.load(), Labelled: l.ledger.byReason[Labelled].load(),
+		Dropped: l.ledger.dropped.load()}
 	for _, r := range Reasons() {
 		if c := l.ledger.byReason[r].load(); c != (Count{}) {
 			if s.Unknown == nil {

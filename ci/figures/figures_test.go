@@ -19,7 +19,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	var speed []string
-	for _, b := range slices.Concat(exactBars, speedBars) {
+	for _, b := range slices.Concat(exactBars, speedBars, labelBars) {
 		speed = append(speed, b.name)
 	}
 	for name, c := range map[string]struct {
@@ -140,6 +140,22 @@ func TestListed(t *testing.T) {
 	require.Equal(t, ": 3 x b, 1 x a, 1 x c", listed(map[string]int{"a": 1, "b": 3, "c": 1}))
 	many := map[string]int{"a": 1, "b": 1, "c": 1, "d": 1, "e": 1, "f": 1, "g": 1}
 	require.Equal(t, ": 1 x a, 1 x b, 1 x c, 1 x d, 1 x e, 2 more", listed(many))
+}
+
+func TestLabelling(t *testing.T) {
+	m := &meter{progress: &bytes.Buffer{}, labels: parseBenchmarks("pkg: x\nBenchmarkLabelFlow/node-2  \t 5 \t 250.5 ns/op\t 0 B/op\t 0 allocs/op\n" +
+		"BenchmarkLabelFlow/node-2 5 300 ns/op 0 B/op 2 allocs/op\nBenchmarkLabelFlow/node-2 5 900 ns/op 0 B/op 2 allocs/op\n" +
+		"BenchmarkLabelFlowWhileChanging 5 401 ns/op 9899 changes/s\nok x 1s\n")}
+	verdicts := map[string]figure{}
+	for _, b := range labelBars {
+		verdicts[b.name] = m.measure(t.Context(), b)
+	}
+	require.Equal(t, figure{text: "300", verdict: holds, note: "ns"}, verdicts["label-flow"])
+	require.Equal(t, short, verdicts["label-allocs"].verdict)
+	require.Equal(t, short, verdicts["label-changes"].verdict)
+	require.Equal(t, short, verdicts["label-absorbed"].verdict)
+	require.Equal(t, unknown, verdicts["cloud4"].verdict)
+	require.Contains(t, verdicts["ranges-load"].note, "WEIR_CLOUD_RANGES")
 }
 
 // TestInputs checks that every bad file has one mistake: the sound one has none.

@@ -22,6 +22,7 @@ type meter struct {
 	binary   string
 	progress io.Writer
 	speed    benched
+	labels   benchmarks // nil until they have run
 }
 
 // measure measures a bar, and says on the progress what it is about to do.

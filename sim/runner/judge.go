@@ -22,6 +22,7 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	diffs = append(diffs, p.sampled(told.Flows)...)
 	diffs = append(diffs, joined(told.Flows)...)
 	diffs = append(diffs, p.labelled(told.Flows)...)
+	diffs = append(diffs, p.held(told.Flows)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
 	diffs = append(diffs, golden.Compare(p.modelled(), got.Modelled(), "model")...)
 	diffs = append(diffs, p.expected()...)

@@ -1,7 +1,10 @@
 package runner
 
 import (
+	"cmp"
 	"fmt"
+	"math"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -99,6 +102,58 @@ func (p *play) labelled(records []flow.Record) (diffs []result.Difference) {
 		}
 	}
 	return diffs
+}
+
+// leg is a direction of a connection.
+type leg struct {
+	flow uint64
+	src  netip.AddrPort
+}
+
+// held checks that reports of young connections have waited for owners that were told of in time: that no
+// record of a connection that went on lacks an owner that a later one has, unless it became known too late.
+func (p *play) held(records []flow.Record) (diffs []result.Difference) {
+	if p.sc.Cluster == nil {
+		return nil
+	}
+	wait := int64(cmp.Or(p.sc.Cluster.Wait, agent.DefaultConfig().Labels.Wait))
+	began := map[uint64]int64{}
+	for _, r := range records {
+		if at, ok := began[r.Flow]; !ok || r.Start < at {
+			began[r.Flow] = r.Start
+		}
+	}
+	early := map[leg]flow.Record{}
+	for _, r := range records {
+		at := leg{r.Flow, netip.AddrPortFrom(r.Src, r.SrcPort)}
+		before, ok := early[at]
+		if !ok && r.Reason == flow.EndActive {
+			early[at] = r
+		}
+		if !ok || p.knownAt(before.SrcLabels, r.SrcLabels)-began[r.Flow] >= wait &&
+			p.knownAt(before.DstLabels, r.DstLabels)-began[r.Flow] >= wait {
+			continue
+		}
+		diffs = append(diffs, result.Difference{Section: "flows", Against: "invariant", Kind: "extra",
+			Record: fmt.Sprintf("boot %s, sequence %d: written before the owner was told of, and within the wait",
+				before.Boot, before.Sequence)})
+	}
+	return diffs
+}
+
+// knownAt is when the owner that a record names and an earlier one does not was told of, by the agent's
+// clock; never when there is none.
+func (p *play) knownAt(before, now *flow.Labels) int64 {
+	if before == nil || now == nil || now.Kind != flow.KindPod ||
+		before.Kind != flow.KindPrivate && before.Kind != flow.KindUnknown {
+		return math.MaxInt64
+	}
+	pod := p.sc.Cluster.Objects.Pods[now.Namespace+"/"+now.Pod]
+	d, err := time.ParseDuration(string(cmp.Or(pod.Told, pod.From)))
+	if err != nil {
+		return math.MaxInt64 // it was known from the beginning
+	}
+	return int64(d + start)
 }
 
 func unequal(rule, field, want, got string) result.Difference {
