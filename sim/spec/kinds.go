@@ -220,8 +220,9 @@ var advanceObject = object[rawStep]{
 var agentStepObject = object[rawStep]{
 	what: "an agent step", doc: "What happens to the agent.",
 	fields: []field[rawStep]{
-		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, resize changes its tables.",
-			choice("stop", "kill", "start", "resize"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
+		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, pause is SIGSTOP, "+
+			"continue is SIGCONT, resize changes its tables.",
+			choice("stop", "kill", "start", "pause", "continue", "resize"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
 		put("table", "With start or resize: the size of each connection table from then on, in entries.",
 			number[int](1, maxTable), func(s *rawStep, v int) { s.step.Table = v }),
 		put("refused", "With resize: the agent refuses, for the size is too small for what it holds.",
@@ -230,7 +231,7 @@ var agentStepObject = object[rawStep]{
 }
 
 var linkObject = object[rawStep]{
-	what: "a link step", doc: "Takes a link down or up, or deletes it.",
+	what: "a link step", doc: "Takes a link down or up, deletes it, or adds it again.",
 	fields: []field[rawStep]{
 		put("link", "The interface and what happens to it: {server/eth0: down}.", linkChangeValue,
 			func(s *rawStep, v linkChange) {
@@ -244,7 +245,7 @@ type linkChange struct {
 	action string
 }
 
-var linkAction = choice("down", "up", "delete")
+var linkAction = choice("down", "up", "delete", "add")
 
 var linkChangeValue = value[linkChange]{
 	schema: schema{"type": "object", "minProperties": 1, "maxProperties": 1,

@@ -140,7 +140,7 @@ type Agent struct {
 	// DNS is of the feature dns; the zero value stands for the agent's defaults.
 	DNS agent.DNS
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
-	// on when a step kills or resizes it, or Layout is set.
+	// on when a step kills, pauses or resizes it, or Layout is set.
 	Process bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
@@ -157,7 +157,7 @@ type Step struct {
 	Burst   *Burst
 	Socket  *Socket
 	Advance time.Duration
-	Agent   string // "stop", "kill", "start", "resize": what happens to the agent
+	Agent   string // stop, kill, start, pause, continue, resize: what happens to the agent
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
 	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
 	Link    *LinkChange
@@ -266,10 +266,10 @@ type Socket struct {
 	Reply    int
 }
 
-// LinkChange takes a link down or up, or deletes it.
+// LinkChange takes a link down or up, deletes it, or adds it again.
 type LinkChange struct {
 	Port   Port
-	Action string // down, up, delete
+	Action string // down, up, delete, add
 }
 
 // Expect holds expectations beside the golden file.
