@@ -39,9 +39,9 @@ type play struct {
 	nat      *translations    // nil without the agent's feature
 	cluster  *model.Cluster   // nil without labels
 	agent    *actor
-	now      int64 // the scenario's clock, ns
-	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
-	table    int   // entries of each connection table; 0: the default
+	now      int64              // the scenario's clock, ns
+	clock    int64              // what the datapath's clock was last set to: it stands still without an agent
+	table    int                // entries of each connection table; 0: the default
 	gone     map[spec.Port]bool // interfaces that were deleted while the agent watched them
 	// namespaces are the hosts by the inodes of their network namespaces.
 	namespaces map[uint64]string

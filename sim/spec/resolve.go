@@ -149,6 +149,8 @@ func (r *resolver) step(raw *rawStep) {
 		r.linkStep(raw)
 	case s.Impair != nil:
 		r.impairStep(raw)
+	case s.Replay != nil:
+		r.replayStep(raw)
 	case raw.pair != nil:
 		r.pairStep(raw)
 	}

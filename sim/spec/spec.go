@@ -156,6 +156,7 @@ type Step struct {
 	Ping    *Ping
 	Burst   *Burst
 	Socket  *Socket
+	Replay  *Replay
 	Advance time.Duration
 	Agent   string // stop, kill, start, pause, continue, resize: what happens to the agent
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
