@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/sim/chart"
-	"github.com/weirnet/weir/sim/spec"
+	"github.com/weirnet/weir/sim/suite"
 )
 
 func explainCommand() *cobra.Command {
@@ -27,15 +27,18 @@ decided when the scenario runs, and is not drawn.`,
   weir sim explain --svg chart.svg scenarios/l3/fragments-v4.yaml`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			data, err := os.ReadFile(args[0])
+			jobs, err := suite.Find(args, nil)
 			if err != nil {
 				return fmt.Errorf("explain the scenario: %w", err)
 			}
-			sc, err := spec.Parse(args[0], data)
+			if err := suite.Check(jobs); err != nil {
+				return err
+			}
+			sc, err := jobs[0].Scenario()
 			if err != nil {
 				return err
 			}
-			drawing, err := chart.New(sc, data)
+			drawing, err := chart.New(sc, jobs[0].Spec)
 			if err != nil {
 				return err
 			}

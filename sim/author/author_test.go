@@ -74,7 +74,7 @@ func frames(t testing.TB, sc *spec.Scenario) (all [][]byte, at []time.Duration) 
 func capture(t testing.TB, all [][]byte, at []time.Duration) []byte {
 	var b bytes.Buffer
 	w := pcapgo.NewWriterNanos(&b)
-	require.NoError(t, w.WriteFileHeader(maxFrame, layers.LinkTypeEthernet))
+	require.NoError(t, w.WriteFileHeader(65535, layers.LinkTypeEthernet))
 	for i, f := range all {
 		require.NoError(t, w.WritePacket(gopacket.CaptureInfo{Timestamp: time.Unix(0, int64(at[i])),
 			CaptureLength: len(f), Length: len(f)}, f))
@@ -141,6 +141,9 @@ func TestRoundTrip(t *testing.T) {
 		if slices.ContainsFunc(sc.Topology.Hosts, sendsBare) {
 			continue // what is made of the capture has Ethernet headers
 		}
+		if slices.ContainsFunc(sc.Steps, func(s spec.Step) bool { return s.Replay != nil }) {
+			continue // it is made of a capture itself
+		}
 		want, at := frames(t, sc)
 		if len(want) == 0 || len(want) > maxFrames {
 			continue
@@ -196,7 +199,7 @@ func FuzzFromCapture(f *testing.F) {
 		all, at := frames(f, sc)
 		f.Add(capture(f, all, at))
 	}
-	f.Add(append(slices.Clone(magicNG), make([]byte, 60)...))
+	f.Add(append([]byte{0x0a, 0x0d, 0x0d, 0x0a}, make([]byte, 60)...))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		made, err := FromCapture("x", bytes.NewReader(data))
 		if err != nil {

@@ -2,24 +2,18 @@ package author
 
 import (
 	"bytes"
-	"encoding/binary"
-	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"time"
 
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
-	"github.com/google/gopacket/pcapgo"
+
+	"github.com/weirnet/weir/sim/pcap"
 )
 
 // maxFrames bounds a scenario made from a capture: people are to read it.
 const maxFrames = 1000
-
-// maxFrame is the longest frame that is read, in bytes: what fits an interface's largest MTU,
-// with its header.
-const maxFrame = 65535 + 14
 
 // packet is a frame of a capture, taken apart as far as scenarios need it.
 type packet struct {
@@ -33,117 +27,15 @@ type packet struct {
 	kind     layers.EthernetType   // of what is not IP
 }
 
-// source reads frames of either format.
-type source interface {
-	ReadPacketData() ([]byte, gopacket.CaptureInfo, error)
-	LinkType() layers.LinkType
-}
-
-// magicNG begins a pcapng file.
-var magicNG = []byte{0x0a, 0x0d, 0x0d, 0x0a}
-
-// maxCapture bounds a capture that is read, in bytes.
-const maxCapture = 256 << 20
-
-// open reads the whole file: its lengths are checked before pcapgo takes memory for them.
-func open(r io.Reader) (source, error) {
-	data, err := io.ReadAll(io.LimitReader(r, maxCapture+1))
-	switch {
-	case err != nil:
-		return nil, err
-	case len(data) > maxCapture:
-		return nil, fmt.Errorf("it has more than %d bytes: cut out what matters first", maxCapture)
-	case len(data) < 4:
-		return nil, errors.New("it is shorter than the header of a capture")
-	case bytes.Equal(data[:4], magicNG):
-		if err := checkBlocks(data); err != nil {
-			return nil, err
-		}
-		return pcapgo.NewNgReader(bytes.NewReader(data), pcapgo.NgReaderOptions{})
-	}
-	p, err := pcapgo.NewReader(bytes.NewReader(data))
-	if err != nil {
-		return nil, err
-	}
-	p.SetSnaplen(uint32(min(len(data), maxFrame)))
-	return p, nil
-}
-
-// Types of pcapng blocks whose packets have a length of their own, and where it stands in the
-// block; the simple one has only that of the packet as it was sent.
-var packetLengths = map[uint32]int{2: 20, 3: 8, 6: 20}
-
-// checkBlocks walks the blocks of a pcapng file (draft-ietf-opsawg-pcapng, section 3.1).
-func checkBlocks(data []byte) error {
-	var order binary.ByteOrder = binary.LittleEndian
-	for at := 0; at+12 <= len(data); {
-		block := data[at:]
-		if bytes.Equal(block[:4], magicNG) { // a section says its byte order
-			order = binary.LittleEndian
-			if binary.BigEndian.Uint32(block[8:]) == 0x1a2b3c4d {
-				order = binary.BigEndian
-			}
-		}
-		size := uint64(order.Uint32(block[4:]))
-		if size < 12 || size > uint64(len(block)) {
-			return fmt.Errorf("the block at byte %d has a length of %d", at, size)
-		}
-		if place, ok := packetLengths[order.Uint32(block)]; ok {
-			if size < uint64(place)+8 || uint64(order.Uint32(block[place:])) > maxFrame {
-				return fmt.Errorf("the block at byte %d has no packet of a sensible length", at)
-			}
-		}
-		at += int(size)
-	}
-	return nil
-}
-
 // readCapture reads a capture's packets, and how many it has left unread.
 func readCapture(r io.Reader) (packets []*packet, unread int, err error) {
-	defer func() { // pcapgo trusts the lengths in a file
-		if p := recover(); p != nil {
-			err = fmt.Errorf("read the capture: it is damaged: %v", p)
-		}
-	}()
-	s, err := open(r)
-	if err != nil {
-		return nil, 0, fmt.Errorf("read the capture: %w", err)
-	}
-	for number := 1; ; number++ {
-		data, info, err := s.ReadPacketData()
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) && len(packets) > 0 {
-			return packets, unread, nil
-		}
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the capture: frame %d: %w", number, err)
-		}
-		if len(packets) == maxFrames || len(data) > maxFrame {
-			unread++
-			continue
-		}
-		link, err := ethernet(s.LinkType(), data)
-		if err != nil {
-			return nil, 0, fmt.Errorf("read the capture: %w", err)
-		}
-		p := dissect(link)
-		p.number, p.at = number, info.Timestamp
+	frames, unread, err := pcap.Read(r, maxFrames)
+	for _, f := range frames {
+		p := dissect(f.Data)
+		p.number, p.at = f.Number, f.At
 		packets = append(packets, p)
 	}
-}
-
-// ethernet gives a frame without a link header one.
-func ethernet(link layers.LinkType, data []byte) ([]byte, error) {
-	switch link {
-	case layers.LinkTypeEthernet:
-		return data, nil
-	case layers.LinkTypeRaw, layers.LinkTypeIPv4, layers.LinkTypeIPv6, 12:
-		kind := uint16(layers.EthernetTypeIPv4)
-		if len(data) > 0 && data[0]>>4 == 6 {
-			kind = uint16(layers.EthernetTypeIPv6)
-		}
-		return append(binary.BigEndian.AppendUint16(make([]byte, 12), kind), data...), nil
-	}
-	return nil, fmt.Errorf("its link type is %s: want Ethernet or raw IP", link)
+	return packets, unread, err
 }
 
 // dissect takes a frame apart up to its IP header.

@@ -88,7 +88,7 @@ func Check(jobs []runner.Job) ([]Problem, error) {
 
 // scenario checks one scenario and its golden file; ok tells that it can be read.
 func scenario(job runner.Job) (found []Problem, ok bool) {
-	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
+	sc, err := job.Scenario()
 	if err != nil {
 		return mistakes(job.File, err), false
 	}

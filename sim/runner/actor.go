@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/goccy/go-yaml"
+	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/conntrack"
@@ -25,7 +26,9 @@ type actor struct {
 	logs   *logBuffer
 	end    func() error // ends it in order
 	abort  func() error // ends it at once
-	dead   bool         // killed; a process's attachments live on
+	signal func(os.Signal) error
+	dead   bool // killed; a process's attachments live on
+	paused bool // stopped by SIGSTOP
 }
 
 func (a *actor) stop() error { return a.end() }
@@ -36,6 +39,16 @@ func (a *actor) kill() error {
 	}
 	a.dead = true
 	return a.abort()
+}
+
+// pause stops the process, or lets it go on.
+func (a *actor) pause(on bool) error {
+	sig := unix.SIGCONT
+	if on {
+		sig = unix.SIGSTOP
+	}
+	a.paused = on
+	return a.signal(sig)
 }
 
 func (a *actor) log() []byte { return a.logs.bytes() }
@@ -125,6 +138,7 @@ func (p *play) startAgent(ctx context.Context) error {
 		p.logs = append(p.logs, p.agent.log()...)
 	}
 	p.agent = a
+	clear(p.gone)
 	p.clock = p.now
 	return nil
 }
@@ -179,6 +193,7 @@ func (p *play) runProcess(ctx context.Context, a *actor, cfg agent.Config) error
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
+	a.signal = cmd.Process.Signal
 	a.end = func() error {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			return err

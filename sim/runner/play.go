@@ -39,9 +39,10 @@ type play struct {
 	nat      *translations    // nil without the agent's feature
 	cluster  *model.Cluster   // nil without labels
 	agent    *actor
-	now      int64 // the scenario's clock, ns
-	clock    int64 // what the datapath's clock was last set to: it stands still without an agent
-	table    int   // entries of each connection table; 0: the default
+	now      int64              // the scenario's clock, ns
+	clock    int64              // what the datapath's clock was last set to: it stands still without an agent
+	table    int                // entries of each connection table; 0: the default
+	gone     map[spec.Port]bool // interfaces that were deleted while the agent watched them
 	// namespaces are the hosts by the inodes of their network namespaces.
 	namespaces map[uint64]string
 
@@ -59,7 +60,7 @@ type play struct {
 
 func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario, job *Job) (*play, error) {
 	p := &play{runner: r, sc: sc, now: start, clock: start, table: sc.Agent.Table,
-		witness: map[flow.Hook]model.Count{}, counters: map[flow.Hook]model.Counters{}}
+		gone: map[spec.Port]bool{}, witness: map[flow.Hook]model.Count{}, counters: map[flow.Hook]model.Counters{}}
 	if sc.Agent.Program != nil {
 		if err := p.prepareProgram(job); err != nil {
 			return nil, err
@@ -178,7 +179,7 @@ func (p *play) watch() error {
 	for _, f := range seen {
 		p.nat.packet(f.Hook, p.clock, f.Frame)
 		port := spec.Port{Host: f.Hook.Namespace, Interface: f.Hook.Interface}
-		if !p.attached() || !slices.Contains(p.sc.Agent.On, port) {
+		if !p.attached() || p.gone[port] || !slices.Contains(p.sc.Agent.On, port) {
 			continue
 		}
 		on := p.sc.Topology.Host(f.Hook.Namespace).Interface(f.Hook.Interface)
@@ -195,9 +196,14 @@ func (p *play) attached() bool { return p.agent != nil }
 
 func (p *play) advance(ctx context.Context, by int64) error {
 	p.now += by
-	if p.agent == nil || p.agent.dead {
+	if p.agent == nil || p.agent.dead || p.agent.paused {
 		return nil
 	}
+	return p.tellTime(ctx)
+}
+
+// tellTime brings the agent's clock to the scenario's.
+func (p *play) tellTime(ctx context.Context) error {
 	p.clock = p.now
 	p.model.Sweep(p.now)
 	return p.agent.client.SetClock(ctx, p.now)
@@ -216,6 +222,10 @@ func (p *play) direct(ctx context.Context, s *spec.Step) error {
 			return errors.New("kill the agent: it does not run")
 		}
 		return p.agent.kill()
+	case "pause":
+		return p.agent.pause(true)
+	case "continue":
+		return p.resume(ctx)
 	case "start":
 		if p.agent != nil && !p.agent.dead {
 			return errors.New("start the agent: it runs already")
@@ -229,6 +239,14 @@ func (p *play) direct(ctx context.Context, s *spec.Step) error {
 		return p.resizeAgent(ctx, s)
 	}
 	return fmt.Errorf("unknown order to the agent %q", s.Agent)
+}
+
+// resume lets a paused agent go on. If time has passed meanwhile, it learns that now.
+func (p *play) resume(ctx context.Context) error {
+	if err := p.agent.pause(false); err != nil || p.clock == p.now {
+		return err
+	}
+	return p.tellTime(ctx)
 }
 
 // resizeAgent resizes a running agent's tables, or has it refuse.
@@ -263,6 +281,12 @@ func (p *play) changeLink(ctx context.Context, c *spec.LinkChange) error {
 	if err := p.net.Change(*c); err != nil {
 		return err
 	}
+	if c.Action == "delete" {
+		p.gone[c.Port] = true
+		if peer, ok := p.sc.Topology.Peer(c.Port); ok {
+			p.gone[peer] = true
+		}
+	}
 	return p.engine.Settle(ctx)
 }
 
@@ -273,6 +297,9 @@ func (p *play) stopAgent(ctx context.Context) error {
 	}
 	if p.agent.dead {
 		return errors.New("the scenario ends with a killed agent: start it again to see its report")
+	}
+	if p.agent.paused {
+		return errors.New("the scenario ends with a paused agent: let it continue to see its report")
 	}
 	connections, err := p.agent.client.Connections(ctx)
 	if err != nil {

@@ -136,6 +136,8 @@ func kind(s *spec.Step) string {
 		return fmt.Sprintf("burst of %d flows", s.Burst.Flows)
 	case s.Socket != nil:
 		return s.Socket.Network + " sockets"
+	case s.Replay != nil:
+		return "replay of " + s.Replay.File
 	case s.Link != nil:
 		return fmt.Sprintf("link %s: %s", s.Link.Port, s.Link.Action)
 	case s.Impair != nil:

@@ -141,9 +141,16 @@ var socketObject = object[rawStep]{
 			func(s *rawStep, v int) { s.step.Socket.Bytes = v }),
 		put("reply", replyDoc, number[int](0, maxBytes),
 			func(s *rawStep, v int) { s.step.Socket.Reply = v }),
+		endField,
 		familyField,
 	},
 }
+
+// endField is how a connection of real sockets ends.
+var endField = put("end", "How a TCP connection ends: half-close (the client closes before the listener replies), "+
+	"reset (by the client) or refused (nobody listens); both close by default.",
+	keepPlace(choice("half-close", "reset", "refused")),
+	func(s *rawStep, v placed[string]) { s.step.Socket.End, s.ending = v.v, v.at })
 
 // socketSpec is "tcp client > server:80".
 type socketSpec struct {
@@ -189,6 +196,7 @@ func socketForm(network string) object[rawStep] {
 				func(s *rawStep, v int) { s.step.Socket.Bytes = v }).must(),
 			put("reply", replyDoc, number[int](0, maxBytes),
 				func(s *rawStep, v int) { s.step.Socket.Reply = v }),
+			endField,
 		},
 	}
 	return object[rawStep]{
@@ -220,8 +228,9 @@ var advanceObject = object[rawStep]{
 var agentStepObject = object[rawStep]{
 	what: "an agent step", doc: "What happens to the agent.",
 	fields: []field[rawStep]{
-		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, resize changes its tables.",
-			choice("stop", "kill", "start", "resize"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
+		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, pause is SIGSTOP, "+
+			"continue is SIGCONT, resize changes its tables.",
+			choice("stop", "kill", "start", "pause", "continue", "resize"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
 		put("table", "With start or resize: the size of each connection table from then on, in entries.",
 			number[int](1, maxTable), func(s *rawStep, v int) { s.step.Table = v }),
 		put("refused", "With resize: the agent refuses, for the size is too small for what it holds.",
@@ -230,7 +239,7 @@ var agentStepObject = object[rawStep]{
 }
 
 var linkObject = object[rawStep]{
-	what: "a link step", doc: "Takes a link down or up, or deletes it.",
+	what: "a link step", doc: "Takes a link down or up, deletes it, or adds it again.",
 	fields: []field[rawStep]{
 		put("link", "The interface and what happens to it: {server/eth0: down}.", linkChangeValue,
 			func(s *rawStep, v linkChange) {
@@ -244,7 +253,7 @@ type linkChange struct {
 	action string
 }
 
-var linkAction = choice("down", "up", "delete")
+var linkAction = choice("down", "up", "delete", "add")
 
 var linkChangeValue = value[linkChange]{
 	schema: schema{"type": "object", "minProperties": 1, "maxProperties": 1,

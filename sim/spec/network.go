@@ -33,6 +33,19 @@ func (t *Topology) Owner(a netip.Addr) (*Host, *Interface) {
 	return nil, nil
 }
 
+// Peer is the other end of a port's link; false when it has none.
+func (t *Topology) Peer(p Port) (Port, bool) {
+	for _, l := range t.Links {
+		switch p {
+		case l.A:
+			return l.B, true
+		case l.B:
+			return l.A, true
+		}
+	}
+	return Port{}, false
+}
+
 // Interface returns the interface of that name, or nil.
 func (h *Host) Interface(name string) *Interface {
 	for i := range h.Interfaces {

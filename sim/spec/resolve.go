@@ -14,7 +14,32 @@ type resolver struct {
 	raw      *rawScenario
 	network  *network
 	packets  int // sent by the steps so far
-	running  bool
+	deleted  map[Port]bool
+	added    []placed[Port] // links that come back
+	running  agentState
+}
+
+// agentState is what the agent does at a step.
+type agentState string
+
+// The states of the agent.
+const (
+	runs   agentState = "runs"
+	absent agentState = "does not run"
+	paused agentState = "is paused"
+)
+
+// agentActions are what can happen to the agent: in which states, and the state it leads to.
+var agentActions = map[string]struct {
+	in []agentState
+	to agentState
+}{
+	"start":    {[]agentState{absent}, runs},
+	"stop":     {[]agentState{runs}, absent},
+	"kill":     {[]agentState{runs, paused}, absent},
+	"pause":    {[]agentState{runs}, paused},
+	"continue": {[]agentState{paused}, runs},
+	"resize":   {[]agentState{runs}, runs},
 }
 
 func (r *resolver) resolve() {
@@ -23,12 +48,18 @@ func (r *resolver) resolve() {
 	r.program()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
-	r.running = s.Agent.Layout == 0
+	r.running = runs
+	if s.Agent.Layout != 0 {
+		r.running = absent
+	}
 	for _, raw := range r.raw.steps {
 		r.step(raw)
 		s.Steps = append(s.Steps, raw.step)
 	}
 	r.neighbours()
+	for _, p := range r.added {
+		r.plainLink(p)
+	}
 }
 
 func (r *resolver) agent() {
@@ -118,6 +149,8 @@ func (r *resolver) step(raw *rawStep) {
 		r.linkStep(raw)
 	case s.Impair != nil:
 		r.impairStep(raw)
+	case s.Replay != nil:
+		r.replayStep(raw)
 	case raw.pair != nil:
 		r.pairStep(raw)
 	}
@@ -126,11 +159,10 @@ func (r *resolver) step(raw *rawStep) {
 // agentStep follows the agent's state, so that a scenario cannot stop what does not run.
 func (r *resolver) agentStep(raw *rawStep) {
 	action := raw.step.Agent
-	if start := action == "start"; start == r.running {
-		state := map[bool]string{true: "runs", false: "does not run"}[r.running]
-		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, state), "")
+	if !slices.Contains(agentActions[action].in, r.running) {
+		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, r.running), "")
 	}
-	r.running = action == "start" || action == "resize"
+	r.running = agentActions[action].to
 	switch {
 	case action == "resize" && raw.step.Table == 0:
 		r.add(raw.at, "resize needs the size", "add table: 1024")
@@ -139,13 +171,78 @@ func (r *resolver) agentStep(raw *rawStep) {
 	case action != "resize" && raw.step.Refused:
 		r.add(raw.at, fmt.Sprintf("%s is not refused", action), "refused belongs to resize")
 	}
-	if action == "kill" || action == "resize" {
+	if action == "kill" || action == "pause" || action == "resize" {
 		r.scenario.Agent.Process = true
 	}
 }
 
+// linkStep follows which links there are: with one end, both are gone, and both come back.
 func (r *resolver) linkStep(raw *rawStep) {
-	r.port(raw.port)
+	if !r.port(raw.port) {
+		return
+	}
+	p := raw.port.v
+	peer, linked := r.scenario.Topology.Peer(p)
+	gone := r.deleted[p]
+	switch action := raw.step.Link.Action; {
+	case action == "add" && !gone:
+		r.add(raw.at, fmt.Sprintf("cannot add %q: it is there", p), "delete it in a step before")
+		return
+	case action != "add" && gone:
+		r.add(raw.at, fmt.Sprintf("cannot take %q %s: it was deleted", p, action), "add it again before")
+		return
+	case action == "add":
+		r.added = append(r.added, raw.port)
+	}
+	if r.deleted == nil {
+		r.deleted = map[Port]bool{}
+	}
+	r.deleted[p] = raw.step.Link.Action == "delete"
+	if linked {
+		r.deleted[peer] = r.deleted[p]
+	}
+}
+
+// plainLink complains about a link that cannot come back, as the kernel removes with it what
+// stood on it.
+func (r *resolver) plainLink(p placed[Port]) {
+	t := &r.scenario.Topology
+	for _, l := range t.Links {
+		if l.A != p.v && l.B != p.v {
+			continue
+		}
+		if why := r.notPlain(l); why != "" {
+			r.add(p.at, fmt.Sprintf("%q cannot be added again: %s", p.v, why),
+				"only a plain link comes back")
+		}
+		return
+	}
+	r.add(p.at, fmt.Sprintf("%q has no link and cannot be added again", p.v), "name the end of a link")
+}
+
+func (r *resolver) notPlain(l Link) string {
+	t := &r.scenario.Topology
+	if l.Wire {
+		return "its link is impaired"
+	}
+	for _, end := range []Port{l.A, l.B} {
+		h := t.Host(end.Host)
+		i := h.Interface(end.Interface)
+		if i.Kind != Cable {
+			return fmt.Sprintf("%q is of kind %s", end, i.Kind)
+		}
+		if i.Master != "" {
+			return fmt.Sprintf("%q is a member of %s", end, i.Master)
+		}
+		for _, host := range t.Hosts {
+			for _, other := range host.Interfaces {
+				if other.On == end || host.Name == end.Host && other.Parent == end.Interface {
+					return fmt.Sprintf("%q stands on it", host.Name+"/"+other.Name)
+				}
+			}
+		}
+	}
+	return ""
 }
 
 // pairStep resolves the two endpoints of a step and what depends on them.
@@ -183,6 +280,17 @@ func (r *resolver) pairStep(raw *rawStep) {
 		r.count(raw, s.Burst.Flows*s.Burst.Packets)
 	case s.Socket != nil:
 		s.Socket.From, s.Socket.To = from, to
+		r.socketEnd(raw)
+	}
+}
+
+// socketEnd checks that the connection can end that way.
+func (r *resolver) socketEnd(raw *rawStep) {
+	switch s := raw.step.Socket; {
+	case s.End != "" && s.Network != "tcp":
+		r.add(raw.ending, fmt.Sprintf("%s has no connection to end", s.Network), "end belongs to tcp")
+	case s.End == "refused" && s.Bytes+s.Reply > 0:
+		r.add(raw.ending, "what is refused carries nothing", "leave out bytes and reply, or make them 0")
 	}
 }
 

@@ -140,7 +140,7 @@ type Agent struct {
 	// DNS is of the feature dns; the zero value stands for the agent's defaults.
 	DNS agent.DNS
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
-	// on when a step kills or resizes it, or Layout is set.
+	// on when a step kills, pauses or resizes it, or Layout is set.
 	Process bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
@@ -156,8 +156,9 @@ type Step struct {
 	Ping    *Ping
 	Burst   *Burst
 	Socket  *Socket
+	Replay  *Replay
 	Advance time.Duration
-	Agent   string // "stop", "kill", "start", "resize": what happens to the agent
+	Agent   string // stop, kill, start, pause, continue, resize: what happens to the agent
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
 	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
 	Link    *LinkChange
@@ -258,18 +259,21 @@ type Burst struct {
 }
 
 // Socket is traffic of real sockets: To listens, From connects and sends Bytes; the listener
-// answers with Reply bytes; both close in order.
+// answers with Reply bytes; both close in order, unless End says otherwise.
 type Socket struct {
 	Network  string // tcp or udp
 	From, To Endpoint
 	Bytes    int
 	Reply    int
+	// End is how a TCP connection ends: "": both close; "half-close": the client closes its side before the
+	// listener replies; "reset": the client resets it; "refused": nobody listens, and nothing is sent.
+	End string
 }
 
-// LinkChange takes a link down or up, or deletes it.
+// LinkChange takes a link down or up, deletes it, or adds it again.
 type LinkChange struct {
 	Port   Port
-	Action string // down, up, delete
+	Action string // down, up, delete, add
 }
 
 // Expect holds expectations beside the golden file.
@@ -280,6 +284,8 @@ type Expect struct {
 	// Free names fields of flows and connections whose values real sockets decide; they
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string
+	// Fails are the kernel lines on which the scenario is known to fail.
+	Fails []ExpectedFailure
 	// Known is what a Program is known to get wrong.
 	Known   []Known
 	knownAt *node

@@ -29,7 +29,9 @@ type rawStep struct {
 	translated *rawPair
 	family     string // "ipv4", "ipv6" or "" for what fits
 	port       placed[Port]
-	isns       [2]bool // the file gives the client's, the server's ISN
+	mapped     []rawMapped // of a replay
+	ending     *node       // of real sockets
+	isns       [2]bool     // the file gives the client's, the server's ISN
 }
 
 // variant is one kind of step, told by the key that all of its kind have.
@@ -52,6 +54,7 @@ var variants = []variant{
 	}, pingObject},
 	{"burst", false, func(s *Step) { s.Burst = &Burst{Packets: 1, Seed: 1} }, burstObject},
 	{"socket", false, func(s *Step) { s.Socket = &Socket{} }, socketObject},
+	{"replay", false, func(s *Step) { s.Replay = &Replay{} }, replayObject},
 	{"advance", false, func(*Step) {}, advanceObject},
 	{"agent", false, func(*Step) {}, agentStepObject},
 	{"link", true, func(*Step) {}, linkObject},

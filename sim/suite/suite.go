@@ -97,7 +97,7 @@ func Check(jobs []runner.Job) error {
 		if told[j.File] {
 			continue
 		}
-		sc, err := spec.ParseVariant(j.File, j.Spec, j.Variant)
+		sc, err := j.Scenario()
 		if err == nil && sc.Agent.Program != nil {
 			_, err = spec.ParseFlowMap(j.MapFile, j.Map)
 		}
@@ -145,7 +145,7 @@ func read(file string) ([]runner.Job, error) {
 				return nil, fmt.Errorf("read the golden file: %w", err)
 			}
 		}
-		if err := addMap(&job); err != nil {
+		if err := addFiles(&job); err != nil {
 			return nil, err
 		}
 		jobs = append(jobs, job)
@@ -153,12 +153,15 @@ func read(file string) ([]runner.Job, error) {
 	return jobs, nil
 }
 
-// addMap reads the map of a scenario that judges another program. What is wrong with the scenario
-// itself is for Check to say.
-func addMap(job *runner.Job) (err error) {
+// addFiles reads the files that a scenario names: captures, and the map of another program. What is
+// wrong with the scenario itself, or with a capture's name, is for Check to say.
+func addFiles(job *runner.Job) (err error) {
 	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
-	if err != nil || sc.Agent.Program == nil {
+	if err != nil {
 		return nil
+	}
+	if err := addCaptures(job, sc.Steps); err != nil || sc.Agent.Program == nil {
+		return err
 	}
 	job.MapFile = sc.Agent.Program.Map
 	if !filepath.IsAbs(job.MapFile) {
@@ -166,6 +169,33 @@ func addMap(job *runner.Job) (err error) {
 	}
 	if job.Map, err = os.ReadFile(job.MapFile); err != nil {
 		return fmt.Errorf("read the program's map for %s: %w", job.File, err)
+	}
+	return nil
+}
+
+// maxCapture bounds a capture that is replayed, in bytes: it goes to guests over a serial line.
+const maxCapture = 1 << 20
+
+func addCaptures(job *runner.Job, steps []spec.Step) error {
+	for i := range steps {
+		r := steps[i].Replay
+		if r == nil {
+			continue
+		}
+		data, err := os.ReadFile(filepath.Join(filepath.Dir(job.File), r.File))
+		switch {
+		case errors.Is(err, os.ErrNotExist):
+			continue
+		case err != nil:
+			return fmt.Errorf("read the capture for %s: %w", job.File, err)
+		case len(data) > maxCapture:
+			return fmt.Errorf("read the capture for %s: %s has %d bytes; at most %d are replayed", job.File,
+				r.File, len(data), maxCapture)
+		}
+		if job.Captures == nil {
+			job.Captures = map[string][]byte{}
+		}
+		job.Captures[r.File] = data
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package topology
 
 import (
 	"fmt"
+	"slices"
 	"syscall"
 	"time"
 
@@ -11,15 +12,56 @@ import (
 	"github.com/weirnet/weir/sim/spec"
 )
 
-// Change takes an interface down or up, or deletes it. An interface that comes up gets back
-// what the kernel dropped when it went down: IPv6 addresses, neighbours, routes. Change returns
-// when packets can be sent again.
+// Change takes an interface down or up, deletes it, or adds one that was deleted again, with its
+// link. An interface that comes up gets back what the kernel dropped when it went down: IPv6
+// addresses, neighbours, routes. Change returns when packets can be sent again.
 func (n *Network) Change(c spec.LinkChange) error {
-	h := n.host(c.Port.Host)
-	if err := n.change(h, c); err != nil {
+	change := n.change
+	if c.Action == "add" {
+		change = n.addAgain
+	}
+	if err := change(n.host(c.Port.Host), c); err != nil {
 		return fmt.Errorf("%s %s: %w", c.Action, c.Port, err)
 	}
 	return n.bondsSettle()
+}
+
+// addAgain makes a link that was deleted, with both its ends, and takes them up.
+func (n *Network) addAgain(_ *host, c spec.LinkChange) error {
+	peer, ok := n.topology.Peer(c.Port)
+	if !ok {
+		return fmt.Errorf("host %s has no such link", c.Port.Host)
+	}
+	if err := n.link(spec.Link{A: c.Port, B: peer}); err != nil {
+		return err
+	}
+	if err := n.host(c.Port.Host).conn.flush(); err != nil {
+		return err
+	}
+	for _, p := range []spec.Port{c.Port, peer} {
+		h := n.host(p.Host)
+		i := h.spec.Interface(p.Interface)
+		if err := n.offloadsOffOf(h, i.Name); err != nil {
+			return err
+		}
+		if b := n.bridgeOf(p); b != nil {
+			h.queuePort(b, i)
+		}
+		if err := n.change(h, spec.LinkChange{Port: p, Action: "up"}); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// bridgeOf is the bridge that the interface is a port of, or nil.
+func (n *Network) bridgeOf(p spec.Port) *spec.Bridge {
+	for i := range n.topology.Bridges {
+		if b := &n.topology.Bridges[i]; b.Host == p.Host && slices.Contains(b.Ports, p.Interface) {
+			return b
+		}
+	}
+	return nil
 }
 
 func (n *Network) change(h *host, c spec.LinkChange) error {
@@ -57,7 +99,7 @@ func (n *Network) change(h *host, c spec.LinkChange) error {
 // awaitCarrier waits until an interface and the other end of its link are ready again, unless
 // that other end is down or gone.
 func (n *Network) awaitCarrier(h *host, i *spec.Interface, p spec.Port) error {
-	peer, ok := n.peer(p)
+	peer, ok := n.topology.Peer(p)
 	if !ok {
 		return nil
 	}
@@ -85,19 +127,6 @@ func (n *Network) awaitCarrier(h *host, i *spec.Interface, p spec.Port) error {
 			return fmt.Errorf("no carrier after %s", readyTimeout)
 		}
 	}
-}
-
-// peer is the other end of a port's link.
-func (n *Network) peer(p spec.Port) (spec.Port, bool) {
-	for _, l := range n.topology.Links {
-		switch p {
-		case l.A:
-			return l.B, true
-		case l.B:
-			return l.A, true
-		}
-	}
-	return spec.Port{}, false
 }
 
 // linkState is what the kernel tells of a link.

@@ -49,17 +49,23 @@ func (h *host) ethtool(name string, data unsafe.Pointer) error {
 // that stands for several.
 func (n *Network) offloadsOff(h *host) error {
 	for _, i := range h.spec.Interfaces {
-		var err error
-		if n.features == nil {
-			n.features, err = h.featureNames(i.Name)
+		if err := n.offloadsOffOf(h, i.Name); err != nil {
+			return err
 		}
-		if err == nil {
-			err = h.clearFeatures(i.Name, n.features)
-		}
-		// A device without ethtool operations has no offloads either.
-		if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
-			return fmt.Errorf("interface %s: %w", i.Name, err)
-		}
+	}
+	return nil
+}
+
+func (n *Network) offloadsOffOf(h *host, name string) (err error) {
+	if n.features == nil {
+		n.features, err = h.featureNames(name)
+	}
+	if err == nil {
+		err = h.clearFeatures(name, n.features)
+	}
+	// A device without ethtool operations has no offloads either.
+	if err != nil && !errors.Is(err, unix.EOPNOTSUPP) {
+		return fmt.Errorf("interface %s: %w", name, err)
 	}
 	return nil
 }

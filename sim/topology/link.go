@@ -149,14 +149,18 @@ func (h *host) stackLinks(bridges []spec.Bridge) error {
 			continue
 		}
 		for _, p := range b.Ports {
-			h.conn.queue(fmt.Sprintf("port %s of bridge %s", p, b.Name), change(unix.RTM_NEWLINK,
-				linkMessage(h.spec.Interface(p).Index, 0, 0),
-				nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(b.Index)))))
+			h.queuePort(&b, h.spec.Interface(p))
 		}
 		// With every port the kernel takes the ports' least MTU, until one is set.
 		h.conn.queue("MTU of bridge "+b.Name, mtuRequest(h.spec.Interface(b.Name)))
 	}
 	return h.conn.flush()
+}
+
+// queuePort makes an interface a port of a bridge.
+func (h *host) queuePort(b *spec.Bridge, i *spec.Interface) {
+	h.conn.queue(fmt.Sprintf("port %s of bridge %s", i.Name, b.Name), change(unix.RTM_NEWLINK,
+		linkMessage(i.Index, 0, 0), nl.NewRtAttr(unix.IFLA_MASTER, nl.Uint32Attr(uint32(b.Index)))))
 }
 
 func (h *host) vlanRequest(i *spec.Interface) request {

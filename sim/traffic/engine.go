@@ -100,7 +100,7 @@ func (e *Engine) Run(ctx context.Context, step *spec.Step) error {
 		}
 		return atLine(step.Line, err)
 	case step.Packet == nil && step.TCP == nil && step.UDP == nil && step.Ping == nil &&
-		step.Burst == nil:
+		step.Burst == nil && step.Replay == nil:
 		return atLine(step.Line, ErrNotTraffic)
 	}
 	return atLine(step.Line, e.thread.do(func() error { return e.run(ctx, step) }))

@@ -35,7 +35,7 @@ func NewBuilder(t *spec.Topology) *Builder {
 	return &Builder{net: newNetwork(t), buf: gopacket.NewSerializeBuffer()}
 }
 
-// Frames yields the frames of a packet, TCP, UDP, ping or burst step in sending order. After an
+// Frames yields the frames of a packet, TCP, UDP, ping, burst or replay step in sending order. After an
 // error, which names the step's line, it yields nothing more. A socket step has no frames: the
 // kernel makes them.
 func (b *Builder) Frames(step *spec.Step) iter.Seq2[Frame, error] {
@@ -63,6 +63,8 @@ func (b *Builder) frames(step *spec.Step, out *sink) error {
 		err = b.ping(step.Ping, out)
 	case step.Burst != nil:
 		err = b.burst(step.Burst, out)
+	case step.Replay != nil:
+		err = b.replay(step.Replay, out)
 	case step.Socket != nil:
 		return nil
 	}
