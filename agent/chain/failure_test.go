@@ -108,7 +108,7 @@ func TestFailedApply(t *testing.T) {
 			"unknown program":    {func(m *chain.Member) { m.Program = "none" }, `no program "none"`},
 			"which program":      {func(m *chain.Member) { m.Program = "" }, "which program?"},
 			"refused program":    {func(m *chain.Member) { m.Program = strings.Split(m.Program, "_")[0] + "_broken" }, "return p->number;"},
-			"unknown constant":   {func(m *chain.Member) { m.Constants["none"] = 1 }, "constant none: the object has no such constant (there are: generation, member, verdict)"},
+			"unknown constant":   {func(m *chain.Member) { m.Constants["none"] = 1 }, "constant none: the object has no such constant (there are: generation, length, member, position, verdict)"},
 			"too large constant": {func(m *chain.Member) { m.Constants["member"] = 1 << 16 }, "constant member: 65536 does not fit 2 bytes"},
 		} {
 			t.Run(name, func(t *testing.T) {
