@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/ifaces"
 )
 
@@ -88,6 +89,11 @@ func (b *bed) displace(w way, p *ebpf.Program) {
 	})
 }
 
+// fillMap gives a map arguments.
+func fillMap(name string, args mapargs.Args) func(*chain.Member) {
+	return func(m *chain.Member) { m.Maps = map[string]mapargs.Args{name: args} }
+}
+
 // An apply that fails changes nothing, wherever it fails.
 func TestFailedApply(t *testing.T) {
 	each(t, func(t *testing.T, b *bed, w way) {
@@ -109,6 +115,10 @@ func TestFailedApply(t *testing.T) {
 			"which program":      {func(m *chain.Member) { m.Program = "" }, "which program?"},
 			"refused program":    {func(m *chain.Member) { m.Program = strings.Split(m.Program, "_")[0] + "_broken" }, "return p->number;"},
 			"unknown constant":   {func(m *chain.Member) { m.Constants["none"] = 1 }, "constant none: the object has no such constant (there are: generation, length, member, position, verdict)"},
+			"unknown map":        {fillMap("none", `"1"`), "map none: the object has no such map (there are: "},
+			"bad map value":      {fillMap("seen", `"1,x"`), `map seen: 2 entries; the map has room for 1`},
+			"no map value":       {fillMap("seen", `"x"`), `map seen: entry 0: value: "x" is no integer`},
+			"shared map":         {fillMap("traces", `[]`), "map traces: members share it"},
 			"too large constant": {func(m *chain.Member) { m.Constants["member"] = 1 << 16 }, "constant member: 65536 does not fit 2 bytes"},
 		} {
 			t.Run(name, func(t *testing.T) {

@@ -39,9 +39,14 @@ func TestState(t *testing.T) {
 }
 
 // seen is how many packets a member has seen.
-func (b *bed) seen(kind hook.Kind, name string) (sum uint64) {
+func (b *bed) seen(kind hook.Kind, name string) uint64 {
 	b.t.Helper()
-	for _, n := range b.lookup(kind, "map-"+name+"--seen") {
+	return b.seenIn(kind, "map-"+name+"--seen")
+}
+
+func (b *bed) seenIn(kind hook.Kind, pin string) (sum uint64) {
+	b.t.Helper()
+	for _, n := range b.lookup(kind, pin) {
 		sum += n
 	}
 	return sum
@@ -63,6 +68,34 @@ func (b *bed) pinnedMap(kind hook.Kind, pin string) *ebpf.Map {
 	m, err := ebpf.LoadPinnedMap(files[0], nil)
 	require.NoError(b.t, err)
 	return m
+}
+
+// A map with arguments starts with them, and anew when they change; while they stay, so does it.
+func TestMaps(t *testing.T) {
+	each(t, func(t *testing.T, b *bed, w way) {
+		cpus := uint64(ebpf.MustPossibleCPU())
+		one, two := b.member(w.kind, 1, 1, pass(w.kind), 1), b.member(w.kind, 2, 2, pass(w.kind), 1)
+		fillMap("seen", `"100"`)(&one)
+		b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Equal(t, 100*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+		b.send(w.kind, 5)
+		was := b.seenIn(w.kind, "map-m01-*-seen")
+		require.GreaterOrEqual(t, was, 100*cpus+5)
+
+		two.Constants["generation"] = 2
+		b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Equal(t, was, b.seenIn(w.kind, "map-m01-*-seen"))
+
+		fillMap("seen", `[{"key":0,"value":7}]`)(&one)
+		ch := b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Len(t, ch.Steps, 1)
+		require.Equal(t, 7*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+
+		one.Program = strings.Split(one.Program, "_")[0] + "_checked"
+		_, err := b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(w.kind, w.backend, one, two)}}, chain.ApplyOptions{})
+		require.ErrorContains(t, err, "member m01: program "+one.Program+" does not use map seen")
+		require.Equal(t, 7*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+	})
 }
 
 var swaps = flag.Int("swaps", 5, "how many changes TestSwapUnderLoad makes at each hook, at most 1000")
