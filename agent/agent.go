@@ -45,6 +45,7 @@ type Agent struct {
 	// exporter is the sink, when the agent opened it.
 	exporter *export.Exporter
 	chains   *api.Server // nil without chains
+	routes   []control.Route
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -255,10 +256,7 @@ func (a *Agent) serve() (stop func(), err error) {
 	if a.cfg.Control == "" {
 		return func() {}, nil
 	}
-	if a.chains != nil {
-		return control.Serve(a.cfg.Control, a, control.Route{Path: api.Path, Handler: a.chains})
-	}
-	return control.Serve(a.cfg.Control, a)
+	return control.Serve(a.cfg.Control, a, a.routes...)
 }
 
 // Sweep drains the tables once.

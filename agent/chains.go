@@ -5,6 +5,8 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/compat"
+	"github.com/weirnet/weir/agent/control"
 )
 
 // Chains make the agent the owner of this host's chains of programs (docs/chains.md): it puts those in
@@ -14,6 +16,9 @@ type Chains struct {
 	State string `yaml:"state,omitempty"`
 	// Pin is a folder on a bpffs; empty: chain.DefaultPin.
 	Pin string `yaml:"pin,omitempty"`
+	// Packages is a folder with unpacked packages, for requests as l3afd has them; empty: those are
+	// not served.
+	Packages string `yaml:"packages,omitempty"`
 }
 
 // startChains takes the chains over. One that cannot be put in place is logged, and stops nothing else.
@@ -37,5 +42,13 @@ func (a *Agent) startChains() error {
 		}
 	}
 	a.chains = api.New(m)
+	a.routes = []control.Route{{Path: api.Path, Handler: a.chains}}
+	if a.cfg.Chains.Packages != "" {
+		c, err := compat.New(a.chains, a.cfg.Chains.Packages)
+		if err != nil {
+			return fmt.Errorf("chains: %w", err)
+		}
+		a.routes = append(a.routes, control.Route{Path: compat.Path, Handler: c})
+	}
 	return nil
 }

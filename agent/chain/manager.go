@@ -118,6 +118,15 @@ func (m *Manager) Close() error {
 	return errors.Join(err, m.lock.Close())
 }
 
+// Applied are the chains as they were asked for, members with all that was said of them.
+func (m *Manager) Applied() []Chain {
+	all := []Chain{}
+	for _, r := range m.state.Chains {
+		all = append(all, r.Chain)
+	}
+	return all
+}
+
 // Revision is a number that goes up with each change: what was read at a revision is what there is, as
 // long as that is the revision.
 func (m *Manager) Revision() uint64 { return m.state.Revision }

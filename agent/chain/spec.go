@@ -73,6 +73,8 @@ type Member struct {
 	Constants map[string]int64 `yaml:"constants" json:"constants,omitempty"`
 	// Maps are what maps of the object hold when the member starts.
 	Maps map[string]mapargs.Args `yaml:"maps" json:"maps,omitempty"`
+	// Annotations are kept with the member, and change nothing.
+	Annotations map[string]string `yaml:"annotations" json:"annotations,omitempty"`
 }
 
 // The values of Member.Fail.

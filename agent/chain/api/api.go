@@ -100,6 +100,13 @@ func New(m *chain.Manager) *Server {
 
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
+// Do calls fn with the manager, when no request is handled.
+func (s *Server) Do(fn func(*chain.Manager) error) error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return fn(s.manager)
+}
+
 // Close waits for a request that is handled and closes the manager; chains stay in place.
 func (s *Server) Close() error {
 	s.mu.Lock()
@@ -145,7 +152,7 @@ func (o *Order) keys() (all []chain.Key) {
 func handle[T any](s *Server, w http.ResponseWriter, r *http.Request, done Result,
 	what func(*T) ([]chain.Key, func() ([]chain.Change, error))) {
 	var in T
-	if err := read(w, r, &in); err != nil {
+	if err := Read(w, r, &in); err != nil {
 		s.refuse(w, err)
 		return
 	}
@@ -179,7 +186,7 @@ func (s *Server) answer(w http.ResponseWriter, err error, items []Item) {
 	if err != nil {
 		a.Error = err.Error()
 	}
-	write(w, status(err), a.Revision, a)
+	write(w, Status(err), a.Revision, a)
 }
 
 func items(changes []chain.Change, done Result) (all []Item) {
@@ -233,8 +240,8 @@ var (
 	errMatch = errors.New("the chains have changed since")
 )
 
-// read reads a request, strictly.
-func read(w http.ResponseWriter, r *http.Request, in any) error {
+// Read reads a request, strictly.
+func Read(w http.ResponseWriter, r *http.Request, in any) error {
 	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(in); err != nil {
@@ -262,7 +269,8 @@ func match(r *http.Request, revision uint64) error {
 
 func etag(revision uint64) string { return strconv.Quote(strconv.FormatUint(revision, 10)) }
 
-func status(err error) int {
+// Status is the status of an answer to a request that ends with an error, or with none.
+func Status(err error) int {
 	var tooLarge *http.MaxBytesError
 	var field *chain.FieldError
 	var one *chain.ChainError

@@ -16,7 +16,7 @@ func FuzzOrder(f *testing.F) {
 	f.Add(`{"chains": [{"namespace": "a", "interface": "b", "hook": "tc-ingress", "place": {"at": "head"}}]}`)
 	f.Fuzz(func(t *testing.T, text string) {
 		var o Order
-		if read(httptest.NewRecorder(), httptest.NewRequest("POST", Path+"/plan", strings.NewReader(text)), &o) != nil {
+		if Read(httptest.NewRecorder(), httptest.NewRequest("POST", Path+"/plan", strings.NewReader(text)), &o) != nil {
 			return
 		}
 		_ = o.Check()
