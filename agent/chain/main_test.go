@@ -79,4 +79,4 @@ func TestKernels(t *testing.T) {
 
 // guestTests are the tests that depend on the kernel.
 var guestTests = []string{"TestApply", "TestRandomChains", "TestFailedApply", "TestKilledApply",
-	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
+	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
