@@ -33,8 +33,11 @@ func (m *Manager) Restore() []Restored {
 
 func (m *Manager) restore(r *record) (Change, error) {
 	want := r.Chain
-	if running := m.running(r); running != nil && len(running.Members) > 0 {
-		want.Members = running.Members // an apply that was killed after it has swapped is done
+	if v := m.glance(r); v != nil && v.running != nil && len(v.running.Members) > 0 {
+		if len(r.Generations) == 1 && v.drift(r) == None { // it needs no objects to go on
+			return Change{Key: r.Key, Backend: v.backend, From: v.running.Number, To: v.running.Number}, nil
+		}
+		want.Members = v.running.Members // an apply that was killed after it has swapped is done
 	}
 	t, err := m.prepare(&Spec{Chains: []Chain{want}}, ApplyOptions{})
 	if err != nil {
@@ -47,16 +50,13 @@ func (m *Manager) restore(r *record) (Change, error) {
 	return x.Change, t.run()
 }
 
-// running is the generation that a chain's packets meet, nil when there is none or it cannot be found out.
-func (m *Manager) running(r *record) (running *generation) {
-	_ = ifaces.Do(r.Namespace, func() error {
-		v, err := m.look(&r.Chain)
-		if err == nil {
-			running = v.running
-		}
+// glance looks at a chain, and returns nil when that cannot be done.
+func (m *Manager) glance(r *record) (v *view) {
+	_ = ifaces.Do(r.Namespace, func() (err error) {
+		v, err = m.look(&r.Chain)
 		return err
 	})
-	return running
+	return v
 }
 
 // had tells whether all items are of one of the generations that were applied.

@@ -9,7 +9,7 @@
 // Every answer has the revision of the chains, also as its ETag. A request with If-Match is refused when
 // the revision is another: somebody else has changed chains since.
 //
-// A request that fails has changed nothing. Its status is 400 when it cannot be read, 413 when it is too
+// A request that fails has changed nothing, unless its error says so. Its status is 400 when it cannot be read, 413 when it is too
 // large, 404 for a chain that there is not, 409 when somebody else's program stands in the way, 412
 // when If-Match does not match, 422 when a chain cannot be made as it was asked for, and 500 when
 // this host is to blame.
