@@ -366,6 +366,32 @@ func TestKilledApply(t *testing.T) {
 	})
 }
 
+// Restore ends what a killed weir has begun: the chain stays the one that packets meet.
+func TestRestoreKilled(t *testing.T) {
+	for _, stage := range stages {
+		t.Run(string(stage), func(t *testing.T) {
+			b := newBed(t)
+			next := b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 2))
+			b.mustApply(b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 1)))
+			b.killed(stage, job{Spec: &chain.Spec{Chains: []chain.Chain{next}}})
+			sent, _ := b.send(hook.Ingress, 1)
+			running := b.traces(hook.Ingress, sent)[0]
+			b.manager(func(m *chain.Manager) {
+				all := m.Restore()
+				require.Len(t, all, 1)
+				require.NoError(t, all[0].Err)
+			})
+			b.meets(hook.Ingress, running)
+			b.clean(1)
+			b.manager(func(m *chain.Manager) {
+				revision := m.Revision()
+				require.True(t, m.Restore()[0].Unchanged())
+				require.Equal(t, revision, m.Revision())
+			})
+		})
+	}
+}
+
 // meets checks which members packets meet, and that they pass.
 func (b *bed) meets(kind hook.Kind, want []step) {
 	b.t.Helper()
