@@ -88,7 +88,7 @@ func expected(kind hook.Kind, members []chain.Member) (trace []step, passes bool
 	return trace, verdict != hook.TCShot
 }
 
-var rounds = flag.Int("rounds", 5, "how many chains TestRandomChains applies at each hook")
+var rounds = flag.Int("rounds", 3, "how many chains TestRandomChains applies at each hook")
 
 // TestRandomChains applies chains with members, orders, verdicts and policies drawn by chance, one
 // over the other, and holds what packets meet against the rules.

@@ -98,7 +98,7 @@ func TestMaps(t *testing.T) {
 	})
 }
 
-var swaps = flag.Int("swaps", 5, "how many changes TestSwapUnderLoad makes at each hook, at most 1000")
+var swaps = flag.Int("swaps", 3, "how many changes TestSwapUnderLoad makes at each hook, at most 1000")
 
 // TestSwapUnderLoad changes a chain by chance, as fast as it can, while each CPU sends packets as
 // fast as it can, without a pause. Each packet must meet one generation, whole; and none an older
