@@ -10,7 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/agent"
-	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/cli"
 	"github.com/weirnet/weir/agent/export/collect"
 	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim"
@@ -65,7 +65,7 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(agent.Command(), agent.ConntrackCommand(), chain.Command(), collect.Command(),
+	root.AddCommand(agent.Command(), agent.ConntrackCommand(), cli.Command(), collect.Command(),
 		sim.Command(report.Write),
 		vmtests.Command(), report.Command(), bench.Command())
 	return root

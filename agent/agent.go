@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/chain/api"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/export"
@@ -43,6 +44,8 @@ type Agent struct {
 	lock *os.File // of the pin folder
 	// exporter is the sink, when the agent opened it.
 	exporter *export.Exporter
+	chains   *api.Server // nil without chains
+	routes   []control.Route
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -79,6 +82,9 @@ func New(cfg Config, opts Options) (*Agent, error) {
 
 func (a *Agent) start() error {
 	if err := a.claim(); err != nil {
+		return err
+	}
+	if err := a.startChains(); err != nil {
 		return err
 	}
 	if a.sink == nil {
@@ -250,7 +256,7 @@ func (a *Agent) serve() (stop func(), err error) {
 	if a.cfg.Control == "" {
 		return func() {}, nil
 	}
-	return control.Serve(a.cfg.Control, a)
+	return control.Serve(a.cfg.Control, a, a.routes...)
 }
 
 // Sweep drains the tables once.
@@ -413,6 +419,9 @@ func (a *Agent) release() error {
 func (a *Agent) closeFiles() error {
 	var errs []error
 	a.labels.close()
+	if a.chains != nil {
+		errs = append(errs, a.chains.Close())
+	}
 	if a.lock != nil {
 		_ = os.Remove(a.cfg.Pin) // when it is empty
 		errs = append(errs, a.lock.Close())

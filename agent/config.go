@@ -55,6 +55,8 @@ type Config struct {
 	Sinks []SinkConfig `yaml:"sinks,omitempty"`
 	// StopTimeout is how long sinks may go on sending what they hold when the agent ends.
 	StopTimeout time.Duration `yaml:"stop_timeout"`
+	// Chains of programs, when the agent is to own them.
+	Chains *Chains `yaml:"chains,omitempty"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
 	Control string `yaml:"control"`
 	Clock   Clock  `yaml:"clock"`

@@ -38,9 +38,9 @@ func (c *Change) Unchanged() bool { return c.From == c.To && c.Drift == None }
 // ApplyOptions say how far an apply may go.
 type ApplyOptions struct {
 	// Prune deletes the chains that the spec does not name.
-	Prune bool
+	Prune bool `json:"prune,omitempty"`
 	// Force takes a chain's place back where another program has taken it.
-	Force bool
+	Force bool `json:"force,omitempty"`
 }
 
 var (
@@ -49,6 +49,15 @@ var (
 	// ErrUnknown is returned for a chain that was never applied.
 	ErrUnknown = errors.New("there is no such chain")
 )
+
+// ChainError says why a chain cannot be what it shall be. An apply can fail for several.
+type ChainError struct {
+	Key Key
+	Err error
+}
+
+func (e *ChainError) Error() string { return fmt.Sprintf("chain %s: %v", e.Key, e.Err) }
+func (e *ChainError) Unwrap() error { return e.Err }
 
 // Plan tells what Apply would do, and changes nothing.
 func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
@@ -72,13 +81,16 @@ func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
 // Delete takes chains off, all or none.
 func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
 	t := &transaction{m: m}
+	var errs []error
 	for _, k := range keys {
 		if m.record(k) == nil {
-			return nil, fmt.Errorf("chain %s: %w", k, ErrUnknown)
+			errs = append(errs, &ChainError{k, ErrUnknown})
+		} else if err := t.remove(k, opts); err != nil {
+			errs = append(errs, &ChainError{k, err})
 		}
-		if err := t.remove(k, opts); err != nil {
-			return nil, fmt.Errorf("chain %s: %w", k, err)
-		}
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
 	}
 	return t.summary(), t.run()
 }
@@ -89,18 +101,20 @@ type transaction struct {
 	changes []*change
 }
 
-// prepare looks at everything and finds out what is to be done.
+// prepare looks at everything and finds out what is to be done. The error tells of each chain for which
+// that fails.
 func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
 	if err := s.Check(); err != nil {
 		return nil, err
 	}
 	t := &transaction{m: m}
 	named := map[Key]bool{}
+	var errs []error
 	for i := range s.Chains {
 		c := &s.Chains[i]
 		named[c.Key] = true
 		if err := t.add(c, opts); err != nil {
-			return nil, fmt.Errorf("chain %s: %w", c.Key, err)
+			errs = append(errs, &ChainError{c.Key, err})
 		}
 	}
 	if opts.Prune {
@@ -109,11 +123,11 @@ func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
 				continue
 			}
 			if err := t.remove(r.Key, opts); err != nil {
-				return nil, fmt.Errorf("chain %s: %w", r.Key, err)
+				errs = append(errs, &ChainError{r.Key, err})
 			}
 		}
 	}
-	return t, nil
+	return t, errors.Join(errs...)
 }
 
 func (t *transaction) summary() []Change {
@@ -175,7 +189,7 @@ func (t *transaction) build() error {
 	}
 	for _, x := range t.changes {
 		if err := x.build(); err != nil {
-			return fmt.Errorf("chain %s: %w", x.Key, err)
+			return &ChainError{x.Key, err}
 		}
 	}
 	return nil
@@ -203,15 +217,7 @@ func (x *change) build() (err error) {
 	if !x.builds() {
 		return nil
 	}
-	var members []program.Member
-	for _, a := range x.artifacts {
-		m, err := a.parse(x.want.Hook)
-		if err != nil {
-			return fmt.Errorf("member %s: %w", a.member.Name, err)
-		}
-		members = append(members, m)
-	}
-	if x.next, err = program.Build(x.want.Hook, members, x.before); err != nil {
+	if x.next, err = program.Build(x.want.Hook, x.members, x.before); err != nil {
 		return err
 	}
 	return x.next.Verify()
@@ -219,7 +225,7 @@ func (x *change) build() (err error) {
 
 // intend writes down which generations may be found in the kernel from now on.
 func (t *transaction) intend() error {
-	state := state{Chains: slices.Clone(t.m.state.Chains)}
+	state := state{Revision: t.m.state.Revision, Chains: slices.Clone(t.m.state.Chains)}
 	for _, x := range t.changes {
 		at := slices.IndexFunc(state.Chains, func(r *record) bool { return r.Key == x.Key })
 		r := record{Chain: x.want}
@@ -269,13 +275,13 @@ func (t *transaction) pin() error {
 			continue
 		}
 		if err := retire(x.view.folder, x.From); err != nil {
-			return fmt.Errorf("chain %s: %w", x.Key, err)
+			return &ChainError{x.Key, err}
 		}
 		if x.next == nil {
 			continue
 		}
 		if err := x.next.Pin(generationDir(x.view.folder, x.To)); err != nil {
-			return fmt.Errorf("chain %s: %w", x.Key, err)
+			return &ChainError{x.Key, err}
 		}
 	}
 	return nil
@@ -314,7 +320,7 @@ func (t *transaction) swap() error {
 			continue
 		}
 		if err := ifaces.Do(x.Namespace, x.swap); err != nil {
-			return fmt.Errorf("chain %s: %w", x.Key, err)
+			return &ChainError{x.Key, err}
 		}
 		t.m.progress(Swapped)
 	}
@@ -370,7 +376,7 @@ func (t *transaction) conclude() error {
 		return fmt.Errorf("the chains are changed, but: %w", err)
 	}
 	t.m.progress(Retired)
-	state := state{}
+	state := state{Revision: t.m.state.Revision + 1}
 	for _, r := range t.m.state.Chains {
 		at := slices.IndexFunc(t.changes, func(x *change) bool { return x.Key == r.Key })
 		if at < 0 {

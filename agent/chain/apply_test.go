@@ -1,6 +1,7 @@
 package chain_test
 
 import (
+	"flag"
 	"math/rand/v2"
 	"testing"
 
@@ -87,20 +88,18 @@ func expected(kind hook.Kind, members []chain.Member) (trace []step, passes bool
 	return trace, verdict != hook.TCShot
 }
 
+var rounds = flag.Int("rounds", 3, "how many chains TestRandomChains applies at each hook")
+
 // TestRandomChains applies chains with members, orders, verdicts and policies drawn by chance, one
 // over the other, and holds what packets meet against the rules.
 func TestRandomChains(t *testing.T) {
-	rounds := 25
-	if testing.Short() {
-		rounds = 5
-	}
 	each(t, func(t *testing.T, b *bed, w way) {
 		r := rand.New(rand.NewPCG(3, 4))
 		verdicts := []string{"drop", "pass"}
 		if w.kind != hook.XDP {
 			verdicts = []string{"drop", "ok", "pipe", "next"}
 		}
-		for round := range rounds {
+		for round := range *rounds {
 			var members []chain.Member
 			for order, n := range r.Perm(program.MaxMembers)[:1+r.IntN(program.MaxMembers)] {
 				v, err := w.kind.Verdict(verdicts[len(verdicts)-1])

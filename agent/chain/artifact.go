@@ -19,6 +19,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/plan"
 	"github.com/weirnet/weir/agent/chain/program"
 )
@@ -73,7 +74,9 @@ func (a *artifact) item(kind hook.Kind) (plan.Item, error) {
 		Proceed         []hook.Verdict
 		FailClosed      bool
 		Constants       map[string]int64
-	}{a.sum, a.member.Program, a.member.proceed(kind), a.member.Fail == FailClosed, a.member.Constants})
+		Maps            map[string]mapargs.Args
+	}{a.sum, a.member.Program, a.member.proceed(kind), a.member.Fail == FailClosed, a.member.Constants,
+		a.member.Maps})
 	if err != nil {
 		return plan.Item{}, fmt.Errorf("make the digest: %w", err)
 	}
@@ -92,10 +95,32 @@ func (a *artifact) parse(kind hook.Kind) (program.Member, error) {
 			return program.Member{}, fmt.Errorf("constant %s: %w", name, err)
 		}
 	}
+	filled := map[string]string{}
+	for _, name := range slices.Sorted(maps.Keys(a.member.Maps)) {
+		args := a.member.Maps[name]
+		if err := fill(spec, name, args); err != nil {
+			return program.Member{}, fmt.Errorf("map %s: %w", name, err)
+		}
+		sum := sha256.Sum256([]byte(args))
+		filled[name] = hex.EncodeToString(sum[:8])
+	}
 	return program.Member{
-		Name: a.member.Name, Object: spec, Program: a.member.Program, Data: a.sum[:16],
+		Filled: filled,
+		Name:   a.member.Name, Object: spec, Program: a.member.Program, Data: a.sum[:16],
 		Proceed: a.member.proceed(kind), FailClosed: a.member.Fail == FailClosed,
 	}, nil
+}
+
+// fill says what a map holds when it is made.
+func fill(spec *ebpf.CollectionSpec, name string, args mapargs.Args) error {
+	m := spec.Maps[name]
+	if m == nil {
+		return fmt.Errorf("the object has no such map (there are: %s)",
+			strings.Join(slices.Sorted(maps.Keys(spec.Maps)), ", "))
+	}
+	contents, err := mapargs.Contents(m, args)
+	m.Contents = contents
+	return err
 }
 
 // setConstant sets a global constant, of the width that the object's BTF says it has.

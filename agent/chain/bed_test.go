@@ -228,22 +228,40 @@ func (b *bed) fence(kind hook.Kind) error {
 
 // onOneCPU calls fn on a thread that stays on one CPU.
 func (b *bed) onOneCPU(fn func() error) error {
+	cpus, err := ownCPUs()
+	if err != nil {
+		return err
+	}
+	return onCPU(cpus[0], fn)
+}
+
+// onCPU calls fn on a thread that stays on a CPU.
+func onCPU(cpu int, fn func() error) error {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	var all, one unix.CPUSet
 	if err := unix.SchedGetaffinity(0, &all); err != nil {
 		return err
 	}
-	for cpu := range runtime.NumCPU() {
-		if all.IsSet(cpu) {
-			one.Set(cpu)
-			break
-		}
-	}
+	one.Set(cpu)
 	if err := unix.SchedSetaffinity(0, &one); err != nil {
 		return err
 	}
 	return errors.Join(fn(), unix.SchedSetaffinity(0, &all))
+}
+
+// ownCPUs are those that this process may run on.
+func ownCPUs() (cpus []int, err error) {
+	var all unix.CPUSet
+	if err := unix.SchedGetaffinity(unix.Getpid(), &all); err != nil {
+		return nil, err
+	}
+	for cpu := range len(all) * 64 {
+		if all.IsSet(cpu) {
+			cpus = append(cpus, cpu)
+		}
+	}
+	return cpus, nil
 }
 
 // traces reads what the members of a chain did to packets.
@@ -342,18 +360,27 @@ type way struct {
 
 func (w way) String() string { return string(w.kind) + "/" + w.backend }
 
-// each runs a test for all ways that this kernel has.
-func each(t *testing.T, fn func(t *testing.T, b *bed, w way)) {
-	t.Helper()
+// ways are all that there are.
+func ways() (all []way) {
 	for _, k := range hook.Kinds() {
 		for _, backend := range hook.Backends(k) {
-			w := way{k, backend}
-			t.Run(w.String(), func(t *testing.T) {
-				b := newBed(t)
-				b.need(w)
-				fn(t, b, w)
-			})
+			all = append(all, way{k, backend})
 		}
+	}
+	return all
+}
+
+// each runs a test for all ways that this kernel has, beside each other: most of their time they wait
+// for the kernel to let go of what is old.
+func each(t *testing.T, fn func(t *testing.T, b *bed, w way)) {
+	t.Helper()
+	for _, w := range ways() {
+		t.Run(w.String(), func(t *testing.T) {
+			t.Parallel()
+			b := newBed(t)
+			b.need(w)
+			fn(t, b, w)
+		})
 	}
 }
 
@@ -361,12 +388,15 @@ func each(t *testing.T, fn func(t *testing.T, b *bed, w way)) {
 // than the package asks: by its type information.
 func (b *bed) need(w way) {
 	b.t.Helper()
-	if w.backend != hook.TCX {
-		return
-	}
-	types, err := btf.LoadKernelSpec()
-	require.NoError(b.t, err)
-	if _, err := types.AnyTypeByName("tcx_entry"); err != nil {
+	if w.backend == hook.TCX && !hasTCX(b.t) {
 		b.t.Skip("skipped: this kernel has no tcx")
 	}
+}
+
+func hasTCX(t testing.TB) bool {
+	t.Helper()
+	types, err := btf.LoadKernelSpec()
+	require.NoError(t, err)
+	_, err = types.AnyTypeByName("tcx_entry")
+	return err == nil
 }

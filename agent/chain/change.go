@@ -15,17 +15,17 @@ import (
 // change is what happens to one chain.
 type change struct {
 	Change
-	want      Chain
-	view      *view // nil when the interface is gone
-	point     hook.Point
-	artifacts []*artifact
-	items     []plan.Item
-	forget    bool   // the record is dropped
-	stale     string // folder of pins of an interface that is gone, or ""
-	next      *program.Generation
-	before    *program.Generation
-	was       *ebpf.Program // what is attached before the change
-	swapped   bool
+	want    Chain
+	view    *view // nil when the interface is gone
+	point   hook.Point
+	items   []plan.Item
+	members []program.Member // of the generation that is to be built
+	forget  bool             // the record is dropped
+	stale   string           // folder of pins of an interface that is gone, or ""
+	next    *program.Generation
+	before  *program.Generation
+	was     *ebpf.Program // what is attached before the change
+	swapped bool
 }
 
 // add finds out what is to be done to a chain.
@@ -40,16 +40,9 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 	if err != nil {
 		return err
 	}
-	for _, member := range c.enabled() {
-		a, err := readArtifact(member)
-		if err != nil {
-			return fmt.Errorf("member %s: %w", member.Name, err)
-		}
-		item, err := a.item(c.Hook)
-		if err != nil {
-			return fmt.Errorf("member %s: %w", member.Name, err)
-		}
-		x.artifacts, x.items = append(x.artifacts, a), append(x.items, item)
+	artifacts, err := x.read()
+	if err != nil {
+		return err
 	}
 	r := t.m.record(c.Key)
 	if err := t.alone(x); err != nil {
@@ -65,7 +58,38 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 		x.stale = t.m.folder(r.Inode, r.Index, r.Hook)
 	}
 	t.changes = append(t.changes, x)
-	return x.diff(r)
+	if err := x.diff(r); err != nil || !x.builds() {
+		return err
+	}
+	return x.parse(artifacts)
+}
+
+// read reads the objects of the members that shall run.
+func (x *change) read() (all []*artifact, err error) {
+	for _, member := range x.want.enabled() {
+		a, err := readArtifact(member)
+		if err != nil {
+			return nil, fmt.Errorf("member %s: %w", member.Name, err)
+		}
+		item, err := a.item(x.want.Hook)
+		if err != nil {
+			return nil, fmt.Errorf("member %s: %w", member.Name, err)
+		}
+		all, x.items = append(all, a), append(x.items, item)
+	}
+	return all, nil
+}
+
+// parse makes members of their objects.
+func (x *change) parse(artifacts []*artifact) error {
+	for _, a := range artifacts {
+		m, err := a.parse(x.want.Hook)
+		if err != nil {
+			return fmt.Errorf("member %s: %w", a.member.Name, err)
+		}
+		x.members = append(x.members, m)
+	}
+	return nil
 }
 
 // alone makes sure that no other chain has the same hook under another name of its namespace.

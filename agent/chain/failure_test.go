@@ -3,6 +3,7 @@ package chain_test
 import (
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -14,9 +15,11 @@ import (
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/ifaces"
 )
 
@@ -88,6 +91,11 @@ func (b *bed) displace(w way, p *ebpf.Program) {
 	})
 }
 
+// fillMap gives a map arguments.
+func fillMap(name string, args mapargs.Args) func(*chain.Member) {
+	return func(m *chain.Member) { m.Maps = map[string]mapargs.Args{name: args} }
+}
+
 // An apply that fails changes nothing, wherever it fails.
 func TestFailedApply(t *testing.T) {
 	each(t, func(t *testing.T, b *bed, w way) {
@@ -108,7 +116,11 @@ func TestFailedApply(t *testing.T) {
 			"unknown program":    {func(m *chain.Member) { m.Program = "none" }, `no program "none"`},
 			"which program":      {func(m *chain.Member) { m.Program = "" }, "which program?"},
 			"refused program":    {func(m *chain.Member) { m.Program = strings.Split(m.Program, "_")[0] + "_broken" }, "return p->number;"},
-			"unknown constant":   {func(m *chain.Member) { m.Constants["none"] = 1 }, "constant none: the object has no such constant (there are: generation, member, verdict)"},
+			"unknown constant":   {func(m *chain.Member) { m.Constants["none"] = 1 }, "constant none: the object has no such constant (there are: generation, length, member, position, verdict)"},
+			"unknown map":        {fillMap("none", `"1"`), "map none: the object has no such map (there are: "},
+			"bad map value":      {fillMap("seen", `"1,x"`), `map seen: 2 entries; the map has room for 1`},
+			"no map value":       {fillMap("seen", `"x"`), `map seen: entry 0: value: "x" is no integer`},
+			"shared map":         {fillMap("traces", `[]`), "map traces: members share it"},
 			"too large constant": {func(m *chain.Member) { m.Constants["member"] = 1 << 16 }, "constant member: 65536 does not fit 2 bytes"},
 		} {
 			t.Run(name, func(t *testing.T) {
@@ -150,6 +162,62 @@ func TestFailedApply(t *testing.T) {
 		sent, passed := b.send(w.kind, 3)
 		require.Len(t, passed, 3)
 		wantTraces(t, []step{{1, 1}, {2, 1}}, b.traces(w.kind, sent))
+	})
+}
+
+// A store that has no room left is not written, and nothing else is changed.
+func TestFullDisk(t *testing.T) {
+	b := newBed(t)
+	const size = 64 << 10 // bytes; a store of one chain has less than 2 KiB
+	require.NoError(t, unix.Mount("none", b.state, "tmpfs", 0, fmt.Sprintf("size=%d", size)))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(b.state, unix.MNT_DETACH)) })
+	good := b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 1))
+	b.mustApply(good)
+	full := filepath.Join(b.state, "full")
+	require.ErrorIs(t, os.WriteFile(full, make([]byte, 2*size), 0o600), unix.ENOSPC)
+	before := b.snapshot()
+
+	next := b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 2))
+	_, err := b.apply(&chain.Spec{Chains: []chain.Chain{next}}, chain.ApplyOptions{})
+	require.ErrorIs(t, err, unix.ENOSPC)
+	require.Equal(t, before, b.snapshot())
+	b.meets(hook.Ingress, []step{{1, 1}})
+
+	require.NoError(t, os.Remove(full))
+	b.mustApply(next)
+	b.meets(hook.Ingress, []step{{1, 2}})
+}
+
+// Two interfaces have chains of their own; they change together, or neither does.
+func TestTwoInterfaces(t *testing.T) {
+	each(t, func(t *testing.T, b *bed, w way) {
+		b.link("near1", "far1")
+		spec := func(generation int) *chain.Spec {
+			one := b.chain(w.kind, w.backend, b.member(w.kind, 1, 1, pass(w.kind), generation))
+			two := b.chain(w.kind, w.backend, b.member(w.kind, 2, 1, pass(w.kind), generation))
+			two.Interface = "far1"
+			return &chain.Spec{Chains: []chain.Chain{one, two}}
+		}
+		_, err := b.apply(spec(1), chain.ApplyOptions{})
+		require.NoError(t, err)
+		before := b.snapshot()
+		bad := spec(2)
+		bad.Chains[1].Members[0].Program = strings.Split(bad.Chains[1].Members[0].Program, "_")[0] + "_broken"
+		_, err = b.apply(bad, chain.ApplyOptions{})
+		require.ErrorContains(t, err, "far1 "+string(w.kind)+": member m02: ")
+		require.Equal(t, before, b.snapshot())
+
+		_, err = b.apply(&chain.Spec{Chains: spec(2).Chains[:1]}, chain.ApplyOptions{})
+		require.NoError(t, err)
+		b.manager(func(m *chain.Manager) {
+			all := m.List()
+			require.Len(t, all, 2, "the other one is still remembered")
+			require.Equal(t, []uint64{2, 1}, []uint64{all[0].Generation, all[1].Generation})
+			_, err := m.Apply(&chain.Spec{Chains: spec(2).Chains[:1]}, chain.ApplyOptions{Prune: true})
+			require.NoError(t, err)
+			require.Len(t, m.List(), 1)
+		})
+		b.clean(1)
 	})
 }
 
@@ -296,6 +364,32 @@ func TestKilledApply(t *testing.T) {
 			})
 		}
 	})
+}
+
+// Restore ends what a killed weir has begun: the chain stays the one that packets meet.
+func TestRestoreKilled(t *testing.T) {
+	for _, stage := range stages {
+		t.Run(string(stage), func(t *testing.T) {
+			b := newBed(t)
+			next := b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 2))
+			b.mustApply(b.chain(hook.Ingress, "", b.member(hook.Ingress, 1, 1, hook.TCOk, 1)))
+			b.killed(stage, job{Spec: &chain.Spec{Chains: []chain.Chain{next}}})
+			sent, _ := b.send(hook.Ingress, 1)
+			running := b.traces(hook.Ingress, sent)[0]
+			b.manager(func(m *chain.Manager) {
+				all := m.Restore()
+				require.Len(t, all, 1)
+				require.NoError(t, all[0].Err)
+			})
+			b.meets(hook.Ingress, running)
+			b.clean(1)
+			b.manager(func(m *chain.Manager) {
+				revision := m.Revision()
+				require.True(t, m.Restore()[0].Unchanged())
+				require.Equal(t, revision, m.Revision())
+			})
+		})
+	}
 }
 
 // meets checks which members packets meet, and that they pass.

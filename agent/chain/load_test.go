@@ -1,12 +1,11 @@
 package chain_test
 
 import (
+	"flag"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
-	"slices"
-	"strconv"
-	"sync"
+	"runtime"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -40,9 +39,14 @@ func TestState(t *testing.T) {
 }
 
 // seen is how many packets a member has seen.
-func (b *bed) seen(kind hook.Kind, name string) (sum uint64) {
+func (b *bed) seen(kind hook.Kind, name string) uint64 {
 	b.t.Helper()
-	for _, n := range b.lookup(kind, "map-"+name+"--seen") {
+	return b.seenIn(kind, "map-"+name+"--seen")
+}
+
+func (b *bed) seenIn(kind hook.Kind, pin string) (sum uint64) {
+	b.t.Helper()
+	for _, n := range b.lookup(kind, pin) {
 		sum += n
 	}
 	return sum
@@ -66,91 +70,162 @@ func (b *bed) pinnedMap(kind hook.Kind, pin string) *ebpf.Map {
 	return m
 }
 
-// swaps is how many changes are made under load; WEIR_CHAIN_SWAPS asks for more.
-func swaps(t *testing.T) int {
-	if text := os.Getenv("WEIR_CHAIN_SWAPS"); text != "" {
-		n, err := strconv.Atoi(text)
-		require.NoError(t, err)
-		return n
-	}
-	if testing.Short() {
-		return 5
-	}
-	return 25
+// A map with arguments starts with them, and anew when they change; while they stay, so does it.
+func TestMaps(t *testing.T) {
+	each(t, func(t *testing.T, b *bed, w way) {
+		cpus := uint64(ebpf.MustPossibleCPU())
+		one, two := b.member(w.kind, 1, 1, pass(w.kind), 1), b.member(w.kind, 2, 2, pass(w.kind), 1)
+		fillMap("seen", `"100"`)(&one)
+		b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Equal(t, 100*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+		b.send(w.kind, 5)
+		was := b.seenIn(w.kind, "map-m01-*-seen")
+		require.GreaterOrEqual(t, was, 100*cpus+5)
+
+		two.Constants["generation"] = 2
+		b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Equal(t, was, b.seenIn(w.kind, "map-m01-*-seen"))
+
+		fillMap("seen", `[{"key":0,"value":7}]`)(&one)
+		ch := b.mustApply(b.chain(w.kind, w.backend, one, two))
+		require.Len(t, ch.Steps, 1)
+		require.Equal(t, 7*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+
+		one.Program = strings.Split(one.Program, "_")[0] + "_checked"
+		_, err := b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(w.kind, w.backend, one, two)}}, chain.ApplyOptions{})
+		require.ErrorContains(t, err, "member m01: program "+one.Program+" does not use map seen")
+		require.Equal(t, 7*cpus, b.seenIn(w.kind, "map-m01-*-seen"))
+	})
 }
 
-// TestSwapUnderLoad changes a chain by chance, as fast as it can, while packets come as fast as they
-// can. Each packet must have met one generation, whole; and none an older one than the packet
-// before it.
-func TestSwapUnderLoad(t *testing.T) {
-	each(t, func(t *testing.T, b *bed, w way) {
-		r := rand.New(rand.NewPCG(5, 6))
-		var mu sync.Mutex
-		want := [][]step{} // by generation
-		change := func(generation int) chain.Chain {
-			var members []chain.Member
-			var steps []step
-			for order, n := range r.Perm(10)[:1+r.IntN(10)] {
-				members = append(members, b.member(w.kind, n, order, pass(w.kind), generation))
-				steps = append(steps, step{uint16(n), uint16(generation)})
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			want = append(want, steps)
-			return b.chain(w.kind, w.backend, members...)
-		}
-		b.mustApply(change(0))
-		traces := b.pinnedMap(w.kind, "map--traces") // the same in all generations
-		defer traces.Close()
+var swaps = flag.Int("swaps", 3, "how many changes TestSwapUnderLoad makes at each hook, at most 1000")
 
-		var done atomic.Bool
-		result := make(chan error, 1)
-		count := swaps(t)
+// TestSwapUnderLoad changes a chain by chance, as fast as it can, while each CPU sends packets as
+// fast as it can, without a pause. Each packet must meet one generation, whole; and none an older
+// one than the packet before it on its CPU. The members check that themselves.
+func TestSwapUnderLoad(t *testing.T) {
+	require.LessOrEqual(t, *swaps, 1000)
+	for _, w := range ways() {
+		t.Run(w.String(), func(t *testing.T) {
+			b := newBed(t)
+			b.need(w)
+			r := rand.New(rand.NewPCG(5, 6))
+			b.mustApply(b.randomChecked(r, w, 0))
+			l := b.openLedger(w.kind)
+			dropped := b.dropped(w.kind)
+			stop := b.load(w.kind)
+			for generation := 1; generation <= *swaps; generation++ {
+				b.mustApply(b.randomChecked(r, w, generation))
+				b.until("a packet meets the generation", func() bool { return l.whole(generation) > 0 })
+			}
+			sent := stop()
+			// With XDP, veth queues packets, and counts those for which it has no room.
+			b.until("all packets have gone", func() bool {
+				return l.all(*swaps)+b.dropped(w.kind)-dropped >= sent
+			})
+			lost := int64(sent) - int64(l.all(*swaps)+b.dropped(w.kind)-dropped)
+			t.Logf("%d changes under %d packets, of which the device dropped %d before the chain: "+
+				"%d met no generation or a part of one, %d strayed", *swaps, sent, b.dropped(w.kind)-dropped,
+				lost, l.wrong())
+			require.Zero(t, lost)
+			require.Zero(t, l.wrong())
+		})
+	}
+}
+
+// randomChecked is a chain of members that check each other, drawn by chance.
+func (b *bed) randomChecked(r *rand.Rand, w way, generation int) chain.Chain {
+	numbers := r.Perm(10)[:1+r.IntN(10)]
+	var members []chain.Member
+	for order, n := range numbers {
+		m := b.member(w.kind, n, order, pass(w.kind), generation)
+		m.Program = strings.Split(m.Program, "_")[0] + "_checked"
+		m.Constants["position"], m.Constants["length"] = int64(order), int64(len(numbers))
+		members = append(members, m)
+	}
+	return b.chain(w.kind, w.backend, members...)
+}
+
+// ledger is what members that check each other have counted.
+type ledger struct {
+	b                *bed
+	passages, wholes *ebpf.Map // the same in all generations
+}
+
+func (b *bed) openLedger(kind hook.Kind) *ledger {
+	b.t.Helper()
+	l := &ledger{b, b.pinnedMap(kind, "map--passages"), b.pinnedMap(kind, "map--whole")}
+	b.t.Cleanup(func() { l.passages.Close(); l.wholes.Close() })
+	return l
+}
+
+// whole is how many packets met a generation, whole.
+func (l *ledger) whole(generation int) (sum uint64) {
+	var perCPU []uint64
+	require.NoError(l.b.t, l.wholes.Lookup(uint32(generation), &perCPU))
+	for _, n := range perCPU {
+		sum += n
+	}
+	return sum
+}
+
+// all is how many packets met one of the generations up to the last, whole.
+func (l *ledger) all(last int) (sum uint64) {
+	for g := range last + 1 {
+		sum += l.whole(g)
+	}
+	return sum
+}
+
+// wrong is how many packets met members of several generations, or not in their order.
+func (l *ledger) wrong() (sum uint64) {
+	var perCPU []member.Passage
+	require.NoError(l.b.t, l.passages.Lookup(uint32(0), &perCPU))
+	for _, p := range perCPU {
+		sum += p.Wrong
+	}
+	return sum
+}
+
+// until waits for a condition.
+func (b *bed) until(what string, holds func() bool) {
+	b.t.Helper()
+	for end := time.Now().Add(patience); !holds(); runtime.Gosched() {
+		require.True(b.t, time.Now().Before(end), "waited in vain: %s", what)
+	}
+}
+
+// load makes each CPU send numbered packets until stop is called, which tells how many were sent.
+func (b *bed) load(kind hook.Kind) (stop func() uint64) {
+	b.t.Helper()
+	from, _ := sides(kind)
+	socket := b.sockets[from].numbered
+	var done atomic.Bool
+	var sent atomic.Uint64
+	cpus, err := ownCPUs()
+	require.NoError(b.t, err)
+	failed := make(chan error, len(cpus))
+	for i, cpu := range cpus {
 		go func() {
-			defer done.Store(true)
-			m, err := chain.Open(chain.Options{State: b.state, Pin: b.pin})
-			for generation := 1; err == nil && generation <= count; generation++ {
-				_, err = m.Apply(&chain.Spec{Chains: []chain.Chain{change(generation)}}, chain.ApplyOptions{})
-			}
-			result <- err
+			failed <- onCPU(cpu, func() error {
+				for n := uint32(i) << 28; !done.Load(); n++ { // another number on each CPU
+					if err := write(socket, frame(numbered, n)); err != nil {
+						return err
+					}
+					sent.Add(1)
+				}
+				return nil
+			})
 		}()
-		packets, missed, last := 0, 0, 0
-		dropped := b.dropped(w.kind)
-		met := map[int]int{}
-		for end := false; !end; {
-			end = done.Load() // one more round after the last change
-			sent := b.flood(w.kind)
-			mu.Lock()
-			want := slices.Clone(want)
-			mu.Unlock()
-			for _, n := range sent {
-				var got member.Trace
-				require.NoError(t, traces.Lookup(n, &got))
-				if got.Steps == 0 {
-					missed++
-					continue
-				}
-				generation := int(got.Step[0].Generation)
-				require.Less(t, generation, len(want))
-				var steps []step
-				for _, s := range got.Step[:min(int(got.Steps), len(got.Step))] {
-					steps = append(steps, step{s.Member, s.Generation})
-				}
-				require.Equal(t, want[generation], steps, "packet %d", n)
-				require.GreaterOrEqual(t, generation, last, "packet %d met an older generation", n)
-				last = generation
-				met[generation]++
-				require.NoError(t, traces.Put(n, member.Trace{}))
-			}
-			packets += len(sent)
+	}
+	b.t.Cleanup(func() { done.Store(true) })
+	return func() uint64 {
+		done.Store(true)
+		for range cpus {
+			require.NoError(b.t, <-failed)
 		}
-		require.NoError(t, <-result)
-		// With XDP, veth queues packets, and counts those for which it has no room.
-		require.Equal(t, int(b.dropped(w.kind)-dropped), missed, "packets met no generation")
-		require.Equal(t, count, last)
-		t.Logf("%d changes; %d packets, less %d that the device dropped before, met %d of the generations", count, packets, missed, len(met))
-		require.Greater(t, len(met), 1)
-	})
+		return sent.Load()
+	}
 }
 
 // dropped is how many packets the sending device has dropped.
@@ -165,24 +240,6 @@ func (b *bed) dropped(kind hook.Kind) (n uint64) {
 		return err
 	})
 	return n
-}
-
-// flood sends as many packets as fit between two looks at the traces.
-func (b *bed) flood(kind hook.Kind) (sent []uint32) {
-	b.t.Helper()
-	const burst = 8192
-	require.NoError(b.t, b.onOneCPU(func() error {
-		from, _ := sides(kind)
-		for range burst {
-			if err := write(b.sockets[from].numbered, frame(numbered, b.number)); err != nil {
-				return err
-			}
-			sent = append(sent, b.number)
-			b.number = (b.number + 1) % numbers
-		}
-		return b.fence(kind)
-	}))
-	return sent
 }
 
 // BenchmarkReplace replaces one member of three, again and again. "swap-us" is the time that the kernel takes to

@@ -3,7 +3,6 @@ package chain
 import (
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -29,7 +28,6 @@ const (
 type Options struct {
 	State string // a folder; DefaultState when empty
 	Pin   string // a folder on a bpffs; DefaultPin when empty
-	Log   *slog.Logger
 	// Progress, when it is set, is told each step of an apply after it was done.
 	Progress func(Stage)
 }
@@ -57,7 +55,9 @@ type Manager struct {
 
 // state is what is in the store.
 type state struct {
-	Chains []*record `json:"chains"`
+	// Revision goes up with each change.
+	Revision uint64    `json:"revision"`
+	Chains   []*record `json:"chains"`
 }
 
 // record is a chain that was applied.
@@ -89,9 +89,6 @@ func Open(opts Options) (*Manager, error) {
 	if opts.Pin == "" {
 		opts.Pin = DefaultPin
 	}
-	if opts.Log == nil {
-		opts.Log = slog.New(slog.DiscardHandler)
-	}
 	m := &Manager{opts: opts}
 	if err := os.MkdirAll(opts.State, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for the store: %w", err)
@@ -114,7 +111,25 @@ func Open(opts Options) (*Manager, error) {
 }
 
 // Close gives the lock back. Chains stay in place.
-func (m *Manager) Close() error { return m.lock.Close() }
+func (m *Manager) Close() error {
+	// A child of this process that has not become another program yet has a copy of the file, and would keep
+	// a lock that is only closed.
+	err := unix.Flock(int(m.lock.Fd()), unix.LOCK_UN)
+	return errors.Join(err, m.lock.Close())
+}
+
+// Applied are the chains as they were asked for, members with all that was said of them.
+func (m *Manager) Applied() []Chain {
+	all := []Chain{}
+	for _, r := range m.state.Chains {
+		all = append(all, r.Chain)
+	}
+	return all
+}
+
+// Revision is a number that goes up with each change: what was read at a revision is what there is, as
+// long as that is the revision.
+func (m *Manager) Revision() uint64 { return m.state.Revision }
 
 func (m *Manager) storePath() string { return filepath.Join(m.opts.State, "chains.json") }
 

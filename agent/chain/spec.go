@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -13,6 +14,7 @@ import (
 	"github.com/goccy/go-yaml/parser"
 
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/yamlfile"
 )
@@ -69,6 +71,10 @@ type Member struct {
 	Fail string `yaml:"fail" json:"fail,omitempty"`
 	// Constants are values for the object's global constants (volatile const integers).
 	Constants map[string]int64 `yaml:"constants" json:"constants,omitempty"`
+	// Maps are what maps of the object hold when the member starts.
+	Maps map[string]mapargs.Args `yaml:"maps" json:"maps,omitempty"`
+	// Annotations are kept with the member, and change nothing.
+	Annotations map[string]string `yaml:"annotations" json:"annotations,omitempty"`
 }
 
 // The values of Member.Fail.
@@ -214,6 +220,11 @@ func (m *Member) check(path string, kind hook.Kind) error {
 		}
 		if slices.Contains(m.ProceedOn[:i], v) {
 			return wrong(fmt.Sprintf("%s.proceed_on[%d]", path, i), "%q is there twice", v)
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(m.Maps)) {
+		if err := m.Maps[name].Check(); err != nil {
+			return wrong(path+".maps."+name, "%w", err)
 		}
 	}
 	return nil

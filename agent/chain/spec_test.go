@@ -25,6 +25,7 @@ const goodSpec = `chains:
         proceed_on: [ok]
         fail: closed
         constants: {limit: 5}
+        maps: {ports: "80,443"}
       - {name: also-second, priority: 20, object: second.o}
       - {name: off, priority: 1, object: off.o, disabled: true}
 `
@@ -58,11 +59,12 @@ func TestParseErrors(t *testing.T) {
 		"place of nothing": {", program: cil_from_netdev", "", `at "before": wants a program, by its name in the kernel`},
 		"member's name":    {"name: second", "name: sec/ond", `f.yaml:6:16: chains[0].members[0].name: "sec/ond"; want letters`},
 		"twice":            {"name: second", "name: first", `f.yaml:7:15: chains[0].members[1].name: there are two members "first"`},
-		"object":           {", object: off.o", "", `f.yaml:16:9: chains[0].members[3].object: is missing; want the path of an eBPF object`},
+		"object":           {", object: off.o", "", `f.yaml:17:9: chains[0].members[3].object: is missing; want the path of an eBPF object`},
 		"sha256":           {"e3b0", "E3B0", `f.yaml:10:17: chains[0].members[1].sha256: "E3B0`},
 		"fail":             {"fail: closed", "fail: over", `f.yaml:13:15: chains[0].members[1].fail: "over"; want open or closed`},
 		"verdict":          {"[ok]", "[ok, pass]", `f.yaml:12:26: chains[0].members[1].proceed_on[1]: "pass" is no verdict of tc-ingress; want one of next, ok, reclassify, drop, pipe, stolen, queued, repeat, redirect, trap`},
 		"verdict twice":    {"[ok]", "[ok, ok]", `f.yaml:12:26: chains[0].members[1].proceed_on[1]: "ok" is there twice`},
+		"map":              {`"80,443"`, "{80: 1}", `f.yaml:15:23: chains[0].members[1].maps.ports: {"80":1}; want a text like "80,443", a number, or a list of {key, value}`},
 		"constant":         {"limit: 5", "limit: five", `f.yaml:14:28: limit: cannot unmarshal string`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -77,7 +79,7 @@ func TestParseErrors(t *testing.T) {
 		"chains: []":   "f.yaml:1:9: chains: is empty; to remove chains, delete them",
 		"chains: [{}]": "f.yaml:1:10: chains[0].interface: is missing",
 		"chains: {":    "f.yaml:1:",
-		goodSpec + "  - {interface: eth0, hook: tc-ingress, members: []}\n": "f.yaml:17:5: chains[1]: eth0 tc-ingress: there are two such chains",
+		goodSpec + "  - {interface: eth0, hook: tc-ingress, members: []}\n": "f.yaml:18:5: chains[1]: eth0 tc-ingress: there are two such chains",
 	} {
 		_, err := Parse("f.yaml", []byte(text))
 		require.ErrorContains(t, err, want)

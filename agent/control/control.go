@@ -69,14 +69,25 @@ type Agent interface {
 	SetClock(ns int64) error
 }
 
+// Route is something else that is served on the socket: a path, and all below it.
+type Route struct {
+	Path    string // like /v1/chains
+	Handler http.Handler
+}
+
 // Serve listens on a unix socket until stop is called. A socket that a dead agent has left is
 // replaced; one that answers is an error.
-func Serve(path string, a Agent) (stop func(), err error) {
+func Serve(path string, a Agent, more ...Route) (stop func(), err error) {
 	l, err := listen(path)
 	if err != nil {
 		return nil, fmt.Errorf("control socket %s: %w", path, err)
 	}
-	srv := &http.Server{Handler: handler(a), ReadHeaderTimeout: 5 * time.Second}
+	mux := handler(a)
+	for _, r := range more {
+		mux.Handle(r.Path, r.Handler)
+		mux.Handle(r.Path+"/", r.Handler)
+	}
+	srv := &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
@@ -133,7 +144,7 @@ func removeSocket(path string) error {
 	return os.Remove(path)
 }
 
-func handler(a Agent) http.Handler {
+func handler(a Agent) *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
 		all, err := a.Connections()

@@ -12,6 +12,7 @@ import (
 const (
 	churned = 10_000_000
 	fuzzed  = 1_000_000
+	swapped = 1000
 )
 
 // exactBars are about what must never happen, however long one looks.
@@ -20,6 +21,8 @@ var exactBars = []bar{
 		always, (*meter).churn},
 	{"fuzz", "0 differ", "random packets through the datapath and the reference model",
 		always, (*meter).fuzz},
+	{"chain-swap", "0 wrong", "random changes of a chain at each hook, while each CPU sends without a pause",
+		always, (*meter).chainSwap},
 }
 
 // churn runs a test of the agent for long.
@@ -29,16 +32,28 @@ func (m *meter) churn(ctx context.Context) figure {
 	}
 	o := command(ctx, nil, "go", "test", "./agent", "-count=1", "-timeout=30m", "-v",
 		"-run=^TestChurn$", "-churn="+strconv.Itoa(churned))
-	return judgeChurn(o)
+	return judgeTest(o, "TestChurn", churned, "connections ended")
 }
 
-func judgeChurn(o outcome) figure {
-	if !strings.Contains(o.stdout, "--- PASS: TestChurn") && !strings.Contains(o.stdout, "--- FAIL: TestChurn") {
+// chainSwap runs a test of chains for long.
+func (m *meter) chainSwap(ctx context.Context) figure {
+	if os.Getuid() != 0 {
+		return notMeasured("network namespaces need root")
+	}
+	o := command(ctx, nil, "go", "test", "./agent/chain", "-count=1", "-timeout=2h", "-v",
+		"-run=^TestSwapUnderLoad$", "-swaps="+strconv.Itoa(swapped))
+	return judgeTest(o, "TestSwapUnderLoad", swapped, "changes under")
+}
+
+// judgeTest judges a test that did something count times. Of what it says, errors and lines with
+// noted are for the note.
+func judgeTest(o outcome, name string, count int, noted string) figure {
+	if !strings.Contains(o.stdout, "--- PASS: "+name) && !strings.Contains(o.stdout, "--- FAIL: "+name) {
 		return notMeasured("the test ended with %s", o)
 	}
 	bad, note := 0, seconds(o.took)
 	for l := range strings.Lines(o.stdout) {
-		if strings.Contains(l, "Error:") || strings.Contains(l, "connections ended") {
+		if strings.Contains(l, "Error:") || strings.Contains(l, noted) {
 			_, said, _ := strings.Cut(strings.TrimSpace(l), ": ")
 			note += "; " + said
 		}
@@ -46,7 +61,7 @@ func judgeChurn(o outcome) figure {
 	if o.code != result.ExitGood {
 		bad = 1
 	}
-	return none(bad, churned, "wrong", note)
+	return none(bad, count, "wrong", note)
 }
 
 // fuzz runs `weir sim fuzz`.

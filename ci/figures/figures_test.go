@@ -63,6 +63,7 @@ func TestBadUsage(t *testing.T) {
 
 func TestExact(t *testing.T) {
 	passed := "    conservation_test.go:1: 7 sweeps, 9 connections ended\n--- PASS: TestChurn (1s)\n"
+	judgeChurn := func(o outcome) figure { return judgeTest(o, "TestChurn", 5, "connections ended") }
 	require.Equal(t, holds, judgeChurn(outcome{stdout: passed}).verdict)
 	require.Contains(t, judgeChurn(outcome{stdout: passed}).note, "9 connections ended")
 	failed := outcome{code: 1, stdout: "  Error:   Not equal\n--- FAIL: TestChurn (1s)\n"}

@@ -29,7 +29,10 @@ type Member struct {
 	Program string               // in the object; "" when there is but one
 	// Data tells versions of the object apart: what its variables hold is kept for the same
 	// version only.
-	Data       string
+	Data string
+	// Filled are the maps that start with contents of the object's, and what tells contents apart: such a
+	// map is kept for the same contents only.
+	Filled     map[string]string
 	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
 	FailClosed bool           // a broken chain drops the packet, else it passes
 }
@@ -74,6 +77,11 @@ func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generatio
 	name, err := entry(m.Object, kind, m.Program)
 	if err != nil {
 		return err
+	}
+	for filled := range m.Filled {
+		if only(m.Object, name).Maps[filled] == nil {
+			return fmt.Errorf("program %s does not use map %s", name, filled)
+		}
 	}
 	index := len(g.programs)
 	to := next{array: g.array.FD(), index: index + 1, last: last}
@@ -158,7 +166,7 @@ func pinNames(spec *ebpf.CollectionSpec, m *Member) map[string]string {
 		case s.Pinning == ebpf.PinByName:
 			pins[name] = mapPin + "-" + plain
 		default:
-			pins[name] = mapPin + m.Name + "--" + plain
+			pins[name] = mapPin + m.Name + "-" + m.Filled[name] + "-" + plain
 		}
 		s.Pinning = ebpf.PinNone
 	}

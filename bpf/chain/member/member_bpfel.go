@@ -13,6 +13,14 @@ import (
 	"github.com/cilium/ebpf"
 )
 
+type memberPassage struct {
+	_          structs.HostLayout
+	Number     uint32
+	Generation uint16
+	Next       uint16
+	Wrong      uint64
+}
+
 type memberTrace struct {
 	_     structs.HostLayout
 	Steps uint32
@@ -27,15 +35,21 @@ type memberTrace struct {
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	memberMapSeen       = "seen"
-	memberMapTraces     = "traces"
-	memberProgTcBroken  = "tc_broken"
-	memberProgTcMember  = "tc_member"
-	memberProgXdpBroken = "xdp_broken"
-	memberProgXdpMember = "xdp_member"
-	memberVarGeneration = "generation"
-	memberVarMember     = "member"
-	memberVarVerdict    = "verdict"
+	memberMapPassages    = "passages"
+	memberMapSeen        = "seen"
+	memberMapTraces      = "traces"
+	memberMapWhole       = "whole"
+	memberProgTcBroken   = "tc_broken"
+	memberProgTcChecked  = "tc_checked"
+	memberProgTcMember   = "tc_member"
+	memberProgXdpBroken  = "xdp_broken"
+	memberProgXdpChecked = "xdp_checked"
+	memberProgXdpMember  = "xdp_member"
+	memberVarGeneration  = "generation"
+	memberVarLength      = "length"
+	memberVarMember      = "member"
+	memberVarPosition    = "position"
+	memberVarVerdict     = "verdict"
 )
 
 // loadMember returns the embedded CollectionSpec for member.
@@ -80,18 +94,22 @@ type memberSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type memberProgramSpecs struct {
-	TcBroken  *ebpf.ProgramSpec `ebpf:"tc_broken"`
-	TcMember  *ebpf.ProgramSpec `ebpf:"tc_member"`
-	XdpBroken *ebpf.ProgramSpec `ebpf:"xdp_broken"`
-	XdpMember *ebpf.ProgramSpec `ebpf:"xdp_member"`
+	TcBroken   *ebpf.ProgramSpec `ebpf:"tc_broken"`
+	TcChecked  *ebpf.ProgramSpec `ebpf:"tc_checked"`
+	TcMember   *ebpf.ProgramSpec `ebpf:"tc_member"`
+	XdpBroken  *ebpf.ProgramSpec `ebpf:"xdp_broken"`
+	XdpChecked *ebpf.ProgramSpec `ebpf:"xdp_checked"`
+	XdpMember  *ebpf.ProgramSpec `ebpf:"xdp_member"`
 }
 
 // memberMapSpecs contains maps before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type memberMapSpecs struct {
-	Seen   *ebpf.MapSpec `ebpf:"seen"`
-	Traces *ebpf.MapSpec `ebpf:"traces"`
+	Passages *ebpf.MapSpec `ebpf:"passages"`
+	Seen     *ebpf.MapSpec `ebpf:"seen"`
+	Traces   *ebpf.MapSpec `ebpf:"traces"`
+	Whole    *ebpf.MapSpec `ebpf:"whole"`
 }
 
 // memberVariableSpecs contains global variables before they are loaded into the kernel.
@@ -99,7 +117,9 @@ type memberMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type memberVariableSpecs struct {
 	Generation *ebpf.VariableSpec `ebpf:"generation"`
+	Length     *ebpf.VariableSpec `ebpf:"length"`
 	Member     *ebpf.VariableSpec `ebpf:"member"`
+	Position   *ebpf.VariableSpec `ebpf:"position"`
 	Verdict    *ebpf.VariableSpec `ebpf:"verdict"`
 }
 
@@ -123,14 +143,18 @@ func (o *memberObjects) Close() error {
 //
 // It can be passed to loadMemberObjects or ebpf.CollectionSpec.LoadAndAssign.
 type memberMaps struct {
-	Seen   *ebpf.Map `ebpf:"seen"`
-	Traces *ebpf.Map `ebpf:"traces"`
+	Passages *ebpf.Map `ebpf:"passages"`
+	Seen     *ebpf.Map `ebpf:"seen"`
+	Traces   *ebpf.Map `ebpf:"traces"`
+	Whole    *ebpf.Map `ebpf:"whole"`
 }
 
 func (m *memberMaps) Close() error {
 	return _MemberClose(
+		m.Passages,
 		m.Seen,
 		m.Traces,
+		m.Whole,
 	)
 }
 
@@ -139,7 +163,9 @@ func (m *memberMaps) Close() error {
 // It can be passed to loadMemberObjects or ebpf.CollectionSpec.LoadAndAssign.
 type memberVariables struct {
 	Generation *ebpf.Variable `ebpf:"generation"`
+	Length     *ebpf.Variable `ebpf:"length"`
 	Member     *ebpf.Variable `ebpf:"member"`
+	Position   *ebpf.Variable `ebpf:"position"`
 	Verdict    *ebpf.Variable `ebpf:"verdict"`
 }
 
@@ -147,17 +173,21 @@ type memberVariables struct {
 //
 // It can be passed to loadMemberObjects or ebpf.CollectionSpec.LoadAndAssign.
 type memberPrograms struct {
-	TcBroken  *ebpf.Program `ebpf:"tc_broken"`
-	TcMember  *ebpf.Program `ebpf:"tc_member"`
-	XdpBroken *ebpf.Program `ebpf:"xdp_broken"`
-	XdpMember *ebpf.Program `ebpf:"xdp_member"`
+	TcBroken   *ebpf.Program `ebpf:"tc_broken"`
+	TcChecked  *ebpf.Program `ebpf:"tc_checked"`
+	TcMember   *ebpf.Program `ebpf:"tc_member"`
+	XdpBroken  *ebpf.Program `ebpf:"xdp_broken"`
+	XdpChecked *ebpf.Program `ebpf:"xdp_checked"`
+	XdpMember  *ebpf.Program `ebpf:"xdp_member"`
 }
 
 func (p *memberPrograms) Close() error {
 	return _MemberClose(
 		p.TcBroken,
+		p.TcChecked,
 		p.TcMember,
 		p.XdpBroken,
+		p.XdpChecked,
 		p.XdpMember,
 	)
 }

@@ -1,6 +1,8 @@
-package chain
+// Package cli is `weir chain`.
+package cli
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,12 +12,15 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/api"
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/control"
 )
 
 // Command is `weir chain`.
 func Command() *cobra.Command {
-	var opts Options
+	var opts options
 	c := &cobra.Command{
 		Use:   "chain",
 		Short: "order eBPF programs on an interface, and change them without losing a packet",
@@ -25,26 +30,50 @@ that fails leaves everything as it was. Programs of other owners stay where they
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	c.PersistentFlags().StringVar(&opts.State, "state", DefaultState, "folder of the store")
-	c.PersistentFlags().StringVar(&opts.Pin, "pin", DefaultPin, "folder on a BPF file system for what is in the kernel")
+	c.PersistentFlags().StringVar(&opts.State, "state", chain.DefaultState, "folder of the store")
+	c.PersistentFlags().StringVar(&opts.Pin, "pin", chain.DefaultPin, "folder on a BPF file system for what is in the kernel")
+	c.PersistentFlags().StringVar(&opts.socket, "socket", control.DefaultSocket,
+		"control socket of an agent, to be asked when it owns the chains")
 	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), deleteCommand(&opts))
 	return c
 }
 
-// with opens a manager for the time of a call.
-func with(opts *Options, fn func(*Manager) error) error {
-	m, err := Open(*opts)
+// options say where chains are kept, and who may own them.
+type options struct {
+	chain.Options
+	socket string
+}
+
+// operator changes chains: a manager of our own, or the agent that has the lock.
+type operator interface {
+	Plan(*chain.Spec, chain.ApplyOptions) ([]chain.Change, error)
+	Apply(*chain.Spec, chain.ApplyOptions) ([]chain.Change, error)
+	Delete(chain.ApplyOptions, ...chain.Key) ([]chain.Change, error)
+	List() ([]chain.Status, error)
+}
+
+// local is a manager as an operator.
+type local struct{ *chain.Manager }
+
+func (l local) List() ([]chain.Status, error) { return l.Manager.List(), nil }
+
+// with finds the operator for the time of a call.
+func with(ctx context.Context, opts *options, fn func(operator) error) error {
+	m, err := chain.Open(opts.Options)
+	if errors.Is(err, chain.ErrBusy) && control.Answers(opts.socket) {
+		return fn(api.Dial(ctx, opts.socket))
+	}
 	if err != nil {
 		return err
 	}
-	return errors.Join(fn(m), m.Close())
+	return errors.Join(fn(local{m}), m.Close())
 }
 
 // applyFlags are the flags of plan and apply.
 type applyFlags struct {
 	file   string
 	output string
-	ApplyOptions
+	chain.ApplyOptions
 }
 
 func (f *applyFlags) on(c *cobra.Command) {
@@ -70,7 +99,7 @@ func checkOutput(output string) error {
 }
 
 // spec reads the file.
-func (f *applyFlags) spec() (*Spec, error) {
+func (f *applyFlags) spec() (*chain.Spec, error) {
 	if err := checkOutput(f.output); err != nil {
 		return nil, err
 	}
@@ -78,10 +107,10 @@ func (f *applyFlags) spec() (*Spec, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the chains: %w", err)
 	}
-	return Parse(f.file, data)
+	return chain.Parse(f.file, data)
 }
 
-func planCommand(opts *Options) *cobra.Command {
+func planCommand(opts *options) *cobra.Command {
 	var f applyFlags
 	c := &cobra.Command{
 		Use:   "plan",
@@ -92,7 +121,7 @@ func planCommand(opts *Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return with(opts, func(m *Manager) error {
+			return with(cmd.Context(), opts, func(m operator) error {
 				changes, err := m.Plan(s, f.ApplyOptions)
 				if err != nil {
 					return err
@@ -105,7 +134,7 @@ func planCommand(opts *Options) *cobra.Command {
 	return c
 }
 
-func applyCommand(opts *Options) *cobra.Command {
+func applyCommand(opts *options) *cobra.Command {
 	var f applyFlags
 	c := &cobra.Command{
 		Use:   "apply",
@@ -116,7 +145,7 @@ func applyCommand(opts *Options) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return with(opts, func(m *Manager) error {
+			return with(cmd.Context(), opts, func(m operator) error {
 				changes, err := m.Apply(s, f.ApplyOptions)
 				if err != nil {
 					return err
@@ -129,7 +158,7 @@ func applyCommand(opts *Options) *cobra.Command {
 	return c
 }
 
-func listCommand(opts *Options) *cobra.Command {
+func listCommand(opts *options) *cobra.Command {
 	var output string
 	c := &cobra.Command{
 		Use:   "list",
@@ -139,11 +168,15 @@ func listCommand(opts *Options) *cobra.Command {
 			if err := checkOutput(output); err != nil {
 				return err
 			}
-			return with(opts, func(m *Manager) error {
-				if output == "json" {
-					return writeJSON(cmd.OutOrStdout(), m.List())
+			return with(cmd.Context(), opts, func(m operator) error {
+				all, err := m.List()
+				if err != nil {
+					return err
 				}
-				return writeStatus(cmd.OutOrStdout(), m.List())
+				if output == "json" {
+					return writeJSON(cmd.OutOrStdout(), all)
+				}
+				return writeStatus(cmd.OutOrStdout(), all)
 			})
 		},
 	}
@@ -151,10 +184,10 @@ func listCommand(opts *Options) *cobra.Command {
 	return c
 }
 
-func deleteCommand(opts *Options) *cobra.Command {
-	var k Key
+func deleteCommand(opts *options) *cobra.Command {
+	var k chain.Key
 	var output string
-	var apply ApplyOptions
+	var apply chain.ApplyOptions
 	c := &cobra.Command{
 		Use:   "delete INTERFACE HOOK",
 		Short: "take a chain off its hook",
@@ -167,7 +200,7 @@ func deleteCommand(opts *Options) *cobra.Command {
 			if k.Hook, err = hook.ParseKind(args[1]); err != nil {
 				return err
 			}
-			return with(opts, func(m *Manager) error {
+			return with(cmd.Context(), opts, func(m operator) error {
 				changes, err := m.Delete(apply, k)
 				if err != nil {
 					return err
@@ -188,7 +221,7 @@ func writeJSON(w io.Writer, v any) error {
 	return enc.Encode(v)
 }
 
-func writeChanges(w io.Writer, output string, changes []Change) error {
+func writeChanges(w io.Writer, output string, changes []chain.Change) error {
 	if output == "json" {
 		return writeJSON(w, changes)
 	}
@@ -198,7 +231,7 @@ func writeChanges(w io.Writer, output string, changes []Change) error {
 		if c.Unchanged() {
 			what = fmt.Sprintf("generation %d, unchanged", c.From)
 		}
-		if c.Drift != None {
+		if c.Drift != chain.None {
 			what += ", was " + string(c.Drift)
 		}
 		if _, err := fmt.Fprintf(w, "%s (%s): %s\n", c.Key, orNone(c.Backend), what); err != nil {
@@ -213,13 +246,13 @@ func writeChanges(w io.Writer, output string, changes []Change) error {
 	return nil
 }
 
-func writeStatus(w io.Writer, all []Status) error {
+func writeStatus(w io.Writer, all []chain.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM")
 	for i := range all {
 		s := &all[i]
 		state := "as applied"
-		if s.Drift != None {
+		if s.Drift != chain.None {
 			state = string(s.Drift)
 		}
 		if s.Error != "" {

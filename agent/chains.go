@@ -1,0 +1,54 @@
+package agent
+
+import (
+	"fmt"
+
+	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/compat"
+	"github.com/weirnet/weir/agent/control"
+)
+
+// Chains make the agent the owner of this host's chains of programs (docs/chains.md): it puts those in
+// place that are not, and serves them on the control socket. They stay in place when it ends.
+type Chains struct {
+	// State is the folder of the store; empty: chain.DefaultState.
+	State string `yaml:"state,omitempty"`
+	// Pin is a folder on a bpffs; empty: chain.DefaultPin.
+	Pin string `yaml:"pin,omitempty"`
+	// Packages is a folder with unpacked packages, for requests as l3afd has them; empty: those are
+	// not served.
+	Packages string `yaml:"packages,omitempty"`
+}
+
+// startChains takes the chains over. One that cannot be put in place is logged, and stops nothing else.
+func (a *Agent) startChains() error {
+	if a.cfg.Chains == nil {
+		return nil
+	}
+	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin})
+	if err != nil {
+		return fmt.Errorf("chains: %w", err)
+	}
+	for _, r := range m.Restore() {
+		log := a.log.With("chain", r.Key.String(), "generation", r.To)
+		switch {
+		case r.Err != nil:
+			log.Error("chain not restored", "error", r.Err)
+		case r.Unchanged():
+			log.Info("chain runs")
+		default:
+			log.Info("chain restored", "was", r.Drift)
+		}
+	}
+	a.chains = api.New(m)
+	a.routes = []control.Route{{Path: api.Path, Handler: a.chains}}
+	if a.cfg.Chains.Packages != "" {
+		c, err := compat.New(a.chains, a.cfg.Chains.Packages)
+		if err != nil {
+			return fmt.Errorf("chains: %w", err)
+		}
+		a.routes = append(a.routes, control.Route{Path: compat.Path, Handler: c})
+	}
+	return nil
+}

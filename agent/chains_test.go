@@ -1,0 +1,83 @@
+package agent
+
+import (
+	"bytes"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/bpf/chain/member"
+)
+
+// TestChains applies a chain through the agent. It stays when the agent ends, and the next agent puts it
+// back when it has gone, as after a boot; unless its object is another one by then.
+func TestChains(t *testing.T) {
+	p := newPair(t)
+	cfg := p.watching(t)
+	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
+	cfg.Chains = &Chains{State: t.TempDir(), Pin: pinFolder(t)}
+	object := filepath.Join(t.TempDir(), "member.o")
+	require.NoError(t, os.WriteFile(object, member.Object(), 0o600))
+	spec := &chain.Spec{Chains: []chain.Chain{{
+		Key:     chain.Key{Namespace: p.far, Interface: farName, Hook: hook.Ingress},
+		Members: []chain.Member{{Name: "m", Object: object, Program: "tc_member"}},
+	}}}
+	client := api.Dial(t.Context(), cfg.Control)
+	start := func() (stop func() error, log *bytes.Buffer) {
+		log = &bytes.Buffer{}
+		a, err := New(cfg, Options{Sink: newLedger(), Log: slog.New(slog.NewTextHandler(log, nil))})
+		require.NoError(t, err)
+		stop = run(t, a)
+		eventually(t, "the agent to answer", func() bool {
+			_, err := client.List()
+			return err == nil
+		})
+		return stop, log
+	}
+	drift := func() chain.Drift {
+		all, err := client.List()
+		require.NoError(t, err)
+		require.Len(t, all, 1)
+		return all[0].Drift
+	}
+	reboot := func() { require.NoError(t, os.RemoveAll(cfg.Chains.Pin)) } // what was pinned goes
+
+	stop, _ := start()
+	_, err := chain.Open(chain.Options{State: cfg.Chains.State, Pin: cfg.Chains.Pin})
+	require.ErrorIs(t, err, chain.ErrBusy)
+	changes, err := client.Apply(spec, chain.ApplyOptions{})
+	require.NoError(t, err)
+	require.Equal(t, uint64(1), changes[0].To)
+	require.NoError(t, stop())
+
+	require.NoError(t, os.Rename(object, object+"-")) // what runs needs it no more
+	stop, log := start()
+	require.Contains(t, log.String(), "chain runs")
+	require.NoError(t, os.Rename(object+"-", object))
+	require.Equal(t, chain.None, drift())
+	require.NoError(t, stop())
+
+	reboot()
+	stop, log = start()
+	require.Contains(t, log.String(), "chain restored")
+	require.Equal(t, chain.None, drift())
+	require.NoError(t, stop())
+
+	reboot()
+	require.NoError(t, os.WriteFile(object, append(member.Object(), 0), 0o600))
+	stop, log = start()
+	require.Contains(t, log.String(), "member m: its object is another than the one that was applied")
+	require.Equal(t, chain.Detached, drift())
+	_, err = client.Apply(spec, chain.ApplyOptions{}) // somebody says that it shall be so
+	require.NoError(t, err)
+	require.Equal(t, chain.None, drift())
+	_, err = client.Delete(chain.ApplyOptions{}, spec.Chains[0].Key)
+	require.NoError(t, err)
+	require.NoError(t, stop())
+}
