@@ -170,6 +170,36 @@ func appendWeir(b []byte, r *flow.Record) []byte {
 	b = appendNAT(b, 18, &r.NATAfter)
 	b = appendHandshake(b, r.Handshake)
 	b = appendLookups(b, r.Lookups)
+	b = appendLabels(b, 23, r.SrcLabels)
+	b = appendLabels(b, 24, r.DstLabels)
+	b = appendString(b, 25, r.Service)
+	b = appendString(b, 26, r.Class)
+	b = appendString(b, 27, r.Unlabelled)
+	b = appendUint(b, 28, uint64(r.LabelFlags))
+	b = appendString(b, 29, r.Environment)
+	return end(b, at)
+}
+
+func appendLabels(b []byte, field protowire.Number, l *flow.Labels) []byte {
+	if l == nil {
+		return b
+	}
+	b, at := begin(b, field)
+	b = appendString(b, 1, string(l.Kind))
+	b = appendString(b, 2, l.Cluster)
+	b = appendString(b, 3, l.Namespace)
+	b = appendString(b, 4, l.Workload)
+	b = appendString(b, 5, l.WorkloadKind)
+	b = appendString(b, 6, l.Pod)
+	b = appendString(b, 7, l.App)
+	b = appendString(b, 8, l.Instance)
+	b = appendString(b, 9, l.Service)
+	b = appendString(b, 10, l.Node)
+	b = appendString(b, 11, l.Zone)
+	b = appendString(b, 12, l.Region)
+	b = appendString(b, 13, l.Cloud)
+	b = appendString(b, 14, l.CloudService)
+	b = appendString(b, 15, l.Name)
 	return end(b, at)
 }
 
