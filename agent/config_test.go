@@ -14,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent/export/certs"
 	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/agent/export/ipfix"
+	"github.com/weirnet/weir/agent/export/kafka"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -64,6 +65,9 @@ sinks:
     deadline: 3s
     retry: {min: 1s, max: 2s}
   - ipfix: {address: "collector:4739", transport: tcp, domain: 7, biflow: true, max_message: 1000, tls: {}}
+  - kafka:
+      {brokers: ["a:9092", "b:9092"], topic: flows, format: json, compression: zstd, acks: leader, tls: {},
+       sasl: {mechanism: plain, user: u, password_file: p}}
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
@@ -89,6 +93,9 @@ clock: {virtual: true, start: 5}
 				Deadline: 3 * time.Second, Retry: RetryConfig{Min: time.Second, Max: 2 * time.Second}},
 			{IPFIX: &ipfix.Options{Address: "collector:4739", Transport: "tcp", Domain: 7, Biflow: true,
 				MaxMessage: 1000, TLS: &certs.Options{}}},
+			{Kafka: &kafka.Options{Brokers: []string{"a:9092", "b:9092"}, Topic: "flows", Format: "json",
+				Compression: "zstd", Acks: "leader", TLS: &certs.Options{},
+				SASL: &kafka.SASL{Mechanism: "plain", User: "u", PasswordFile: "p"}}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
@@ -141,7 +148,7 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{":2:21: closed: ", "10s"}},
 		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
 		{"no kind of sink", smallest + "sinks: [{name: a}]",
-			[]string{"sinks[0]: want one of file, grpc, ipfix; there are 0"}},
+			[]string{"sinks[0]: want one of file, grpc, ipfix, kafka; there are 0"}},
 		{"two kinds of a sink", smallest + "sinks: [{file: {path: x}, grpc: {address: 'a:1'}}]",
 			[]string{"sinks[0]: want one of", "there are 2"}},
 		{"unknown kind of sink", smallest + "sinks: [{flie: {path: x}}]", []string{":2:10: ", `"flie"`}},
@@ -175,6 +182,9 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{`sinks[0].ipfix.transport: "sctp"; want udp or tcp`}},
 		{"ipfix tls over udp", smallest + "sinks: [{ipfix: {address: 'c:1', tls: {}}}]",
 			[]string{"sinks[0].ipfix.tls: is for the transport tcp"}},
+		{"kafka topic", smallest + "sinks: [{kafka: {brokers: ['a:1']}}]", []string{"sinks[0].kafka.topic: is missing"}},
+		{"kafka sasl", smallest + "sinks: [{kafka: {brokers: ['a:1'], topic: t, sasl: {mechanism: x}}}]",
+			[]string{`sinks[0].kafka.sasl.mechanism: "x"; want one of plain`}},
 		{"stop", smallest + "stop_timeout: -1s", []string{"stop_timeout: -1s"}},
 		{"no duration", smallest + "active: soon", []string{":2:9: active: ", "soon", "10s"}},
 	}

@@ -28,7 +28,8 @@ type Sink interface {
 	// offset is what is to be added to the report's times to give ns since 1970.
 	Append(b []byte, r flow.Report, offset int64) []byte
 	// Send delivers records that Append has encoded, one behind the other. nil: the receiver has
-	// them. ErrRejected, wrapped: it will not ever take them. Other errors: they are sent again.
+	// them. ErrRejected, wrapped: it will not ever take them. Other errors: they are sent again, in the
+	// next call, with the same payload, which stays as it is until then.
 	Send(ctx context.Context, payload []byte, records int) error
 	Close() error
 }

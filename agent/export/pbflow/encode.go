@@ -22,6 +22,12 @@ const recordsEntries = 1
 // message. offset is what is to be added to the report's times to give ns since 1970. It allocates
 // only to grow b.
 func Append(b []byte, r flow.Report, offset int64) []byte {
+	b, entry := begin(b, recordsEntries)
+	return end(AppendRecord(b, r, offset), entry)
+}
+
+// AppendRecord appends a report as a message Record, likewise.
+func AppendRecord(b []byte, r flow.Report, offset int64) []byte {
 	switch {
 	case r.Drop != nil:
 		return appendDrop(b, r.Drop, offset)
@@ -32,7 +38,6 @@ func Append(b []byte, r flow.Report, offset int64) []byte {
 }
 
 func appendRecord(b []byte, r *flow.Record, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	b = appendUint(b, 1, etherType(r.Src))
 	owner := flow.Hook{}
 	if len(r.Seen) > 0 {
@@ -63,12 +68,10 @@ func appendRecord(b []byte, r *flow.Record, offset int64) []byte {
 		b = appendXlat(b, &r.NATAfter, r.Zone)
 	}
 	b = appendUint(b, 29, uint64(r.Sampling))
-	b = appendWeir(b, r)
-	return end(b, entry)
+	return appendWeir(b, r)
 }
 
 func appendDrop(b []byte, d *flow.Drop, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	if d.Src.IsValid() {
 		b = appendUint(b, 1, etherType(d.Src))
 	}
@@ -89,11 +92,10 @@ func appendDrop(b []byte, d *flow.Drop, offset int64) []byte {
 	b, drop := begin(b, 19)
 	b = appendString(b, 1, d.Reason)
 	b = appendUint(b, 2, d.NetNS)
-	return end(end(end(b, drop), weir), entry)
+	return end(end(b, drop), weir)
 }
 
 func appendDNS(b []byte, d *flow.DNS, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	if d.Client.IsValid() {
 		b = appendUint(b, 1, etherType(d.Client))
 	}
@@ -129,7 +131,7 @@ func appendDNS(b []byte, d *flow.DNS, offset int64) []byte {
 	}
 	b = appendOptional(b, 7, d.Latency)
 	b = appendUint(b, 8, uint64(d.Repeats))
-	return end(end(end(b, dns), weir), entry)
+	return end(end(b, dns), weir)
 }
 
 // appendWeir appends what only weir tells.
