@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/agent/export/ipfix"
 	"github.com/weirnet/weir/agent/export/kafka"
+	"github.com/weirnet/weir/agent/export/prometheus"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -68,6 +69,7 @@ sinks:
   - kafka:
       {brokers: ["a:9092", "b:9092"], topic: flows, format: json, compression: zstd, acks: leader, tls: {},
        sasl: {mechanism: plain, user: u, password_file: p}}
+  - prometheus: {listen: "127.0.0.1:9102", labels: [role, class], max_series: 10}
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
@@ -96,6 +98,7 @@ clock: {virtual: true, start: 5}
 			{Kafka: &kafka.Options{Brokers: []string{"a:9092", "b:9092"}, Topic: "flows", Format: "json",
 				Compression: "zstd", Acks: "leader", TLS: &certs.Options{},
 				SASL: &kafka.SASL{Mechanism: "plain", User: "u", PasswordFile: "p"}}},
+			{Prometheus: &prometheus.Options{Listen: "127.0.0.1:9102", Labels: []string{"role", "class"}, MaxSeries: 10}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
@@ -148,7 +151,7 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{":2:21: closed: ", "10s"}},
 		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
 		{"no kind of sink", smallest + "sinks: [{name: a}]",
-			[]string{"sinks[0]: want one of file, grpc, ipfix, kafka; there are 0"}},
+			[]string{"sinks[0]: want one of file, grpc, ipfix, kafka, prometheus; there are 0"}},
 		{"two kinds of a sink", smallest + "sinks: [{file: {path: x}, grpc: {address: 'a:1'}}]",
 			[]string{"sinks[0]: want one of", "there are 2"}},
 		{"unknown kind of sink", smallest + "sinks: [{flie: {path: x}}]", []string{":2:10: ", `"flie"`}},
@@ -182,6 +185,8 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{`sinks[0].ipfix.transport: "sctp"; want udp or tcp`}},
 		{"ipfix tls over udp", smallest + "sinks: [{ipfix: {address: 'c:1', tls: {}}}]",
 			[]string{"sinks[0].ipfix.tls: is for the transport tcp"}},
+		{"prometheus label", smallest + "sinks: [{prometheus: {listen: ':1', labels: [src]}}]",
+			[]string{`sinks[0].prometheus.labels[0]: "src"; want one of class, `}},
 		{"kafka topic", smallest + "sinks: [{kafka: {brokers: ['a:1']}}]", []string{"sinks[0].kafka.topic: is missing"}},
 		{"kafka sasl", smallest + "sinks: [{kafka: {brokers: ['a:1'], topic: t, sasl: {mechanism: x}}}]",
 			[]string{`sinks[0].kafka.sasl.mechanism: "x"; want one of plain`}},

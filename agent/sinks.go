@@ -16,18 +16,20 @@ import (
 	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/agent/export/ipfix"
 	"github.com/weirnet/weir/agent/export/kafka"
+	"github.com/weirnet/weir/agent/export/prometheus"
 	"github.com/weirnet/weir/agent/export/spool"
 )
 
-// SinkConfig is a receiver of records: one of the kinds File, GRPC, IPFIX and Kafka, and how records
-// wait for it.
+// SinkConfig is a receiver of records: one of the kinds File, GRPC, IPFIX, Kafka and Prometheus, and
+// how records wait for it.
 type SinkConfig struct {
 	// Name is the sink's in logs and counters; empty: its kind.
-	Name  string         `yaml:"name,omitempty"`
-	File  *FileConfig    `yaml:"file,omitempty"`
-	GRPC  *grpc.Options  `yaml:"grpc,omitempty"`
-	IPFIX *ipfix.Options `yaml:"ipfix,omitempty"`
-	Kafka *kafka.Options `yaml:"kafka,omitempty"`
+	Name       string              `yaml:"name,omitempty"`
+	File       *FileConfig         `yaml:"file,omitempty"`
+	GRPC       *grpc.Options       `yaml:"grpc,omitempty"`
+	IPFIX      *ipfix.Options      `yaml:"ipfix,omitempty"`
+	Kafka      *kafka.Options      `yaml:"kafka,omitempty"`
+	Prometheus *prometheus.Options `yaml:"prometheus,omitempty"`
 	// Queue is how much may wait in memory, where there is no spool.
 	Queue Size `yaml:"queue,omitempty"`
 	// Spool is a queue on disk instead, which survives the agent.
@@ -119,6 +121,8 @@ func (s *SinkConfig) kinds() []sinkKind {
 		{"grpc", s.GRPC != nil, s.GRPC.Check, func() (export.Sink, error) { return grpc.Open(*s.GRPC) }},
 		{"ipfix", s.IPFIX != nil, s.IPFIX.Check, func() (export.Sink, error) { return ipfix.Open(*s.IPFIX) }},
 		{"kafka", s.Kafka != nil, s.Kafka.Check, func() (export.Sink, error) { return kafka.Open(*s.Kafka) }},
+		{"prometheus", s.Prometheus != nil, s.Prometheus.Check,
+			func() (export.Sink, error) { return prometheus.Open(*s.Prometheus) }},
 	}
 }
 
