@@ -13,6 +13,9 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export/certs"
 	"github.com/weirnet/weir/agent/export/grpc"
+	"github.com/weirnet/weir/agent/export/ipfix"
+	"github.com/weirnet/weir/agent/export/kafka"
+	"github.com/weirnet/weir/agent/export/prometheus"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -62,6 +65,11 @@ sinks:
     batch: 10
     deadline: 3s
     retry: {min: 1s, max: 2s}
+  - ipfix: {address: "collector:4739", transport: tcp, domain: 7, biflow: true, max_message: 1000, tls: {}}
+  - kafka:
+      {brokers: ["a:9092", "b:9092"], topic: flows, format: json, compression: zstd, acks: leader, tls: {},
+       sasl: {mechanism: plain, user: u, password_file: p}}
+  - prometheus: {listen: "127.0.0.1:9102", labels: [role, class], max_series: 10}
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
@@ -85,6 +93,12 @@ clock: {virtual: true, start: 5}
 				TLS: &certs.Options{CA: "a", Cert: "b", Key: "c", ServerName: "d"}},
 				Spool: SpoolConfig{Path: "/var/lib/weir/primary", Size: 2 << 30}, Batch: 10,
 				Deadline: 3 * time.Second, Retry: RetryConfig{Min: time.Second, Max: 2 * time.Second}},
+			{IPFIX: &ipfix.Options{Address: "collector:4739", Transport: "tcp", Domain: 7, Biflow: true,
+				MaxMessage: 1000, TLS: &certs.Options{}}},
+			{Kafka: &kafka.Options{Brokers: []string{"a:9092", "b:9092"}, Topic: "flows", Format: "json",
+				Compression: "zstd", Acks: "leader", TLS: &certs.Options{},
+				SASL: &kafka.SASL{Mechanism: "plain", User: "u", PasswordFile: "p"}}},
+			{Prometheus: &prometheus.Options{Listen: "127.0.0.1:9102", Labels: []string{"role", "class"}, MaxSeries: 10}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 	}, c)
@@ -137,7 +151,7 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{":2:21: closed: ", "10s"}},
 		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
 		{"no kind of sink", smallest + "sinks: [{name: a}]",
-			[]string{"sinks[0]: want one of file, grpc; there are 0"}},
+			[]string{"sinks[0]: want one of file, grpc, ipfix, kafka, prometheus; there are 0"}},
 		{"two kinds of a sink", smallest + "sinks: [{file: {path: x}, grpc: {address: 'a:1'}}]",
 			[]string{"sinks[0]: want one of", "there are 2"}},
 		{"unknown kind of sink", smallest + "sinks: [{flie: {path: x}}]", []string{":2:10: ", `"flie"`}},
@@ -146,7 +160,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"sinks with one spool", smallest + "sinks: [{name: a, file: {path: x}, spool: {path: s}}, " +
 			"{name: b, file: {path: y}, spool: {path: s}}]", []string{"two have the spool s"}},
 		{"file without path", smallest + "sinks: [{file: {keep: 1}}]", []string{"sinks[0].file.path: is missing"}},
-		{"files kept", smallest + "sinks: [{file: {path: x, keep: -1}}]", []string{"sinks[0].file: ", "keep -1"}},
+		{"files kept", smallest + "sinks: [{file: {path: x, keep: -1}}]", []string{"sinks[0].file.keep: -1"}},
 		{"no size", smallest + "sinks: [{file: {path: x}, queue: 5parsecs}]",
 			[]string{":2:34: queue: ", `"5parsecs" is no size`, "64MiB"}},
 		{"size below 0", smallest + "sinks: [{file: {path: x}, queue: -5}]", []string{`"-5" is no size`}},
@@ -167,6 +181,15 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{`sinks[0].grpc.address: "collector"; want host:port`}},
 		{"grpc tls", smallest + "sinks: [{grpc: {address: 'c:1', tls: {cert: x}}}]",
 			[]string{"sinks[0].grpc.tls: cert and key: one without the other"}},
+		{"ipfix transport", smallest + "sinks: [{ipfix: {address: 'c:1', transport: sctp}}]",
+			[]string{`sinks[0].ipfix.transport: "sctp"; want udp or tcp`}},
+		{"ipfix tls over udp", smallest + "sinks: [{ipfix: {address: 'c:1', tls: {}}}]",
+			[]string{"sinks[0].ipfix.tls: is for the transport tcp"}},
+		{"prometheus label", smallest + "sinks: [{prometheus: {listen: ':1', labels: [src]}}]",
+			[]string{`sinks[0].prometheus.labels[0]: "src"; want one of class, `}},
+		{"kafka topic", smallest + "sinks: [{kafka: {brokers: ['a:1']}}]", []string{"sinks[0].kafka.topic: is missing"}},
+		{"kafka sasl", smallest + "sinks: [{kafka: {brokers: ['a:1'], topic: t, sasl: {mechanism: x}}}]",
+			[]string{`sinks[0].kafka.sasl.mechanism: "x"; want one of plain`}},
 		{"stop", smallest + "stop_timeout: -1s", []string{"stop_timeout: -1s"}},
 		{"no duration", smallest + "active: soon", []string{":2:9: active: ", "soon", "10s"}},
 	}

@@ -14,15 +14,22 @@ import (
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/export/file"
 	"github.com/weirnet/weir/agent/export/grpc"
+	"github.com/weirnet/weir/agent/export/ipfix"
+	"github.com/weirnet/weir/agent/export/kafka"
+	"github.com/weirnet/weir/agent/export/prometheus"
 	"github.com/weirnet/weir/agent/export/spool"
 )
 
-// SinkConfig is a receiver of records: one of the kinds File and GRPC, and how records wait for it.
+// SinkConfig is a receiver of records: one of the kinds File, GRPC, IPFIX, Kafka and Prometheus, and
+// how records wait for it.
 type SinkConfig struct {
 	// Name is the sink's in logs and counters; empty: its kind.
-	Name string        `yaml:"name,omitempty"`
-	File *FileConfig   `yaml:"file,omitempty"`
-	GRPC *grpc.Options `yaml:"grpc,omitempty"`
+	Name       string              `yaml:"name,omitempty"`
+	File       *FileConfig         `yaml:"file,omitempty"`
+	GRPC       *grpc.Options       `yaml:"grpc,omitempty"`
+	IPFIX      *ipfix.Options      `yaml:"ipfix,omitempty"`
+	Kafka      *kafka.Options      `yaml:"kafka,omitempty"`
+	Prometheus *prometheus.Options `yaml:"prometheus,omitempty"`
 	// Queue is how much may wait in memory, where there is no spool.
 	Queue Size `yaml:"queue,omitempty"`
 	// Spool is a queue on disk instead, which survives the agent.
@@ -100,25 +107,61 @@ func (s *Size) UnmarshalText(text []byte) error {
 // MarshalText implements encoding.TextMarshaler.
 func (s Size) MarshalText() ([]byte, error) { return strconv.AppendInt(nil, int64(s), 10), nil }
 
+// sinkKind is a kind of sinks, for one sink's configuration.
+type sinkKind struct {
+	name  string
+	set   bool // the sink is of this kind
+	check func() error
+	open  func() (export.Sink, error)
+}
+
+func (s *SinkConfig) kinds() []sinkKind {
+	return []sinkKind{
+		{"file", s.File != nil, s.File.check, s.File.open},
+		{"grpc", s.GRPC != nil, s.GRPC.Check, func() (export.Sink, error) { return grpc.Open(*s.GRPC) }},
+		{"ipfix", s.IPFIX != nil, s.IPFIX.Check, func() (export.Sink, error) { return ipfix.Open(*s.IPFIX) }},
+		{"kafka", s.Kafka != nil, s.Kafka.Check, func() (export.Sink, error) { return kafka.Open(*s.Kafka) }},
+		{"prometheus", s.Prometheus != nil, s.Prometheus.Check,
+			func() (export.Sink, error) { return prometheus.Open(*s.Prometheus) }},
+	}
+}
+
 // kind is the sink's kind; it is an error when there is not exactly one.
-func (s *SinkConfig) kind() (string, error) {
-	var kinds []string
-	if s.File != nil {
-		kinds = append(kinds, "file")
+func (s *SinkConfig) kind() (sinkKind, error) {
+	var all []string
+	var set []sinkKind
+	for _, k := range s.kinds() {
+		all = append(all, k.name)
+		if k.set {
+			set = append(set, k)
+		}
 	}
-	if s.GRPC != nil {
-		kinds = append(kinds, "grpc")
+	if len(set) != 1 {
+		return sinkKind{}, fmt.Errorf("want one of %s; there are %d", strings.Join(all, ", "), len(set))
 	}
-	if len(kinds) != 1 {
-		return "", fmt.Errorf("want one of file, grpc; there are %d", len(kinds))
+	return set[0], nil
+}
+
+func (f *FileConfig) check() error {
+	switch {
+	case f.Path == "":
+		return errors.New(`path: is missing; "-" is standard output`)
+	case f.MaxSize < 0:
+		return fmt.Errorf("max_size: %d; want 0 or more", f.MaxSize)
+	case f.Keep < 0:
+		return fmt.Errorf("keep: %d; want 0 or more", f.Keep)
 	}
-	return kinds[0], nil
+	return nil
+}
+
+func (f *FileConfig) open() (export.Sink, error) {
+	return file.Open(file.Options{Path: f.Path, MaxSize: int64(f.MaxSize), Keep: f.Keep})
 }
 
 // withDefaults fills in what is left out.
 func (s SinkConfig) withDefaults() SinkConfig {
 	if kind, err := s.kind(); err == nil && s.Name == "" {
-		s.Name = kind
+		s.Name = kind.name
 	}
 	fill(&s.Queue, defaultQueue)
 	fill(&s.Spool.Size, defaultSpool)
@@ -143,15 +186,15 @@ func fill[T comparable](field *T, value T) {
 
 // check tells what is wrong with a sink, naming the key in it.
 func (s *SinkConfig) check() error {
-	if _, err := s.kind(); err != nil {
+	kind, err := s.kind()
+	if err != nil {
 		return fmt.Errorf(": %w", err)
+	}
+	if err := kind.check(); err != nil {
+		return fmt.Errorf(".%s.%w", kind.name, err)
 	}
 	d := s.withDefaults()
 	switch {
-	case s.File != nil && s.File.Path == "":
-		return errors.New(`.file.path: is missing; "-" is standard output`)
-	case s.File != nil && (s.File.MaxSize < 0 || s.File.Keep < 0):
-		return fmt.Errorf(".file: max_size %d, keep %d; want 0 or more", s.File.MaxSize, s.File.Keep)
 	case d.Queue < minQueue:
 		return fmt.Errorf(".queue: %d; want at least 1MiB", d.Queue)
 	case d.Spool.Size < spool.MinSize:
@@ -164,11 +207,6 @@ func (s *SinkConfig) check() error {
 		return fmt.Errorf(".deadline: %v; want more than 0", d.Deadline)
 	case d.Retry.Min < 0 || d.Retry.Max < d.Retry.Min:
 		return fmt.Errorf(".retry: min %v, max %v; want 0 < min <= max", d.Retry.Min, d.Retry.Max)
-	}
-	if s.GRPC != nil {
-		if err := s.GRPC.Check(); err != nil {
-			return fmt.Errorf(".grpc.%w", err)
-		}
 	}
 	return nil
 }
@@ -214,10 +252,11 @@ func (c *Config) checkSinks() error {
 
 // open opens the sink itself.
 func (s *SinkConfig) open() (export.Sink, error) {
-	if s.GRPC != nil {
-		return grpc.Open(*s.GRPC)
+	kind, err := s.kind()
+	if err != nil {
+		return nil, err
 	}
-	return file.Open(file.Options{Path: s.File.Path, MaxSize: int64(s.File.MaxSize), Keep: s.File.Keep})
+	return kind.open()
 }
 
 // openSinks opens all sinks.

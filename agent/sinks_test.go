@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"encoding/json"
 	"log/slog"
@@ -19,8 +20,10 @@ import (
 	"github.com/weirnet/weir/agent/export/collect"
 	"github.com/weirnet/weir/agent/export/file"
 	"github.com/weirnet/weir/agent/export/grpc"
+	"github.com/weirnet/weir/agent/export/ipfix"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/sim/collector"
 )
 
 // receiver is `weir collect`, which can be away for a while.
@@ -231,6 +234,33 @@ func TestSpoolDiskFull(t *testing.T) {
 	everything := readRecords(t, cfg.Output)
 	require.Len(t, everything, int(stats["grpc"].Taken.Records))
 	require.Equal(t, len(everything)-len(records), int(stats["grpc"].Dropped[export.DroppedDiskFull].Records))
+}
+
+// TestSinkIPFIX has a collector of IPFIX count the same as the file.
+func TestSinkIPFIX(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	var heard bytes.Buffer
+	c, err := collector.Listen("127.0.0.1:0", &heard)
+	require.NoError(t, err)
+	cfg.Sinks = []SinkConfig{{IPFIX: &ipfix.Options{Address: c.Addr(), Biflow: true}}}
+	agent := startProcess(t, cfg)
+	for n := range uint16(20) {
+		p.send(t, p.udp(t, 1000+n, 53, int(n)))
+	}
+	agent.end(t)
+	stats, err := c.Close()
+	require.NoError(t, err)
+	require.Zero(t, stats.Malformed)
+	var got bpf.Count
+	for line := range bytes.Lines(heard.Bytes()) {
+		var r struct{ PacketDeltaCount, OctetDeltaCount, ReversePacketDeltaCount, ReverseOctetDeltaCount uint64 }
+		require.NoError(t, json.Unmarshal(line, &r))
+		got.Add(bpf.Count{Packets: r.PacketDeltaCount + r.ReversePacketDeltaCount,
+			Bytes: r.OctetDeltaCount + r.ReverseOctetDeltaCount})
+	}
+	require.GreaterOrEqual(t, got.Packets, uint64(20))
+	require.Equal(t, delivered(t, cfg.Output), got)
 }
 
 func TestSize(t *testing.T) {

@@ -23,11 +23,13 @@ type Sink interface {
 	// Format names the encoding, in up to 40 bytes. It changes when the encoding does: what another
 	// format has left in a spool is not for Send.
 	Format() string
-	// Append encodes a report behind b, or nothing, when the receiver has no use for its kind.
+	// Append encodes a report behind b, or nothing, when the receiver has no use for its kind. It may
+	// join it with the report before, when b still ends with that.
 	// offset is what is to be added to the report's times to give ns since 1970.
 	Append(b []byte, r flow.Report, offset int64) []byte
 	// Send delivers records that Append has encoded, one behind the other. nil: the receiver has
-	// them. ErrRejected, wrapped: it will not ever take them. Other errors: they are sent again.
+	// them. ErrRejected, wrapped: it will not ever take them. Other errors: they are sent again, in the
+	// next call, with the same payload, which stays as it is until then.
 	Send(ctx context.Context, payload []byte, records int) error
 	Close() error
 }

@@ -77,6 +77,12 @@ func TestDecodeIPFIX(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []Record{{"element-9-12": "0102", "element-400": "616263",
 		"sourceIPv6Address": "2001:db8::1", "element-401": "07"}}, got)
+	// A biflow's other direction, a name.
+	got, err = d.Decode(message(10,
+		set(ipfixTemplates, 302, 2, enterprise|2, 1, []byte{0, 0, 0x72, 0x79}, 82, variable),
+		set(302, []byte{3, 4, 'e', 't', 'h', '0'})))
+	require.NoError(t, err)
+	require.Equal(t, []Record{{"reversePacketDeltaCount": uint64(3), "interfaceName": "eth0"}}, got)
 	// Options are about the exporter; a withdrawn template is gone.
 	got, err = d.Decode(message(10, set(ipfixOptions, 301, 1, 1, 41, 8), set(301, make([]byte, 8)),
 		set(ipfixTemplates, 300, 0), set(300, make([]byte, 20))))

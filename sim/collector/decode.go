@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"unicode/utf8"
 )
 
 // Set identifiers: of templates and options templates (RFC 3954 section 5, RFC 7011 section 3.3).
@@ -38,8 +39,7 @@ type Record map[string]any
 
 // field is an element of a template.
 type field struct {
-	name   string
-	form   form
+	element
 	length int
 }
 
@@ -201,20 +201,18 @@ func readFields(version uint16, count int, body []byte) (fields []field, rest []
 		}
 		id, length := binary.BigEndian.Uint16(body), int(binary.BigEndian.Uint16(body[2:]))
 		body = body[4:]
-		f := field{length: length, name: fmt.Sprintf("element-%d", id)}
+		var owner uint32
 		if version == 10 && id&enterprise != 0 {
 			if len(body) < 4 {
 				return nil, nil, errShort
 			}
-			f.name = fmt.Sprintf("element-%d-%d", binary.BigEndian.Uint32(body), id&^enterprise)
+			owner, id = binary.BigEndian.Uint32(body), id&^enterprise
 			body = body[4:]
-		} else if e, ok := elements[id]; ok {
-			f.name, f.form = e.name, e.form
 		}
 		if version == 9 && length == variable {
 			return nil, nil, errors.New("NetFlow 9 has no fields of variable length")
 		}
-		fields = append(fields, f)
+		fields = append(fields, field{lookUp(owner, id), length})
 	}
 	if smallest(fields) == 0 {
 		return nil, nil, errors.New("the records of a template are empty")
@@ -281,6 +279,7 @@ const (
 	opaque form = iota // hexadecimal
 	number
 	address
+	text
 )
 
 // read gives the value. Numbers may be shorter than their type (RFC 7011 section 6.2), and what
@@ -297,6 +296,8 @@ func (f form) read(b []byte) any {
 		if a, ok := netip.AddrFromSlice(b); ok {
 			return a.String()
 		}
+	case f == text && utf8.Valid(b):
+		return string(b)
 	}
 	return hex.EncodeToString(b)
 }

@@ -58,7 +58,7 @@ func decodeRecord(m *Record) (*flow.Record, error) {
 }
 
 func decodeWeir(r *flow.Record, w *Weir) error {
-	var errs [6]error
+	var errs [7]error
 	r.Boot, r.Sequence, r.Flow = w.GetBoot(), w.GetSequence(), w.GetFlow()
 	r.Zone = narrow[uint16](&errs[0], "weir.zone", w.GetZone())
 	r.Cites = narrow[uint8](&errs[1], "weir.cites", w.GetCites())
@@ -88,7 +88,23 @@ func decodeWeir(r *flow.Record, w *Weir) error {
 	}
 	r.NATBefore, errs[4] = decodeNAT(w.GetNatBefore())
 	r.NATAfter, errs[5] = decodeNAT(w.GetNatAfter())
+	r.SrcLabels, r.DstLabels = decodeLabels(w.GetSrcLabels()), decodeLabels(w.GetDstLabels())
+	r.Service, r.Class, r.Unlabelled = w.GetService(), w.GetClass(), w.GetUnlabelled()
+	r.LabelFlags = flow.LabelFlags(narrow[uint8](&errs[6], "weir.label_flags", w.GetLabelFlags()))
+	r.Environment = w.GetEnvironment()
 	return errors.Join(errs[:]...)
+}
+
+func decodeLabels(l *Labels) *flow.Labels {
+	if l == nil {
+		return nil
+	}
+	return &flow.Labels{
+		Kind: flow.Kind(l.GetKind()), Cluster: l.GetCluster(), Namespace: l.GetNamespace(),
+		Workload: l.GetWorkload(), WorkloadKind: l.GetWorkloadKind(), Pod: l.GetPod(), App: l.GetApp(),
+		Instance: l.GetInstance(), Service: l.GetService(), Node: l.GetNode(), Zone: l.GetZone(),
+		Region: l.GetRegion(), Cloud: l.GetCloud(), CloudService: l.GetCloudService(), Name: l.GetName(),
+	}
 }
 
 func decodeDrop(m *Record) (*flow.Drop, error) {

@@ -22,6 +22,12 @@ const recordsEntries = 1
 // message. offset is what is to be added to the report's times to give ns since 1970. It allocates
 // only to grow b.
 func Append(b []byte, r flow.Report, offset int64) []byte {
+	b, entry := begin(b, recordsEntries)
+	return end(AppendRecord(b, r, offset), entry)
+}
+
+// AppendRecord appends a report as a message Record, likewise.
+func AppendRecord(b []byte, r flow.Report, offset int64) []byte {
 	switch {
 	case r.Drop != nil:
 		return appendDrop(b, r.Drop, offset)
@@ -32,7 +38,6 @@ func Append(b []byte, r flow.Report, offset int64) []byte {
 }
 
 func appendRecord(b []byte, r *flow.Record, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	b = appendUint(b, 1, etherType(r.Src))
 	owner := flow.Hook{}
 	if len(r.Seen) > 0 {
@@ -63,12 +68,10 @@ func appendRecord(b []byte, r *flow.Record, offset int64) []byte {
 		b = appendXlat(b, &r.NATAfter, r.Zone)
 	}
 	b = appendUint(b, 29, uint64(r.Sampling))
-	b = appendWeir(b, r)
-	return end(b, entry)
+	return appendWeir(b, r)
 }
 
 func appendDrop(b []byte, d *flow.Drop, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	if d.Src.IsValid() {
 		b = appendUint(b, 1, etherType(d.Src))
 	}
@@ -89,11 +92,10 @@ func appendDrop(b []byte, d *flow.Drop, offset int64) []byte {
 	b, drop := begin(b, 19)
 	b = appendString(b, 1, d.Reason)
 	b = appendUint(b, 2, d.NetNS)
-	return end(end(end(b, drop), weir), entry)
+	return end(end(b, drop), weir)
 }
 
 func appendDNS(b []byte, d *flow.DNS, offset int64) []byte {
-	b, entry := begin(b, recordsEntries)
 	if d.Client.IsValid() {
 		b = appendUint(b, 1, etherType(d.Client))
 	}
@@ -129,7 +131,7 @@ func appendDNS(b []byte, d *flow.DNS, offset int64) []byte {
 	}
 	b = appendOptional(b, 7, d.Latency)
 	b = appendUint(b, 8, uint64(d.Repeats))
-	return end(end(end(b, dns), weir), entry)
+	return end(end(b, dns), weir)
 }
 
 // appendWeir appends what only weir tells.
@@ -170,6 +172,36 @@ func appendWeir(b []byte, r *flow.Record) []byte {
 	b = appendNAT(b, 18, &r.NATAfter)
 	b = appendHandshake(b, r.Handshake)
 	b = appendLookups(b, r.Lookups)
+	b = appendLabels(b, 23, r.SrcLabels)
+	b = appendLabels(b, 24, r.DstLabels)
+	b = appendString(b, 25, r.Service)
+	b = appendString(b, 26, r.Class)
+	b = appendString(b, 27, r.Unlabelled)
+	b = appendUint(b, 28, uint64(r.LabelFlags))
+	b = appendString(b, 29, r.Environment)
+	return end(b, at)
+}
+
+func appendLabels(b []byte, field protowire.Number, l *flow.Labels) []byte {
+	if l == nil {
+		return b
+	}
+	b, at := begin(b, field)
+	b = appendString(b, 1, string(l.Kind))
+	b = appendString(b, 2, l.Cluster)
+	b = appendString(b, 3, l.Namespace)
+	b = appendString(b, 4, l.Workload)
+	b = appendString(b, 5, l.WorkloadKind)
+	b = appendString(b, 6, l.Pod)
+	b = appendString(b, 7, l.App)
+	b = appendString(b, 8, l.Instance)
+	b = appendString(b, 9, l.Service)
+	b = appendString(b, 10, l.Node)
+	b = appendString(b, 11, l.Zone)
+	b = appendString(b, 12, l.Region)
+	b = appendString(b, 13, l.Cloud)
+	b = appendString(b, 14, l.CloudService)
+	b = appendString(b, 15, l.Name)
 	return end(b, at)
 }
 

@@ -3,6 +3,7 @@ package pbflow
 import (
 	"fmt"
 	"net/netip"
+	"reflect"
 	"testing"
 	"time"
 
@@ -34,6 +35,57 @@ func full() flow.Record {
 			Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 6, DstPort: 7, ICMPID: 8},
 		NATAfter: flow.NAT{ID: "y", Flow: 9, Src: netip.MustParseAddr("192.0.2.1"),
 			Dst: netip.MustParseAddr("192.0.2.2"), SrcPort: 10, DstPort: 11, ICMPID: 12},
+		SrcLabels: labels("src"), DstLabels: labels("dst"), Service: "shop/web", Class: "SAME_ZONE",
+		Unlabelled: "NO_OWNER", LabelFlags: flow.FlagMirror, Environment: "production",
+	}
+}
+
+func labels(of string) *flow.Labels {
+	return &flow.Labels{Kind: flow.KindPod, Cluster: of + " cluster", Namespace: of + " namespace",
+		Workload: of + " workload", WorkloadKind: of + " kind", Pod: of + " pod", App: of + " app",
+		Instance: of + " instance", Service: of + " service", Node: of + " node", Zone: of + " zone",
+		Region: of + " region", Cloud: of + " cloud", CloudService: of + " cloud service",
+		Name: of + " name"}
+}
+
+// fullDrop and fullDNS are likewise.
+func fullDrop() flow.Drop {
+	return flow.Drop{Boot: "b", Sequence: 1, NetNS: 4026532567, Src: netip.MustParseAddr("10.0.0.1"),
+		Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 1, DstPort: 2, Protocol: 17, Reason: "no-socket",
+		Packets: 3, Start: 4, End: 5}
+}
+
+func fullDNS() flow.DNS {
+	return flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSAnswered, Reason: "x", Messages: 9, Zone: 2,
+		Client: netip.MustParseAddr("10.0.0.1"), Server: netip.MustParseAddr("10.0.0.2"),
+		ClientPort: 3, ServerPort: 53, Protocol: 17, ID: 4, Name: "x.", Type: "A", Rcode: "NOERROR",
+		Truncated: true, Latency: pointer(1_500_000_000), Repeats: 5, Start: 6, End: 1_500_000_006}
+}
+
+// TestFull makes sure that TestRoundTrip is about every field: one that is added to a record, and not here,
+// fails.
+func TestFull(t *testing.T) {
+	drop, dns := fullDrop(), fullDNS()
+	r := full()
+	for _, report := range []any{r, drop, dns} {
+		v := reflect.ValueOf(report)
+		noneEmpty(t, v.Type().Name(), v)
+	}
+}
+
+func noneEmpty(t *testing.T, path string, v reflect.Value) {
+	t.Helper()
+	require.False(t, v.IsZero(), "%s is empty", path)
+	switch {
+	case v.Type() == reflect.TypeFor[netip.Addr]():
+	case v.Kind() == reflect.Struct:
+		for i := range v.NumField() {
+			noneEmpty(t, path+"."+v.Type().Field(i).Name, v.Field(i))
+		}
+	case v.Kind() == reflect.Pointer && v.Elem().Kind() == reflect.Struct:
+		noneEmpty(t, path, v.Elem())
+	case v.Kind() == reflect.Slice:
+		noneEmpty(t, path+"[0]", v.Index(0))
 	}
 }
 
@@ -57,18 +109,15 @@ func parse(t testing.TB, b []byte) *Records {
 }
 
 func TestRoundTrip(t *testing.T) {
-	a, b := netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")
+	drop, dns := fullDrop(), fullDNS()
 	want := []flow.Report{
 		of(full()), of(plain()),
 		of(flow.Record{Src: netip.IPv6Unspecified(), Dst: netip.IPv6Unspecified(),
 			Role: flow.RoleUnknown, Reason: flow.EndForced,
-			Handshake: &flow.Handshake{}, Lookups: &flow.Lookups{}}),
-		{Drop: &flow.Drop{Boot: "b", Sequence: 1, NetNS: 4026532567, Src: a, Dst: b, SrcPort: 1, DstPort: 2,
-			Protocol: 17, Reason: "no-socket", Packets: 3, Start: 4, End: 5}},
+			Handshake: &flow.Handshake{}, Lookups: &flow.Lookups{}, DstLabels: &flow.Labels{}}),
+		{Drop: &drop},
 		{Drop: &flow.Drop{Boot: "b", Sequence: 2, Reason: flow.DropTableFull, Packets: 9}},
-		{DNS: &flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSAnswered, Zone: 2, Client: a, Server: b,
-			ClientPort: 3, ServerPort: 53, Protocol: 17, ID: 4, Name: "x.", Type: "A", Rcode: "NOERROR",
-			Truncated: true, Latency: pointer(1_500_000_000), Repeats: 5, Start: 6, End: 1_500_000_006}},
+		{DNS: &dns},
 		{DNS: &flow.DNS{Boot: "b", Sequence: 2, Outcome: flow.DNSLost, Reason: "sink", Messages: 7}},
 	}
 	var buf []byte

@@ -1068,6 +1068,13 @@ type Weir struct {
 	NatAfter      *NAT                   `protobuf:"bytes,18,opt,name=nat_after,json=natAfter,proto3" json:"nat_after,omitempty"`
 	Handshake     *Handshake             `protobuf:"bytes,20,opt,name=handshake,proto3" json:"handshake,omitempty"`
 	Lookups       *Lookups               `protobuf:"bytes,21,opt,name=lookups,proto3" json:"lookups,omitempty"`
+	SrcLabels     *Labels                `protobuf:"bytes,23,opt,name=src_labels,json=srcLabels,proto3" json:"src_labels,omitempty"`
+	DstLabels     *Labels                `protobuf:"bytes,24,opt,name=dst_labels,json=dstLabels,proto3" json:"dst_labels,omitempty"`
+	Service       string                 `protobuf:"bytes,25,opt,name=service,proto3" json:"service,omitempty"`
+	Class         string                 `protobuf:"bytes,26,opt,name=class,proto3" json:"class,omitempty"`
+	Unlabelled    string                 `protobuf:"bytes,27,opt,name=unlabelled,proto3" json:"unlabelled,omitempty"`
+	LabelFlags    uint32                 `protobuf:"varint,28,opt,name=label_flags,json=labelFlags,proto3" json:"label_flags,omitempty"` // 1 ambiguous, 2 service-inferred, 4 service-ambiguous, 8 mirror
+	Environment   string                 `protobuf:"bytes,29,opt,name=environment,proto3" json:"environment,omitempty"`
 	// The record is a drop record, or a DNS record; only boot, sequence, zone and times are set beside it.
 	//
 	// Types that are valid to be assigned to Other:
@@ -1247,6 +1254,55 @@ func (x *Weir) GetLookups() *Lookups {
 		return x.Lookups
 	}
 	return nil
+}
+
+func (x *Weir) GetSrcLabels() *Labels {
+	if x != nil {
+		return x.SrcLabels
+	}
+	return nil
+}
+
+func (x *Weir) GetDstLabels() *Labels {
+	if x != nil {
+		return x.DstLabels
+	}
+	return nil
+}
+
+func (x *Weir) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Weir) GetClass() string {
+	if x != nil {
+		return x.Class
+	}
+	return ""
+}
+
+func (x *Weir) GetUnlabelled() string {
+	if x != nil {
+		return x.Unlabelled
+	}
+	return ""
+}
+
+func (x *Weir) GetLabelFlags() uint32 {
+	if x != nil {
+		return x.LabelFlags
+	}
+	return 0
+}
+
+func (x *Weir) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
 }
 
 func (x *Weir) GetOther() isWeir_Other {
@@ -1714,6 +1770,162 @@ func (x *Lookups) GetLatencyNsMax() int64 {
 	return 0
 }
 
+type Labels struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	Kind          string                 `protobuf:"bytes,1,opt,name=kind,proto3" json:"kind,omitempty"`
+	Cluster       string                 `protobuf:"bytes,2,opt,name=cluster,proto3" json:"cluster,omitempty"`
+	Namespace     string                 `protobuf:"bytes,3,opt,name=namespace,proto3" json:"namespace,omitempty"`
+	Workload      string                 `protobuf:"bytes,4,opt,name=workload,proto3" json:"workload,omitempty"`
+	WorkloadKind  string                 `protobuf:"bytes,5,opt,name=workload_kind,json=workloadKind,proto3" json:"workload_kind,omitempty"`
+	Pod           string                 `protobuf:"bytes,6,opt,name=pod,proto3" json:"pod,omitempty"`
+	App           string                 `protobuf:"bytes,7,opt,name=app,proto3" json:"app,omitempty"`
+	Instance      string                 `protobuf:"bytes,8,opt,name=instance,proto3" json:"instance,omitempty"`
+	Service       string                 `protobuf:"bytes,9,opt,name=service,proto3" json:"service,omitempty"`
+	Node          string                 `protobuf:"bytes,10,opt,name=node,proto3" json:"node,omitempty"`
+	Zone          string                 `protobuf:"bytes,11,opt,name=zone,proto3" json:"zone,omitempty"`
+	Region        string                 `protobuf:"bytes,12,opt,name=region,proto3" json:"region,omitempty"`
+	Cloud         string                 `protobuf:"bytes,13,opt,name=cloud,proto3" json:"cloud,omitempty"`
+	CloudService  string                 `protobuf:"bytes,14,opt,name=cloud_service,json=cloudService,proto3" json:"cloud_service,omitempty"`
+	Name          string                 `protobuf:"bytes,15,opt,name=name,proto3" json:"name,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Labels) Reset() {
+	*x = Labels{}
+	mi := &file_flow_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Labels) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Labels) ProtoMessage() {}
+
+func (x *Labels) ProtoReflect() protoreflect.Message {
+	mi := &file_flow_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Labels.ProtoReflect.Descriptor instead.
+func (*Labels) Descriptor() ([]byte, []int) {
+	return file_flow_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *Labels) GetKind() string {
+	if x != nil {
+		return x.Kind
+	}
+	return ""
+}
+
+func (x *Labels) GetCluster() string {
+	if x != nil {
+		return x.Cluster
+	}
+	return ""
+}
+
+func (x *Labels) GetNamespace() string {
+	if x != nil {
+		return x.Namespace
+	}
+	return ""
+}
+
+func (x *Labels) GetWorkload() string {
+	if x != nil {
+		return x.Workload
+	}
+	return ""
+}
+
+func (x *Labels) GetWorkloadKind() string {
+	if x != nil {
+		return x.WorkloadKind
+	}
+	return ""
+}
+
+func (x *Labels) GetPod() string {
+	if x != nil {
+		return x.Pod
+	}
+	return ""
+}
+
+func (x *Labels) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Labels) GetInstance() string {
+	if x != nil {
+		return x.Instance
+	}
+	return ""
+}
+
+func (x *Labels) GetService() string {
+	if x != nil {
+		return x.Service
+	}
+	return ""
+}
+
+func (x *Labels) GetNode() string {
+	if x != nil {
+		return x.Node
+	}
+	return ""
+}
+
+func (x *Labels) GetZone() string {
+	if x != nil {
+		return x.Zone
+	}
+	return ""
+}
+
+func (x *Labels) GetRegion() string {
+	if x != nil {
+		return x.Region
+	}
+	return ""
+}
+
+func (x *Labels) GetCloud() string {
+	if x != nil {
+		return x.Cloud
+	}
+	return ""
+}
+
+func (x *Labels) GetCloudService() string {
+	if x != nil {
+		return x.CloudService
+	}
+	return ""
+}
+
+func (x *Labels) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
 type Dns struct {
 	state         protoimpl.MessageState `protogen:"open.v1"`
 	Outcome       string                 `protobuf:"bytes,1,opt,name=outcome,proto3" json:"outcome,omitempty"`
@@ -1730,7 +1942,7 @@ type Dns struct {
 
 func (x *Dns) Reset() {
 	*x = Dns{}
-	mi := &file_flow_proto_msgTypes[18]
+	mi := &file_flow_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1742,7 +1954,7 @@ func (x *Dns) String() string {
 func (*Dns) ProtoMessage() {}
 
 func (x *Dns) ProtoReflect() protoreflect.Message {
-	mi := &file_flow_proto_msgTypes[18]
+	mi := &file_flow_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1755,7 +1967,7 @@ func (x *Dns) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Dns.ProtoReflect.Descriptor instead.
 func (*Dns) Descriptor() ([]byte, []int) {
-	return file_flow_proto_rawDescGZIP(), []int{18}
+	return file_flow_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *Dns) GetOutcome() string {
@@ -1904,7 +2116,7 @@ const file_flow_proto_rawDesc = "" +
 	"\x04Quic\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\rR\aversion\x12\"\n" +
 	"\rseen_long_hdr\x18\x02 \x01(\rR\vseenLongHdr\x12$\n" +
-	"\x0eseen_short_hdr\x18\x03 \x01(\rR\fseenShortHdr\"\xb3\x05\n" +
+	"\x0eseen_short_hdr\x18\x03 \x01(\rR\fseenShortHdr\"\xa4\a\n" +
 	"\x04Weir\x12\x12\n" +
 	"\x04boot\x18\x01 \x01(\tR\x04boot\x12\x1a\n" +
 	"\bsequence\x18\x02 \x01(\x04R\bsequence\x12\x12\n" +
@@ -1928,7 +2140,19 @@ const file_flow_proto_rawDesc = "" +
 	"nat_before\x18\x11 \x01(\v2\v.pbflow.NATR\tnatBefore\x12(\n" +
 	"\tnat_after\x18\x12 \x01(\v2\v.pbflow.NATR\bnatAfter\x12/\n" +
 	"\thandshake\x18\x14 \x01(\v2\x11.pbflow.HandshakeR\thandshake\x12)\n" +
-	"\alookups\x18\x15 \x01(\v2\x0f.pbflow.LookupsR\alookups\x12\"\n" +
+	"\alookups\x18\x15 \x01(\v2\x0f.pbflow.LookupsR\alookups\x12-\n" +
+	"\n" +
+	"src_labels\x18\x17 \x01(\v2\x0e.pbflow.LabelsR\tsrcLabels\x12-\n" +
+	"\n" +
+	"dst_labels\x18\x18 \x01(\v2\x0e.pbflow.LabelsR\tdstLabels\x12\x18\n" +
+	"\aservice\x18\x19 \x01(\tR\aservice\x12\x14\n" +
+	"\x05class\x18\x1a \x01(\tR\x05class\x12\x1e\n" +
+	"\n" +
+	"unlabelled\x18\x1b \x01(\tR\n" +
+	"unlabelled\x12\x1f\n" +
+	"\vlabel_flags\x18\x1c \x01(\rR\n" +
+	"labelFlags\x12 \n" +
+	"\venvironment\x18\x1d \x01(\tR\venvironment\x12\"\n" +
 	"\x04drop\x18\x13 \x01(\v2\f.pbflow.DropH\x00R\x04drop\x12\x1f\n" +
 	"\x03dns\x18\x16 \x01(\v2\v.pbflow.DnsH\x00R\x03dnsB\a\n" +
 	"\x05other\"s\n" +
@@ -1972,7 +2196,24 @@ const file_flow_proto_rawDesc = "" +
 	"unanswered\x12\x14\n" +
 	"\x05rcode\x18\x04 \x01(\tR\x05rcode\x12&\n" +
 	"\x0flatency_ns_mean\x18\x05 \x01(\x03R\rlatencyNsMean\x12$\n" +
-	"\x0elatency_ns_max\x18\x06 \x01(\x03R\flatencyNsMax\"\xe8\x01\n" +
+	"\x0elatency_ns_max\x18\x06 \x01(\x03R\flatencyNsMax\"\xfe\x02\n" +
+	"\x06Labels\x12\x12\n" +
+	"\x04kind\x18\x01 \x01(\tR\x04kind\x12\x18\n" +
+	"\acluster\x18\x02 \x01(\tR\acluster\x12\x1c\n" +
+	"\tnamespace\x18\x03 \x01(\tR\tnamespace\x12\x1a\n" +
+	"\bworkload\x18\x04 \x01(\tR\bworkload\x12#\n" +
+	"\rworkload_kind\x18\x05 \x01(\tR\fworkloadKind\x12\x10\n" +
+	"\x03pod\x18\x06 \x01(\tR\x03pod\x12\x10\n" +
+	"\x03app\x18\a \x01(\tR\x03app\x12\x1a\n" +
+	"\binstance\x18\b \x01(\tR\binstance\x12\x18\n" +
+	"\aservice\x18\t \x01(\tR\aservice\x12\x12\n" +
+	"\x04node\x18\n" +
+	" \x01(\tR\x04node\x12\x12\n" +
+	"\x04zone\x18\v \x01(\tR\x04zone\x12\x16\n" +
+	"\x06region\x18\f \x01(\tR\x06region\x12\x14\n" +
+	"\x05cloud\x18\r \x01(\tR\x05cloud\x12#\n" +
+	"\rcloud_service\x18\x0e \x01(\tR\fcloudService\x12\x12\n" +
+	"\x04name\x18\x0f \x01(\tR\x04name\"\xe8\x01\n" +
 	"\x03Dns\x12\x18\n" +
 	"\aoutcome\x18\x01 \x01(\tR\aoutcome\x12\x16\n" +
 	"\x06reason\x18\x02 \x01(\tR\x06reason\x12\x1a\n" +
@@ -2008,7 +2249,7 @@ func file_flow_proto_rawDescGZIP() []byte {
 }
 
 var file_flow_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 20)
+var file_flow_proto_msgTypes = make([]protoimpl.MessageInfo, 21)
 var file_flow_proto_goTypes = []any{
 	(Direction)(0),                // 0: pbflow.Direction
 	(Role)(0),                     // 1: pbflow.Role
@@ -2030,22 +2271,23 @@ var file_flow_proto_goTypes = []any{
 	(*Drop)(nil),                  // 17: pbflow.Drop
 	(*Handshake)(nil),             // 18: pbflow.Handshake
 	(*Lookups)(nil),               // 19: pbflow.Lookups
-	(*Dns)(nil),                   // 20: pbflow.Dns
-	nil,                           // 21: pbflow.NetworkEvent.EventsEntry
-	(*timestamppb.Timestamp)(nil), // 22: google.protobuf.Timestamp
-	(*durationpb.Duration)(nil),   // 23: google.protobuf.Duration
+	(*Labels)(nil),                // 20: pbflow.Labels
+	(*Dns)(nil),                   // 21: pbflow.Dns
+	nil,                           // 22: pbflow.NetworkEvent.EventsEntry
+	(*timestamppb.Timestamp)(nil), // 23: google.protobuf.Timestamp
+	(*durationpb.Duration)(nil),   // 24: google.protobuf.Duration
 }
 var file_flow_proto_depIdxs = []int32{
 	4,  // 0: pbflow.Records.entries:type_name -> pbflow.Record
 	0,  // 1: pbflow.Record.direction:type_name -> pbflow.Direction
-	22, // 2: pbflow.Record.time_flow_start:type_name -> google.protobuf.Timestamp
-	22, // 3: pbflow.Record.time_flow_end:type_name -> google.protobuf.Timestamp
+	23, // 2: pbflow.Record.time_flow_start:type_name -> google.protobuf.Timestamp
+	23, // 3: pbflow.Record.time_flow_end:type_name -> google.protobuf.Timestamp
 	5,  // 4: pbflow.Record.data_link:type_name -> pbflow.DataLink
 	6,  // 5: pbflow.Record.network:type_name -> pbflow.Network
 	8,  // 6: pbflow.Record.transport:type_name -> pbflow.Transport
 	7,  // 7: pbflow.Record.agent_ip:type_name -> pbflow.IP
-	23, // 8: pbflow.Record.dns_latency:type_name -> google.protobuf.Duration
-	23, // 9: pbflow.Record.time_flow_rtt:type_name -> google.protobuf.Duration
+	24, // 8: pbflow.Record.dns_latency:type_name -> google.protobuf.Duration
+	24, // 9: pbflow.Record.time_flow_rtt:type_name -> google.protobuf.Duration
 	9,  // 10: pbflow.Record.dup_list:type_name -> pbflow.DupMapEntry
 	10, // 11: pbflow.Record.network_events_metadata:type_name -> pbflow.NetworkEvent
 	11, // 12: pbflow.Record.xlat:type_name -> pbflow.Xlat
@@ -2054,7 +2296,7 @@ var file_flow_proto_depIdxs = []int32{
 	7,  // 15: pbflow.Network.src_addr:type_name -> pbflow.IP
 	7,  // 16: pbflow.Network.dst_addr:type_name -> pbflow.IP
 	0,  // 17: pbflow.DupMapEntry.direction:type_name -> pbflow.Direction
-	21, // 18: pbflow.NetworkEvent.events:type_name -> pbflow.NetworkEvent.EventsEntry
+	22, // 18: pbflow.NetworkEvent.events:type_name -> pbflow.NetworkEvent.EventsEntry
 	7,  // 19: pbflow.Xlat.src_addr:type_name -> pbflow.IP
 	7,  // 20: pbflow.Xlat.dst_addr:type_name -> pbflow.IP
 	1,  // 21: pbflow.Weir.role:type_name -> pbflow.Role
@@ -2064,18 +2306,20 @@ var file_flow_proto_depIdxs = []int32{
 	16, // 25: pbflow.Weir.nat_after:type_name -> pbflow.NAT
 	18, // 26: pbflow.Weir.handshake:type_name -> pbflow.Handshake
 	19, // 27: pbflow.Weir.lookups:type_name -> pbflow.Lookups
-	17, // 28: pbflow.Weir.drop:type_name -> pbflow.Drop
-	20, // 29: pbflow.Weir.dns:type_name -> pbflow.Dns
-	0,  // 30: pbflow.Hook.direction:type_name -> pbflow.Direction
-	7,  // 31: pbflow.NAT.src_addr:type_name -> pbflow.IP
-	7,  // 32: pbflow.NAT.dst_addr:type_name -> pbflow.IP
-	3,  // 33: pbflow.Collector.Send:input_type -> pbflow.Records
-	2,  // 34: pbflow.Collector.Send:output_type -> pbflow.CollectorReply
-	34, // [34:35] is the sub-list for method output_type
-	33, // [33:34] is the sub-list for method input_type
-	33, // [33:33] is the sub-list for extension type_name
-	33, // [33:33] is the sub-list for extension extendee
-	0,  // [0:33] is the sub-list for field type_name
+	20, // 28: pbflow.Weir.src_labels:type_name -> pbflow.Labels
+	20, // 29: pbflow.Weir.dst_labels:type_name -> pbflow.Labels
+	17, // 30: pbflow.Weir.drop:type_name -> pbflow.Drop
+	21, // 31: pbflow.Weir.dns:type_name -> pbflow.Dns
+	0,  // 32: pbflow.Hook.direction:type_name -> pbflow.Direction
+	7,  // 33: pbflow.NAT.src_addr:type_name -> pbflow.IP
+	7,  // 34: pbflow.NAT.dst_addr:type_name -> pbflow.IP
+	3,  // 35: pbflow.Collector.Send:input_type -> pbflow.Records
+	2,  // 36: pbflow.Collector.Send:output_type -> pbflow.CollectorReply
+	36, // [36:37] is the sub-list for method output_type
+	35, // [35:36] is the sub-list for method input_type
+	35, // [35:35] is the sub-list for extension type_name
+	35, // [35:35] is the sub-list for extension extendee
+	0,  // [0:35] is the sub-list for field type_name
 }
 
 func init() { file_flow_proto_init() }
@@ -2092,14 +2336,14 @@ func file_flow_proto_init() {
 		(*Weir_Dns)(nil),
 	}
 	file_flow_proto_msgTypes[16].OneofWrappers = []any{}
-	file_flow_proto_msgTypes[18].OneofWrappers = []any{}
+	file_flow_proto_msgTypes[19].OneofWrappers = []any{}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_flow_proto_rawDesc), len(file_flow_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   20,
+			NumMessages:   21,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
