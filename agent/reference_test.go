@@ -20,7 +20,7 @@ func TestReference(t *testing.T) {
 	require.NoError(t, err)
 	declared := exported(t)
 	row := regexp.MustCompile("(?m)^\\| `([A-Za-z0-9_.]+)` \\| (\\w+) \\| (.*?) ?\\| (.*?) ?\\|$")
-	name := regexp.MustCompile("`([a-z]+\\.[A-Z][A-Za-z.]*)`")
+	name := regexp.MustCompile("`([a-z0-9]+\\.[A-Z][A-Za-z0-9_.]*)`")
 	rows := row.FindAllStringSubmatch(string(page), -1)
 	require.Len(t, rows, strings.Count(string(page), "\n| `"), "a row is not written like the others")
 	seen := map[string]bool{}
