@@ -20,7 +20,9 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/labeler/static"
+	"github.com/weirnet/weir/sim/coverage"
 	"github.com/weirnet/weir/sim/golden"
+	"github.com/weirnet/weir/sim/suite"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/report"
 )
@@ -239,6 +241,18 @@ func shellWords(line string) []string {
 		words = append(words, strings.NewReplacer("'", "", `"`, "").Replace(m))
 	}
 	return words
+}
+
+// TestDocsCoverage holds the page on what scenarios cover against them.
+func TestDocsCoverage(t *testing.T) {
+	jobs, err := suite.Find(nil, nil)
+	require.NoError(t, err)
+	table, err := coverage.New(jobs)
+	require.NoError(t, err)
+	var page strings.Builder
+	require.NoError(t, table.Markdown(&page))
+	require.Equal(t, page.String(), docs(t)["docs/coverage.md"],
+		"write it anew: weir sim coverage > docs/coverage.md")
 }
 
 // TestDocsLinks checks that the files that pages link to exist.

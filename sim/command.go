@@ -36,7 +36,7 @@ func Command(report ReportFunc) *cobra.Command {
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	c.AddCommand(runCommand(report), listCommand(), newCommand(), lintCommand(), explainCommand(),
-		goldenCommand(), schemaCommand(), collectCommand(),
+		goldenCommand(), coverageCommand(), schemaCommand(), collectCommand(),
 		differ.VectorsCommand(), differ.FuzzCommand())
 	return c
 }

@@ -18,9 +18,21 @@ import (
 	"github.com/weirnet/weir/sim/traffic"
 )
 
-func draw(t testing.TB, file string, data []byte) *Chart {
+// parse reads a scenario and its captures.
+func parse(t testing.TB, file string, data []byte) *spec.Scenario {
 	sc, err := spec.Parse(file, data)
 	require.NoError(t, err)
+	for _, s := range sc.Steps {
+		if s.Replay != nil {
+			s.Replay.Data, err = os.ReadFile(filepath.Join(filepath.Dir(file), s.Replay.File))
+			require.NoError(t, err)
+		}
+	}
+	return sc
+}
+
+func draw(t testing.TB, file string, data []byte) *Chart {
+	sc := parse(t, file, data)
 	c, err := New(sc, data)
 	require.NoError(t, err)
 	return c
@@ -93,8 +105,7 @@ func TestScenarios(t *testing.T) {
 
 // frames is how many frames the steps have, at most as many of each as are drawn.
 func frames(t *testing.T, file string, data []byte) (n int) {
-	sc, err := spec.Parse(file, data)
-	require.NoError(t, err)
+	sc := parse(t, file, data)
 	b := traffic.NewBuilder(&sc.Topology)
 	for i := range sc.Steps {
 		for _, err := range b.Frames(&sc.Steps[i]) {
