@@ -13,7 +13,7 @@ help: ## print this list
 	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
 
 vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/report
-	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --report out/report $(SCENARIOS)
+	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --costs vmtests/costs.yaml --report out/report $(SCENARIOS)
 
 test: tools weir ## run all tests on this machine: unit, lint, generated code, scenarios on its kernel
 	ci/check

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -17,6 +18,7 @@ import (
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/suite"
+	"github.com/weirnet/weir/vmtests/cost"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/matrix"
 	"github.com/weirnet/weir/vmtests/qemu"
@@ -33,6 +35,7 @@ type runFlags struct {
 	vms              int
 	allowUnavailable bool
 	update           bool
+	costs            string
 	limit            time.Duration
 }
 
@@ -58,6 +61,8 @@ func runCommand() *cobra.Command {
 		"stay green when a kernel line cannot be had (newest and rc never turn a run red)")
 	flags.BoolVar(&f.update, "update", false, "write the golden files, where all kernels and "+
 		"the model agree")
+	flags.StringVar(&f.costs, "costs", "", "hold what the datapath costs on each kernel against this `FILE`; "+
+		"with --update, write it")
 	flags.DurationVar(&f.limit, "limit", matrix.DefaultLimits.Scenario,
 		"give a scenario up after it has done nothing for this time")
 	f.mirrorFlags(cmd)
@@ -96,11 +101,18 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 			}
 		}
 	}
+	base, err := f.baseline()
+	if err != nil {
+		return usage(err)
+	}
 	ctx, stop := interruptible(cmd)
 	defer stop()
 	r, err := f.judge(ctx, cmd, lines, part(jobs, shard), accel)
 	if err == nil && f.update {
 		err = update(r, jobs)
+	}
+	if err == nil && f.costs != "" {
+		err = f.holdCosts(cmd.OutOrStdout(), base, r)
 	}
 	if err != nil {
 		return broken(err)
@@ -181,11 +193,44 @@ func (f *runFlags) show(cmd *cobra.Command, r *result.Report) error {
 			fmt.Fprintf(out, "kernel %s is unavailable: %s\n", k.Line, k.Unavailable)
 		}
 	}
+	for _, k := range r.Kernels {
+		for _, d := range k.Drift {
+			fmt.Fprintf(out, "✗ cost on %s: %s\n", k.Line, d)
+		}
+	}
 	if err := report.Table(out, r, terminal(out)); err != nil {
 		return broken(err)
 	}
 	if code := report.ExitCode(r, f.allowUnavailable); code != result.ExitGood {
 		return &ExitError{Code: code}
+	}
+	return nil
+}
+
+// baseline reads the file of costs. One that is to be written need not be there.
+func (f *runFlags) baseline() (cost.Baseline, error) {
+	if f.costs == "" {
+		return nil, nil
+	}
+	base, err := cost.Read(f.costs)
+	if f.update && errors.Is(err, os.ErrNotExist) {
+		return cost.Baseline{}, nil
+	}
+	return base, err
+}
+
+// holdCosts compares costs with the baseline, or makes them the baseline.
+func (f *runFlags) holdCosts(out io.Writer, base cost.Baseline, r *result.Report) error {
+	if f.update {
+		base.Take(r.Kernels)
+		return cost.Write(f.costs, base)
+	}
+	for i := range r.Kernels {
+		k := &r.Kernels[i]
+		k.Drift = base.Drift(k)
+		if base.Unknown(k) {
+			fmt.Fprintf(out, "cost on %s: %s has no line for %s; add --update to write it\n", k.Line, f.costs, k.Version)
+		}
 	}
 	return nil
 }

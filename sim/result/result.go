@@ -86,9 +86,15 @@ type Kernel struct {
 	BootMillis  int64  `json:"boot_ms,omitempty"`
 	Restores    int    `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
-	Verified  map[string]int `json:"verified,omitempty"`
-	Millis    int64          `json:"ms"`
-	Scenarios []Scenario     `json:"scenarios"`
+	Verified map[string]int `json:"verified,omitempty"`
+	// Memory is how many bytes each map of the datapath takes, as the kernel reckons.
+	Memory map[string]uint64 `json:"memory,omitempty"`
+	// LoadMillis is how long the datapath took to load; a guest's emulation is most of it.
+	LoadMillis int64 `json:"load_ms,omitempty"`
+	// Drift is what costs more or less than the baseline says, in words; it is red.
+	Drift     []string   `json:"drift,omitempty"`
+	Millis    int64      `json:"ms"`
+	Scenarios []Scenario `json:"scenarios"`
 }
 
 // Report is a whole run.
@@ -140,6 +146,9 @@ const (
 func (r *Report) ExitCode() int {
 	code := ExitGood
 	for _, k := range r.Kernels {
+		if len(k.Drift) > 0 {
+			code = ExitRed
+		}
 		for _, s := range k.Scenarios {
 			switch {
 			case s.Verdict == Error || s.Verdict == Corrupt:

@@ -113,6 +113,9 @@ func (r *Runner) Verified() (map[string]int, error) {
 	return all, addFeatures(all)
 }
 
+// Memory is how many bytes each of the datapath's maps takes, as the kernel says.
+func (r *Runner) Memory() (map[string]uint64, error) { return r.dp.MapMemory() }
+
 // Close unloads the datapath.
 func (r *Runner) Close() error { return r.dp.Close() }
 

@@ -32,6 +32,8 @@ type Runner interface {
 	Run(ctx context.Context, job runner.Job) result.Scenario
 	// Verified is how many instructions the verifier has walked, for each program.
 	Verified() (map[string]int, error)
+	// Memory is how many bytes each map takes.
+	Memory() (map[string]uint64, error)
 	Close() error
 }
 

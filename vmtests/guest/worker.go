@@ -76,12 +76,19 @@ func (w *worker) work() error {
 		Modules: loadedModules(),
 		Absent:  absentModules(),
 	}
+	before := time.Now()
 	if w.runner, err = w.opts.NewRunner(); err != nil {
 		ready.Error = fmt.Sprintf("load datapath: %v", err)
 	}
+	ready.LoadMs = time.Since(before).Milliseconds()
 	if ready.Error == "" {
 		if ready.Verified, err = w.runner.Verified(); err != nil {
 			ready.Error = fmt.Sprintf("ask for the verifier's effort: %v", err)
+		}
+	}
+	if ready.Error == "" {
+		if ready.Memory, err = w.runner.Memory(); err != nil {
+			ready.Error = err.Error()
 		}
 	}
 	ready.UpMs = upMillis()

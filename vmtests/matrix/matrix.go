@@ -179,7 +179,8 @@ func (m *matrix) do(ctx context.Context, t task) {
 	t.lane.snap = snap
 	t.lane.out.BootMillis = snap.facts.BootMillis
 	t.lane.out.Version = snap.facts.Ready.Release
-	t.lane.out.Verified = snap.facts.Ready.Verified
+	t.lane.out.Verified, t.lane.out.Memory = snap.facts.Ready.Verified, snap.facts.Ready.Memory
+	t.lane.out.LoadMillis = snap.facts.Ready.LoadMs
 	if snap.created {
 		m.report(t.lane, Booted, start)
 	}

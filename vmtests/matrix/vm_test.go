@@ -30,6 +30,8 @@ type greeter struct{}
 
 func (greeter) Verified() (map[string]int, error) { return map[string]int{"greet": 1}, nil }
 
+func (greeter) Memory() (map[string]uint64, error) { return map[string]uint64{"greetings": 1}, nil }
+
 func (greeter) Run(_ context.Context, j runner.Job) result.Scenario {
 	if strings.HasPrefix(string(j.Spec), "hello") {
 		return result.Scenario{Verdict: result.Pass, Summary: fmt.Sprint(len(j.Spec))}

@@ -27,12 +27,13 @@ func Markdown(w io.Writer, r *result.Report) error {
 	var b bytes.Buffer
 	m := newMatrix(r)
 	mark := "✓"
-	if r.Totals().Failed > 0 {
+	if r.Totals().Failed > 0 || slices.ContainsFunc(r.Kernels, func(k result.Kernel) bool { return len(k.Drift) > 0 }) {
 		mark = "✗"
 	}
 	fmt.Fprintf(&b, "## %s weir: %s\n\n", mark, headline(r))
 	fmt.Fprintf(&b, "%s · weir %s · %s\n\n", duration(r.Millis), mdText(r.Weir), mdText(r.Command))
 	m.mdKernels(&b)
+	m.mdDrift(&b)
 	m.mdMatrix(&b)
 	m.mdDetails(&b)
 	if _, err := w.Write(b.Bytes()); err != nil {
@@ -59,6 +60,16 @@ func (m *matrix) mdKernels(b *bytes.Buffer) {
 		fmt.Fprintf(b, "| **%s** | %s | %s | %s | %s | %s | %d | %d | %d |\n", mdText(k.Line),
 			mdText(k.Version), mdText(k.Accel), boot, verified(k), duration(k.Millis),
 			c.passed(), c.failed(), c.skipped())
+	}
+	b.WriteByte('\n')
+}
+
+// mdDrift lists what costs more or less than the baseline says.
+func (m *matrix) mdDrift(b *bytes.Buffer) {
+	for _, k := range m.kernels {
+		for _, d := range k.Drift {
+			fmt.Fprintf(b, "- ✗ cost on %s: %s\n", mdText(k.Line), mdText(d))
+		}
 	}
 	b.WriteByte('\n')
 }

@@ -92,7 +92,10 @@ func (m *merged) join(k *result.Kernel, name string) error {
 	m.Millis = max(m.Millis, k.Millis)
 	m.Restores += k.Restores
 	if m.Verified == nil {
-		m.Verified = k.Verified
+		m.Verified, m.Memory, m.LoadMillis = k.Verified, k.Memory, k.LoadMillis
+	}
+	if m.Drift == nil {
+		m.Drift = k.Drift
 	}
 	return nil
 }

@@ -47,8 +47,11 @@ type Ready struct {
 	Absent  []string `json:"absent,omitempty"`  // wanted, but not there for this kernel
 	// Verified is how many instructions the verifier walked, for each program of the datapath.
 	Verified map[string]int `json:"verified,omitempty"`
-	UpMs     int64          `json:"up_ms"`           // time since the kernel started, by its own clock
-	Error    string         `json:"error,omitempty"` // why the guest cannot run scenarios
+	// Memory is how many bytes each map takes; LoadMs how long loading took, in milliseconds.
+	Memory map[string]uint64 `json:"memory,omitempty"`
+	LoadMs int64             `json:"load_ms,omitempty"`
+	UpMs   int64             `json:"up_ms"`           // time since the kernel started, by its own clock
+	Error  string            `json:"error,omitempty"` // why the guest cannot run scenarios
 }
 
 // Orders are what a guest has to do: run scenarios, or serve a shell.
