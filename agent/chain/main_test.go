@@ -44,7 +44,6 @@ func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
 
 func (tests) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
 
-// Memory implements guest.Runner.
 func (tests) Memory() (map[string]uint64, error) { return nil, nil }
 
 func (tests) Close() error { return nil }

@@ -141,9 +141,16 @@ var socketObject = object[rawStep]{
 			func(s *rawStep, v int) { s.step.Socket.Bytes = v }),
 		put("reply", replyDoc, number[int](0, maxBytes),
 			func(s *rawStep, v int) { s.step.Socket.Reply = v }),
+		endField,
 		familyField,
 	},
 }
+
+// endField is how a connection of real sockets ends.
+var endField = put("end", "How a TCP connection ends: half-close (the client closes before the listener replies), "+
+	"reset (by the client) or refused (nobody listens); both close by default.",
+	keepPlace(choice("half-close", "reset", "refused")),
+	func(s *rawStep, v placed[string]) { s.step.Socket.End, s.ending = v.v, v.at })
 
 // socketSpec is "tcp client > server:80".
 type socketSpec struct {
@@ -189,6 +196,7 @@ func socketForm(network string) object[rawStep] {
 				func(s *rawStep, v int) { s.step.Socket.Bytes = v }).must(),
 			put("reply", replyDoc, number[int](0, maxBytes),
 				func(s *rawStep, v int) { s.step.Socket.Reply = v }),
+			endField,
 		},
 	}
 	return object[rawStep]{

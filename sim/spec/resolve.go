@@ -280,6 +280,17 @@ func (r *resolver) pairStep(raw *rawStep) {
 		r.count(raw, s.Burst.Flows*s.Burst.Packets)
 	case s.Socket != nil:
 		s.Socket.From, s.Socket.To = from, to
+		r.socketEnd(raw)
+	}
+}
+
+// socketEnd checks that the connection can end that way.
+func (r *resolver) socketEnd(raw *rawStep) {
+	switch s := raw.step.Socket; {
+	case s.End != "" && s.Network != "tcp":
+		r.add(raw.ending, fmt.Sprintf("%s has no connection to end", s.Network), "end belongs to tcp")
+	case s.End == "refused" && s.Bytes+s.Reply > 0:
+		r.add(raw.ending, "what is refused carries nothing", "leave out bytes and reply, or make them 0")
 	}
 }
 

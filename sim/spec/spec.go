@@ -259,12 +259,15 @@ type Burst struct {
 }
 
 // Socket is traffic of real sockets: To listens, From connects and sends Bytes; the listener
-// answers with Reply bytes; both close in order.
+// answers with Reply bytes; both close in order, unless End says otherwise.
 type Socket struct {
 	Network  string // tcp or udp
 	From, To Endpoint
 	Bytes    int
 	Reply    int
+	// End is how a TCP connection ends: "": both close; "half-close": the client closes its side before the
+	// listener replies; "reset": the client resets it; "refused": nobody listens, and nothing is sent.
+	End string
 }
 
 // LinkChange takes a link down or up, deletes it, or adds it again.
@@ -281,6 +284,8 @@ type Expect struct {
 	// Free names fields of flows and connections whose values real sockets decide; they
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string
+	// Fails are the kernel lines on which the scenario is known to fail.
+	Fails []ExpectedFailure
 	// Known is what a Program is known to get wrong.
 	Known   []Known
 	knownAt *node

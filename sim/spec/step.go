@@ -30,6 +30,7 @@ type rawStep struct {
 	family     string // "ipv4", "ipv6" or "" for what fits
 	port       placed[Port]
 	mapped     []rawMapped // of a replay
+	ending     *node       // of real sockets
 	isns       [2]bool     // the file gives the client's, the server's ISN
 }
 

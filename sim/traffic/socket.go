@@ -107,31 +107,90 @@ func sockaddr(a netip.AddrPort) unix.Sockaddr {
 	return &unix.SockaddrInet6{Port: int(a.Port()), Addr: a.Addr().As16()}
 }
 
-// tcp connects, sends, answers, and closes from the client's side first. It returns when both
-// sockets have left the connection: the client's in TIME_WAIT, which sends nothing any more.
+// stage is a part of an exchange.
+type stage struct {
+	what string
+	do   func() error
+}
+
+// tcp connects, sends, answers, and ends the connection, from the client's side first. It returns when
+// both sockets have left the connection: the client's in TIME_WAIT, which sends nothing any more.
 func (x *exchange) tcp() error {
+	if x.step.End == "refused" {
+		return x.refused()
+	}
 	if err := unix.Listen(x.listener, 1); err != nil {
 		return fmt.Errorf("listen: %w", err)
 	}
 	if err := x.connect(); err != nil {
 		return fmt.Errorf("connect to %s: %w", x.to, err)
 	}
-	steps := []struct {
-		what string
-		do   func() error
-	}{
-		{"send to the listener", func() error { return x.transfer(x.client, x.peer, x.step.Bytes) }},
-		{"send the reply", func() error { return x.transfer(x.peer, x.client, x.step.Reply) }},
-		{"close the client's side", func() error { return x.finish(x.client, x.peer) }},
-		{"close the listener's side", func() error { return x.finish(x.peer, x.client) }},
-		{"end the connection", func() error { return x.gone(x.client, x.peer) }},
-	}
-	for _, s := range steps {
+	for _, s := range x.stages() {
 		if err := s.do(); err != nil {
 			return fmt.Errorf("%s: %w", s.what, err)
 		}
 	}
 	return nil
+}
+
+// stages are what happens on a connection that stands.
+func (x *exchange) stages() []stage {
+	send := stage{"send to the listener", func() error { return x.transfer(x.client, x.peer, x.step.Bytes) }}
+	reply := stage{"send the reply", func() error { return x.transfer(x.peer, x.client, x.step.Reply) }}
+	client := stage{"close the client's side", func() error { return x.finish(x.client, x.peer) }}
+	listener := stage{"close the listener's side", func() error { return x.finish(x.peer, x.client) }}
+	gone := stage{"end the connection", func() error { return x.gone(x.client, x.peer) }}
+	switch x.step.End {
+	case "half-close":
+		return []stage{send, client, reply, listener, gone}
+	case "reset":
+		return []stage{send, reply, {"reset the connection", x.reset}}
+	}
+	return []stage{send, reply, client, listener, gone}
+}
+
+// refused connects to where nobody listens.
+func (x *exchange) refused() error {
+	err := unix.Connect(x.client, sockaddr(x.to))
+	if errors.Is(err, unix.EINPROGRESS) || errors.Is(err, unix.EINTR) {
+		if err := poll(x.client, unix.POLLOUT, x.deadline); err != nil {
+			return err
+		}
+		code, failed := unix.GetsockoptInt(x.client, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err = failed; err == nil {
+			err = unix.Errno(code)
+		}
+	}
+	if !errors.Is(err, unix.ECONNREFUSED) {
+		return fmt.Errorf("connect to %s, where nobody listens: want it refused, got %w", x.to, err)
+	}
+	return nil
+}
+
+// reset makes the client's kernel send RST, and waits until the other side has seen it.
+func (x *exchange) reset() error {
+	at := &unix.Linger{Onoff: 1, Linger: 0}
+	if err := unix.SetsockoptLinger(x.client, unix.SOL_SOCKET, unix.SO_LINGER, at); err != nil {
+		return fmt.Errorf("set SO_LINGER: %w", err)
+	}
+	fd := x.client
+	x.client = -1
+	if err := unix.Close(fd); err != nil {
+		return err
+	}
+	for {
+		if err := readable(x.peer, x.deadline); err != nil {
+			return err
+		}
+		switch _, err := unix.Read(x.peer, make([]byte, 1)); {
+		case errors.Is(err, unix.ECONNRESET):
+			return nil
+		case err == nil:
+			return errors.New("the listener's side was not reset")
+		case !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR):
+			return fmt.Errorf("read: %w", err)
+		}
+	}
 }
 
 func (x *exchange) connect() error {

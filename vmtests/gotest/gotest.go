@@ -47,6 +47,9 @@ func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
 // Verified implements guest.Runner.
 func (tests) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
 
+// Memory implements guest.Runner.
+func (tests) Memory() (map[string]uint64, error) { return nil, nil }
+
 // Close implements guest.Runner.
 func (tests) Close() error { return nil }
 
