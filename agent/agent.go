@@ -20,6 +20,7 @@ import (
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/monitor"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -43,6 +44,7 @@ type Agent struct {
 	lock *os.File // of the pin folder
 	// exporter is the sink, when the agent opened it.
 	exporter *export.Exporter
+	pulse    pulse
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -67,7 +69,7 @@ func New(cfg Config, opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
-		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start}
+		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()}}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -128,6 +130,7 @@ func (a *Agent) start() error {
 	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
 		return fmt.Errorf("take over an earlier agent's tables: %w", err)
 	}
+	a.pulse.start(&a.cfg)
 	return nil
 }
 
@@ -246,11 +249,21 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
+// serve answers on the control socket, and whoever monitors the agent.
 func (a *Agent) serve() (stop func(), err error) {
-	if a.cfg.Control == "" {
-		return func() {}, nil
+	hush, end := func() {}, func() {}
+	if a.cfg.Control != "" {
+		if hush, err = control.Serve(a.cfg.Control, a); err != nil {
+			return nil, err
+		}
 	}
-	return control.Serve(a.cfg.Control, a)
+	if a.cfg.Monitor.Address != "" {
+		if end, err = monitor.Serve(a.cfg.Monitor, a); err != nil {
+			hush()
+			return nil, err
+		}
+	}
+	return func() { hush(); end() }, nil
 }
 
 // Sweep drains the tables once.
@@ -336,13 +349,13 @@ func (a *Agent) Counters() (control.Counters, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := control.Counters{Reported: a.sweeper.rec.total, Sinks: a.exporter.Stats()}
-	for _, p := range slices.Concat(a.placed, a.left) {
+	for i, p := range slices.Concat(a.placed, a.left) {
 		c, err := a.dp.Counters(p.at.Number)
 		if err != nil {
 			return out, err
 		}
 		out.Hooks = append(out.Hooks, control.HookCounters{Hook: a.hook(p.at.Number), Mode: p.at.Mode,
-			Counters: c})
+			Gone: i >= len(a.placed), Counters: c})
 	}
 	strays, err := a.dp.Counters(0)
 	if err != nil {
@@ -357,6 +370,7 @@ func (a *Agent) Counters() (control.Counters, error) {
 
 // stop detaches first, so that the last sweep finds everything.
 func (a *Agent) stop() error {
+	a.pulse.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	err := a.detach()

@@ -36,8 +36,8 @@ that was counted is reported first.`,
 			}
 			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
 			defer stop()
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			a, err := New(cfg, Options{Log: log})
+			var level slog.LevelVar
+			a, err := New(cfg, Options{Log: cfg.Log.logger(cmd.ErrOrStderr(), &level)})
 			if err != nil {
 				return err
 			}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/monitor"
 	"github.com/weirnet/weir/agent/yamlfile"
 	"github.com/weirnet/weir/bpf"
 )
@@ -57,7 +58,10 @@ type Config struct {
 	StopTimeout time.Duration `yaml:"stop_timeout"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
 	Control string `yaml:"control"`
-	Clock   Clock  `yaml:"clock"`
+	// Monitor is where Prometheus and probes of health ask.
+	Monitor monitor.Options `yaml:"monitor,omitempty"`
+	Log     Log             `yaml:"log,omitempty"`
+	Clock   Clock           `yaml:"clock"`
 }
 
 // Interface is an interface to watch, in both directions.
@@ -142,6 +146,7 @@ func DefaultConfig() Config {
 		Clock:  Clock{Start: 1},
 		// Less than the 90 s of systemd, 30 s of Kubernetes and 10 s of Docker.
 		StopTimeout: 5 * time.Second,
+		Log:         Log{Format: logText},
 	}
 }
 
@@ -235,6 +240,12 @@ func (c *Config) Check() error {
 	}
 	if err := c.checkSinks(); err != nil {
 		return err
+	}
+	if err := c.Monitor.Check(); err != nil {
+		return fmt.Errorf("monitor.%w", err)
+	}
+	if err := c.Log.check(); err != nil {
+		return fmt.Errorf("log.%w", err)
 	}
 	_, err := c.settings()
 	return err

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -13,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export/certs"
 	"github.com/weirnet/weir/agent/export/grpc"
+	"github.com/weirnet/weir/agent/monitor"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -65,6 +67,8 @@ sinks:
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
+monitor: {address: "localhost:9464", tls: {cert: c, key: k}}
+log: {format: json, level: warn}
 clock: {virtual: true, start: 5}
 `))
 	require.NoError(t, err)
@@ -87,6 +91,8 @@ clock: {virtual: true, start: 5}
 				Deadline: 3 * time.Second, Retry: RetryConfig{Min: time.Second, Max: 2 * time.Second}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
+		Monitor: monitor.Options{Address: "localhost:9464", TLS: &certs.Options{Cert: "c", Key: "k"}},
+		Log:     Log{Format: "json", Level: slog.LevelWarn},
 	}, c)
 	o, err := c.DatapathOptions()
 	require.NoError(t, err)
