@@ -32,6 +32,8 @@ type Options struct {
 	// Sink is used instead of the configured sinks.
 	Sink Sink
 	Log  *slog.Logger
+	// Level is that of Log, for Reload; nil: it stays.
+	Level *slog.LevelVar
 }
 
 // Agent is a running agent. Its methods are safe for concurrent use.
@@ -45,6 +47,8 @@ type Agent struct {
 	// exporter is the sink, when the agent opened it.
 	exporter *export.Exporter
 	pulse    pulse
+	level    *slog.LevelVar
+	interval chan time.Duration // a new one, for Run
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -69,7 +73,8 @@ func New(cfg Config, opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
-		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()}}
+		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
+		level: opts.Level, interval: make(chan time.Duration, 1)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -209,20 +214,21 @@ func (a *Agent) hook(number uint16) flow.Hook {
 // Run serves the control socket and sweeps until the context ends, then reports everything
 // that is left and takes the datapath off.
 func (a *Agent) Run(ctx context.Context) error {
-	serve, err := a.serve()
+	cfg := a.config()
+	serve, err := a.serve(&cfg)
 	if err != nil {
 		return errors.Join(err, a.stop())
 	}
 	defer serve()
-	rings, hush, err := a.listen()
+	rings, hush, err := a.listen(&cfg)
 	if err != nil {
 		return errors.Join(err, a.stop())
 	}
 	defer hush()
+	t := time.NewTicker(cfg.Interval)
+	defer t.Stop()
 	var s schedule
-	if !a.cfg.Clock.Virtual {
-		t := time.NewTicker(a.cfg.Interval)
-		defer t.Stop()
+	if !cfg.Clock.Virtual {
 		s.tick = t.C
 	}
 	for {
@@ -231,6 +237,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return a.stop()
+		case every := <-a.interval:
+			t.Reset(every)
 		case <-rings:
 			full, err = a.drain()
 		case <-s.tick:
@@ -249,16 +257,23 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
+// config is the configuration as it is now.
+func (a *Agent) config() Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
 // serve answers on the control socket, and whoever monitors the agent.
-func (a *Agent) serve() (stop func(), err error) {
+func (a *Agent) serve(cfg *Config) (stop func(), err error) {
 	hush, end := func() {}, func() {}
-	if a.cfg.Control != "" {
-		if hush, err = control.Serve(a.cfg.Control, a); err != nil {
+	if cfg.Control != "" {
+		if hush, err = control.Serve(cfg.Control, a); err != nil {
 			return nil, err
 		}
 	}
-	if a.cfg.Monitor.Address != "" {
-		if end, err = monitor.Serve(a.cfg.Monitor, a); err != nil {
+	if cfg.Monitor.Address != "" {
+		if end, err = monitor.Serve(cfg.Monitor, a); err != nil {
 			hush()
 			return nil, err
 		}
@@ -287,6 +302,10 @@ func (a *Agent) Resize(entries int) error {
 	if a.stopped {
 		return errors.New("the agent has stopped")
 	}
+	return a.resize(entries)
+}
+
+func (a *Agent) resize(entries int) error {
 	if err := a.sweep(a.time(), false); err != nil {
 		return err
 	}

@@ -14,6 +14,7 @@ import (
 func TestMain(m *testing.M) {
 	gotest.Guest()
 	if file := os.Getenv(agent.AsAgent); file != "" {
+		_ = os.Unsetenv(agent.AsAgent) // it is no key of the configuration
 		c := agent.Command()
 		c.SetArgs([]string{"--config", file})
 		c.SilenceUsage = true

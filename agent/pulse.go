@@ -31,6 +31,13 @@ func (p *pulse) start(cfg *Config) {
 	p.expect(cfg)
 }
 
+// setLimit is for a configuration that has changed.
+func (p *pulse) setLimit(cfg *Config) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.expect(cfg)
+}
+
 // expect says how often there is a sweep. On a virtual clock nobody knows.
 func (p *pulse) expect(cfg *Config) {
 	p.limit = max(minLimit, 3*cfg.Interval)
