@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/agent/netobserv"
+	"github.com/weirnet/weir/agent/privileges"
 )
 
 // source is where a configuration comes from.
@@ -77,7 +78,10 @@ beats the file: "weir agent config --help" lists them.
 
 SIGTERM or SIGINT ends it in order: everything that was counted is reported first. SIGHUP makes
 it read its configuration again, and change what can change while it runs; when a change
-needs a new start, nothing is changed, and the log says which keys.`,
+needs a new start, nothing is changed, and the log says which keys.
+
+Once it runs, it gives up all capabilities but CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and CAP_SYS_ADMIN where
+it watches interfaces in other network namespaces.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			cfg, err := from.read(cmd)
@@ -94,6 +98,9 @@ needs a new start, nothing is changed, and the log says which keys.`,
 			a, err := New(cfg, Options{Log: log, Level: &level})
 			if err != nil {
 				return err
+			}
+			if err := privileges.Drop(privileges.Keep(cfg.namespaces())); err != nil {
+				return errors.Join(err, a.stop())
 			}
 			defer a.reloadOnHangup(&from)()
 			return a.Run(ctx)

@@ -331,6 +331,11 @@ func (c *Config) settings() (bpf.Settings, error) {
 		MidStream: c.MidStream, Tunnels: tunnels, Sample: c.Sample, Filter: filter}, nil
 }
 
+// namespaces tells whether interfaces in network namespaces other than the agent's are watched.
+func (c *Config) namespaces() bool {
+	return slices.ContainsFunc(c.Interfaces, func(n Interface) bool { return n.Namespace != "" })
+}
+
 // DatapathOptions is what a datapath for this configuration is loaded with.
 func (c *Config) DatapathOptions() (bpf.Options, error) {
 	s, err := c.settings()

@@ -13,6 +13,7 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"github.com/weirnet/weir/agent/bpffs"
+	"github.com/weirnet/weir/agent/privileges"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -59,19 +60,9 @@ func system() Finding {
 // capabilities checks what this process may do.
 func capabilities() []Finding {
 	var all []Finding
-	for _, c := range []struct {
-		value       cap.Value
-		needed      bool
-		consequence string
-	}{
-		{cap.BPF, true, "no programs and maps"},
-		{cap.NET_ADMIN, true, "no attaching to interfaces"},
-		{cap.PERFMON, false, "no features that trace the kernel (drops, rtt); sweeps in batches, which cost more"},
-		{cap.SYS_ADMIN, false, "no interfaces in other network namespaces, and no mounting of a BPF file system for `pin`"},
-	} {
-		err := missing(c.value)
-		f := Note(c.value.String(), c.consequence, err)
-		f.Needed = c.needed
+	for _, n := range privileges.Needs() {
+		f := Note(n.Cap.String(), n.Without, missing(n.Cap))
+		f.Needed = n.Always
 		all = append(all, f)
 	}
 	return all
