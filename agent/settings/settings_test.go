@@ -27,7 +27,6 @@ type config struct {
 	Names    []string       `yaml:"names"`
 	Map      map[string]int `yaml:"map"`
 	On       bool           `yaml:"on"`
-	hidden   string
 }
 
 func defaults() config { return config{Ports: []uint16{53}, FastPath: inner{Wait: time.Second}} }
