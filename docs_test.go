@@ -20,6 +20,8 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/labeler/static"
+	"github.com/weirnet/weir/agent/monitor"
+	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/coverage"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/suite"
@@ -345,6 +347,27 @@ func TestDocsFields(t *testing.T) {
 	}
 	for r := flow.EndIdle; r <= flow.EndResource; r++ {
 		require.Contains(t, page, "| `"+r.String()+"` |")
+	}
+}
+
+// TestDocsMetrics checks that every metric and every reason for a loss is documented, and that no page
+// names a metric that there is not.
+func TestDocsMetrics(t *testing.T) {
+	pages := docs(t)
+	page := pages["docs/operating.md"]
+	known := map[string]bool{}
+	for _, m := range monitor.Metrics() {
+		known[m.Name] = true
+		require.Contains(t, page, "\n| `"+m.Name+"` |")
+	}
+	part := regexp.MustCompile(`_(bucket|sum|count)$`)
+	for file, page := range pages {
+		for _, name := range regexp.MustCompile(`\bweir_[a-z_]+`).FindAllString(page, -1) {
+			require.True(t, known[name] || known[part.ReplaceAllString(name, "")], "%s: %s", file, name)
+		}
+	}
+	for _, reason := range slices.Concat(bpf.Reasons(), export.Reasons()) {
+		require.Contains(t, page, "| `"+reason+"` |")
 	}
 }
 

@@ -65,7 +65,8 @@ func command() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(agent.Command(), agent.ConntrackCommand(), cli.Command(), collect.Command(),
+	root.AddCommand(agent.Command(), agent.StatusCommand(), agent.FlowsCommand(), agent.DoctorCommand(),
+		agent.ConntrackCommand(), cli.Command(), collect.Command(),
 		sim.Command(report.Write),
 		vmtests.Command(), report.Command(), bench.Command())
 	return root

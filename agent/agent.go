@@ -21,6 +21,7 @@ import (
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/monitor"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -32,6 +33,8 @@ type Options struct {
 	// Sink is used instead of the configured sinks.
 	Sink Sink
 	Log  *slog.Logger
+	// Level is that of Log, for Reload; nil: it stays.
+	Level *slog.LevelVar
 }
 
 // Agent is a running agent. Its methods are safe for concurrent use.
@@ -46,6 +49,9 @@ type Agent struct {
 	exporter *export.Exporter
 	chains   *api.Server // nil without chains
 	routes   []control.Route
+	pulse    pulse
+	level    *slog.LevelVar
+	interval chan time.Duration // a new one, for Run
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -70,7 +76,8 @@ func New(cfg Config, opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
-		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start}
+		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
+		level: opts.Level, interval: make(chan time.Duration, 1)}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -134,6 +141,7 @@ func (a *Agent) start() error {
 	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
 		return fmt.Errorf("take over an earlier agent's tables: %w", err)
 	}
+	a.pulse.start(&a.cfg)
 	return nil
 }
 
@@ -212,20 +220,21 @@ func (a *Agent) hook(number uint16) flow.Hook {
 // Run serves the control socket and sweeps until the context ends, then reports everything
 // that is left and takes the datapath off.
 func (a *Agent) Run(ctx context.Context) error {
-	serve, err := a.serve()
+	cfg := a.config()
+	serve, err := a.serve(&cfg)
 	if err != nil {
 		return errors.Join(err, a.stop())
 	}
 	defer serve()
-	rings, hush, err := a.listen()
+	rings, hush, err := a.listen(&cfg)
 	if err != nil {
 		return errors.Join(err, a.stop())
 	}
 	defer hush()
+	t := time.NewTicker(cfg.Interval)
+	defer t.Stop()
 	var s schedule
-	if !a.cfg.Clock.Virtual {
-		t := time.NewTicker(a.cfg.Interval)
-		defer t.Stop()
+	if !cfg.Clock.Virtual {
 		s.tick = t.C
 	}
 	for {
@@ -234,6 +243,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return a.stop()
+		case every := <-a.interval:
+			t.Reset(every)
 		case <-rings:
 			full, err = a.drain()
 		case <-s.tick:
@@ -252,11 +263,28 @@ func (a *Agent) Run(ctx context.Context) error {
 	}
 }
 
-func (a *Agent) serve() (stop func(), err error) {
-	if a.cfg.Control == "" {
-		return func() {}, nil
+// config is the configuration as it is now.
+func (a *Agent) config() Config {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.cfg
+}
+
+// serve answers on the control socket, and whoever monitors the agent.
+func (a *Agent) serve(cfg *Config) (stop func(), err error) {
+	hush, end := func() {}, func() {}
+	if cfg.Control != "" {
+		if hush, err = control.Serve(cfg.Control, a, a.routes...); err != nil {
+			return nil, err
+		}
 	}
-	return control.Serve(a.cfg.Control, a, a.routes...)
+	if cfg.Monitor.Address != "" {
+		if end, err = monitor.Serve(cfg.Monitor, a); err != nil {
+			hush()
+			return nil, err
+		}
+	}
+	return func() { hush(); end() }, nil
 }
 
 // Sweep drains the tables once.
@@ -280,6 +308,10 @@ func (a *Agent) Resize(entries int) error {
 	if a.stopped {
 		return errors.New("the agent has stopped")
 	}
+	return a.resize(entries)
+}
+
+func (a *Agent) resize(entries int) error {
 	if err := a.sweep(a.time(), false); err != nil {
 		return err
 	}
@@ -342,13 +374,13 @@ func (a *Agent) Counters() (control.Counters, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	out := control.Counters{Reported: a.sweeper.rec.total, Sinks: a.exporter.Stats()}
-	for _, p := range slices.Concat(a.placed, a.left) {
+	for i, p := range slices.Concat(a.placed, a.left) {
 		c, err := a.dp.Counters(p.at.Number)
 		if err != nil {
 			return out, err
 		}
 		out.Hooks = append(out.Hooks, control.HookCounters{Hook: a.hook(p.at.Number), Mode: p.at.Mode,
-			Counters: c})
+			Gone: i >= len(a.placed), Counters: c})
 	}
 	strays, err := a.dp.Counters(0)
 	if err != nil {
@@ -363,6 +395,7 @@ func (a *Agent) Counters() (control.Counters, error) {
 
 // stop detaches first, so that the last sweep finds everything.
 func (a *Agent) stop() error {
+	a.pulse.stop()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	err := a.detach()

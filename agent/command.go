@@ -4,12 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/netip"
-	"os/signal"
 	"slices"
 	"strconv"
-	"syscall"
 	"text/tabwriter"
 	"time"
 
@@ -18,36 +15,6 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 )
-
-// Command is `weir agent`.
-func Command() *cobra.Command {
-	var path string
-	c := &cobra.Command{
-		Use:   "agent",
-		Short: "watch interfaces and report flows",
-		Long: `Watches the interfaces of a configuration file, reports flows as JSON lines, and serves
-its connection table on a unix socket. SIGTERM or SIGINT ends it in order: everything
-that was counted is reported first.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			cfg, err := ReadConfig(path)
-			if err != nil {
-				return err
-			}
-			ctx, stop := signal.NotifyContext(cmd.Context(), syscall.SIGTERM, syscall.SIGINT)
-			defer stop()
-			log := slog.New(slog.NewTextHandler(cmd.ErrOrStderr(), nil))
-			a, err := New(cfg, Options{Log: log})
-			if err != nil {
-				return err
-			}
-			return a.Run(ctx)
-		},
-	}
-	c.Flags().StringVar(&path, "config", "weir.yaml", "configuration file")
-	c.AddCommand(featuresCommand())
-	return c
-}
 
 // ConntrackCommand is `weir ct`.
 func ConntrackCommand() *cobra.Command {

@@ -8,17 +8,21 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/agent/conntrack"
+	"github.com/weirnet/weir/agent/monitor"
+	"github.com/weirnet/weir/agent/settings"
 	"github.com/weirnet/weir/agent/yamlfile"
 	"github.com/weirnet/weir/bpf"
 )
 
 // Config is the agent's configuration file. Durations are written like "90s" or "2h4m".
 type Config struct {
+	// Interfaces are those that are watched, in both directions; at least one.
 	Interfaces []Interface `yaml:"interfaces"`
 	// Pin is a folder on a bpffs (mounted when it is not): tables and attachments live on there
 	// when the agent is killed, and the next one adopts them. Empty: they end with the agent.
-	Pin   string `yaml:"pin"`
-	Table Table  `yaml:"table"`
+	Pin string `yaml:"pin"`
+	// Table is the connection table.
+	Table Table `yaml:"table"`
 	// Lifetimes are how long a connection may stay idle, by the name of its state.
 	Lifetimes map[string]time.Duration `yaml:"lifetimes"`
 	// Takeover is how long the hook that counts a direction may be silent before another one
@@ -36,7 +40,8 @@ type Config struct {
 	Sample uint32 `yaml:"sample"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
-	FastPath FastPath      `yaml:"fast_path"`
+	// FastPath is where each CPU counts the packets of flows that go on, without the table.
+	FastPath FastPath `yaml:"fast_path"`
 	// Sweep is how the tables are gone through: iter, batch, or empty for the best.
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
@@ -59,11 +64,17 @@ type Config struct {
 	Chains *Chains `yaml:"chains,omitempty"`
 	// Control is the path of the unix socket for `weir ct` and others. Empty: none.
 	Control string `yaml:"control"`
-	Clock   Clock  `yaml:"clock"`
+	// Monitor is where Prometheus and probes of health ask.
+	Monitor monitor.Options `yaml:"monitor,omitempty"`
+	// Log is how the agent's log is written, to standard error.
+	Log Log `yaml:"log,omitempty"`
+	// Clock is where the agent's time comes from.
+	Clock Clock `yaml:"clock"`
 }
 
 // Interface is an interface to watch, in both directions.
 type Interface struct {
+	// Name is the interface's.
 	Name string `yaml:"name"`
 	// Namespace is a network namespace by name (below /run/netns) or path; empty: the agent's.
 	Namespace string `yaml:"namespace"`
@@ -118,8 +129,9 @@ type DNS struct {
 type Clock struct {
 	// Virtual stops the clock at Start; only the control socket moves it, and only it makes the
 	// agent sweep. For tests.
-	Virtual bool  `yaml:"virtual"`
-	Start   int64 `yaml:"start"` // ns, above 0
+	Virtual bool `yaml:"virtual"`
+	// Start is in ns, above 0.
+	Start int64 `yaml:"start"`
 }
 
 // Bounds of the configuration.
@@ -144,6 +156,7 @@ func DefaultConfig() Config {
 		Clock:  Clock{Start: 1},
 		// Less than the 90 s of systemd, 30 s of Kubernetes and 10 s of Docker.
 		StopTimeout: 5 * time.Second,
+		Log:         Log{Format: logText},
 	}
 }
 
@@ -173,17 +186,39 @@ func ReadConfig(path string) (Config, error) {
 
 // ParseConfig reads a configuration; file is for error messages.
 func ParseConfig(file string, data []byte) (Config, error) {
+	return parseConfig(file, data, nil)
+}
+
+// parseConfig reads a file, and environment variables over it (see settings.FromEnv).
+func parseConfig(file string, data []byte, environ []string) (Config, error) {
 	c := DefaultConfig()
-	if len(strings.TrimSpace(string(data))) == 0 {
-		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
+	if len(strings.TrimSpace(string(data))) > 0 {
+		if err := yamlfile.Decode(file, data, &c); err != nil {
+			return Config{}, err
+		}
 	}
-	if err := yamlfile.Decode(file, data, &c); err != nil {
+	set, err := settings.FromEnv(&c, environ)
+	if err != nil {
 		return Config{}, err
 	}
+	if len(strings.TrimSpace(string(data))) == 0 && len(set) == 0 {
+		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
+	}
 	if err := c.Check(); err != nil {
-		return Config{}, fmt.Errorf("%s: %w", file, err)
+		return Config{}, located(file, data, set, err)
 	}
 	return c, nil
+}
+
+// located says where the value is that an error begins with the path of.
+func located(file string, data []byte, set map[string]string, err error) error {
+	path, _, _ := strings.Cut(err.Error(), ": ")
+	for p := path; p != ""; p = p[:max(0, strings.LastIndexAny(p, ".["))] {
+		if name, ok := set[p]; ok {
+			return fmt.Errorf("environment variable %s: %w", name, err)
+		}
+	}
+	return fmt.Errorf("%s: %w", yamlfile.Place(file, data, path), err)
 }
 
 // Check tells what is wrong with the configuration.
@@ -238,6 +273,12 @@ func (c *Config) Check() error {
 	if err := c.checkSinks(); err != nil {
 		return err
 	}
+	if err := c.Monitor.Check(); err != nil {
+		return fmt.Errorf("monitor.%w", err)
+	}
+	if err := c.Log.check(); err != nil {
+		return fmt.Errorf("log.%w", err)
+	}
 	_, err := c.settings()
 	return err
 }
@@ -290,6 +331,11 @@ func (c *Config) settings() (bpf.Settings, error) {
 	}
 	return bpf.Settings{Lifetimes: l, Takeover: c.Takeover, Overflow: c.Table.Full != fullReject,
 		MidStream: c.MidStream, Tunnels: tunnels, Sample: c.Sample, Filter: filter}, nil
+}
+
+// namespaces tells whether interfaces in network namespaces other than the agent's are watched.
+func (c *Config) namespaces() bool {
+	return slices.ContainsFunc(c.Interfaces, func(n Interface) bool { return n.Namespace != "" })
 }
 
 // DatapathOptions is what a datapath for this configuration is loaded with.

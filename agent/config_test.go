@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -16,6 +17,7 @@ import (
 	"github.com/weirnet/weir/agent/export/ipfix"
 	"github.com/weirnet/weir/agent/export/kafka"
 	"github.com/weirnet/weir/agent/export/prometheus"
+	"github.com/weirnet/weir/agent/monitor"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -73,6 +75,8 @@ sinks:
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
+monitor: {address: "localhost:9464", tls: {cert: c, key: k}}
+log: {format: json, level: warn}
 clock: {virtual: true, start: 5}
 `))
 	require.NoError(t, err)
@@ -101,6 +105,8 @@ clock: {virtual: true, start: 5}
 			{Prometheus: &prometheus.Options{Listen: "127.0.0.1:9102", Labels: []string{"role", "class"}, MaxSeries: 10}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
+		Monitor: monitor.Options{Address: "localhost:9464", TLS: &certs.Options{Cert: "c", Key: "k"}},
+		Log:     Log{Format: "json", Level: slog.LevelWarn},
 	}, c)
 	o, err := c.DatapathOptions()
 	require.NoError(t, err)

@@ -3,3 +3,6 @@ package agent
 // AsAgent is the environment variable that makes the test binary an agent: its value is the
 // configuration file.
 const AsAgent = "WEIR_TEST_AGENT"
+
+// WithCaps holds the names of the only capabilities that it has from the beginning, when it is set.
+const WithCaps = "WEIR_TEST_CAPS"

@@ -6,7 +6,9 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"time"
 
+	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf/latency"
 	"github.com/weirnet/weir/bpf/trace"
@@ -26,6 +28,7 @@ type features struct {
 	dns        *lookups
 	handshakes *handshakes
 	nat        *translations
+	started    map[string]control.Feature // those that are configured
 }
 
 // Features lists the names of all features.
@@ -48,7 +51,7 @@ func (a *Agent) startFeatures(boot string) *features {
 	if len(cfg.Features) == 0 {
 		return nil
 	}
-	f := &features{log: log}
+	f := &features{log: log, started: map[string]control.Feature{}}
 	for _, name := range Features() {
 		if !slices.Contains(cfg.Features, name) {
 			continue
@@ -62,6 +65,11 @@ func (a *Agent) startFeatures(boot string) *features {
 		default:
 			note, err = f.start(name, cfg, a.sink, boot)
 		}
+		state := control.Feature{Name: name, State: control.FeatureOn, Note: note}
+		if err != nil {
+			state.State, state.Reason = control.FeatureCannot, err.Error()
+		}
+		f.started[name] = state
 		switch {
 		case err != nil:
 			log.Warn("feature", "name", name, "state", "cannot run here", "reason", err)
@@ -154,6 +162,13 @@ func (f *features) close() error {
 
 // sweep makes one pass over all that the kernel has counted.
 func (a *Agent) sweep(now int64, stop bool) error {
+	begun := time.Now()
+	err := a.pass(now, stop)
+	a.pulse.swept(begun, err)
+	return err
+}
+
+func (a *Agent) pass(now int64, stop bool) error {
 	a.labels.advance(now)
 	if a.features == nil {
 		return a.sweeper.sweep(now, stop)

@@ -25,11 +25,13 @@ type lookups struct {
 	room    int   // records that are kept, and connections
 	keep    int64 // ns that sums are held for a flow record
 
-	next   uint64 // sequence
-	kept   []flow.DNS
-	missed uint64                  // records that found no room here, not told yet
-	told   [latency.Reasons]uint64 // messages that records have told
-	held   map[lookupKey]*heldLookups
+	next    uint64 // sequence
+	kept    []flow.DNS
+	missed  uint64                  // records that found no room here, not told yet
+	dropped uint64                  // of those, ever
+	lost    uint64                  // messages that found no room, here or in the kernel
+	told    [latency.Reasons]uint64 // messages that records have told
+	held    map[lookupKey]*heldLookups
 }
 
 type lookupKey struct {
@@ -67,6 +69,7 @@ func (d *lookups) drain(now int64) error {
 func (d *lookups) record(r flow.DNS) {
 	if len(d.kept) >= d.room {
 		d.missed++
+		d.dropped++
 		return
 	}
 	d.next++
@@ -76,6 +79,7 @@ func (d *lookups) record(r flow.DNS) {
 
 // losses makes records of the messages that are not told otherwise. While there is no room they wait.
 func (d *lookups) losses(counts *[latency.Reasons]uint64) {
+	d.lost = max(d.lost, counts[latency.TableFull]+counts[latency.RingFull]+d.dropped)
 	for r, n := range counts {
 		if n == d.told[r] || len(d.kept) >= d.room {
 			continue

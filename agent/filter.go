@@ -14,8 +14,9 @@ import (
 // default where none does. What a rule compares is told in bpf/README.md section 3.
 type Filters struct {
 	// Default is "accept", also when it is empty, or "reject".
-	Default string       `yaml:"default,omitempty"`
-	Rules   []FilterRule `yaml:"rules,omitempty"`
+	Default string `yaml:"default,omitempty"`
+	// Rules are gone through in this order.
+	Rules []FilterRule `yaml:"rules,omitempty"`
 }
 
 // FilterRule is one rule, as the file has it. It matches a packet that has all that it names.

@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -23,20 +24,44 @@ import (
 
 // process is an agent in a process of its own: this test binary, started again.
 type process struct {
-	cmd *exec.Cmd
-	log bytes.Buffer
+	cmd  *exec.Cmd
+	log  safeBuffer
+	file string // of its configuration
+}
+
+// safeBuffer is a buffer that can be read while a process writes to it.
+type safeBuffer struct {
+	mu  sync.Mutex
+	all bytes.Buffer
+}
+
+func (l *safeBuffer) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.Write(b)
+}
+
+func (l *safeBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.all.String()
+}
+
+// configure writes its configuration file.
+func (p *process) configure(t testing.TB, cfg Config) {
+	t.Helper()
+	data, err := yaml.Marshal(cfg)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(p.file, data, 0o600))
 }
 
 func startProcess(t testing.TB, cfg Config) *process {
 	t.Helper()
-	data, err := yaml.Marshal(cfg)
-	require.NoError(t, err)
-	file := filepath.Join(t.TempDir(), "weir.yaml")
-	require.NoError(t, os.WriteFile(file, data, 0o600))
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{cmd: exec.Command(self)}
-	p.cmd.Env = append(os.Environ(), AsAgent+"="+file)
+	p := &process{cmd: exec.Command(self), file: filepath.Join(t.TempDir(), "weir.yaml")}
+	p.configure(t, cfg)
+	p.cmd.Env = append(os.Environ(), AsAgent+"="+p.file)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {

@@ -34,23 +34,29 @@ type Labels struct {
 	Mirrors string `yaml:"mirrors,omitempty"`
 	// AppKeys and InstanceKeys are Kubernetes labels: the first one that a pod has becomes "app" or
 	// "instance". Empty: Kubernetes' recommended ones, and none.
-	AppKeys      []string       `yaml:"app_keys,omitempty"`
-	InstanceKeys []string       `yaml:"instance_keys,omitempty"`
-	Clusters     []LabelCluster `yaml:"clusters,omitempty"`
-	Ranges       LabelRanges    `yaml:"ranges,omitempty"`
+	AppKeys      []string `yaml:"app_keys,omitempty"`
+	InstanceKeys []string `yaml:"instance_keys,omitempty"`
+	// Clusters tell of pods, nodes and services.
+	Clusters []LabelCluster `yaml:"clusters,omitempty"`
+	// Ranges are addresses outside of clusters.
+	Ranges LabelRanges `yaml:"ranges,omitempty"`
 }
 
 // LabelCluster is a cluster and where it is told of: a file, or Kubernetes.
 type LabelCluster struct {
+	// Name is told in records, and no other cluster's.
 	Name string `yaml:"name"`
-	Zone uint16 `yaml:"zone,omitempty"` // as of an Interface
+	// Zone is as of an interface.
+	Zone uint16 `yaml:"zone,omitempty"`
 	// File is a YAML file, see docs/labels.md.
-	File       string      `yaml:"file,omitempty"`
+	File string `yaml:"file,omitempty"`
+	// Kubernetes is how an API server is reached; {}: as the pod that the agent is.
 	Kubernetes *Kubernetes `yaml:"kubernetes,omitempty"`
 }
 
 // Kubernetes is how an API server is reached; without a kubeconfig, as the pod that the agent is.
 type Kubernetes struct {
+	// Kubeconfig is a file, and Context one of its contexts; empty: its current one.
 	Kubeconfig string `yaml:"kubeconfig,omitempty"`
 	Context    string `yaml:"context,omitempty"`
 }
@@ -71,12 +77,15 @@ type LabelRanges struct {
 
 // OwnRange is a range of the user's.
 type OwnRange struct {
-	CIDR   string `yaml:"cidr"`
-	Name   string `yaml:"name"`
+	// CIDR is the range, and Name what records call it.
+	CIDR string `yaml:"cidr"`
+	Name string `yaml:"name"`
+	// Zone, Region and Cloud say where it is; empty: not told.
 	Zone   string `yaml:"zone,omitempty"`
 	Region string `yaml:"region,omitempty"`
 	Cloud  string `yaml:"cloud,omitempty"`
-	Class  string `yaml:"class,omitempty"` // empty: from where it is
+	// Class is the connection class; empty: from where it is.
+	Class string `yaml:"class,omitempty"`
 }
 
 // What becomes of mirrors.

@@ -67,7 +67,7 @@ func TestLabelsConfigErrors(t *testing.T) {
 		"ranges: {own: [{cidr: x}]}":                                `labels.ranges.own[0].cidr: "x"; want a prefix like 10.0.0.0/8`,
 		"ranges: {own: [{cidr: 10.0.0.0/8}]}":                       "labels.ranges.own[0].name: is missing",
 		"ranges: {own: [{cidr: 10.0.0.0/8, name: x, class: near}]}": `labels.ranges.own[0].class "near": there are`,
-		"clusters: [{nme: a}]":                                      `weir.yaml:2:22: unknown field "nme"`,
+		"clusters: [{nme: a}]":                                      `weir.yaml:2:22: unknown key "nme"`,
 	} {
 		_, err := ParseConfig("weir.yaml", []byte(smallest+"labels: {"+text+"}\n"))
 		require.ErrorContains(t, err, want, text)

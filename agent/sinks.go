@@ -24,11 +24,16 @@ import (
 // how records wait for it.
 type SinkConfig struct {
 	// Name is the sink's in logs and counters; empty: its kind.
-	Name       string              `yaml:"name,omitempty"`
-	File       *FileConfig         `yaml:"file,omitempty"`
-	GRPC       *grpc.Options       `yaml:"grpc,omitempty"`
-	IPFIX      *ipfix.Options      `yaml:"ipfix,omitempty"`
-	Kafka      *kafka.Options      `yaml:"kafka,omitempty"`
+	Name string `yaml:"name,omitempty"`
+	// File appends JSON lines to a file.
+	File *FileConfig `yaml:"file,omitempty"`
+	// GRPC sends protobuf messages to a collector.
+	GRPC *grpc.Options `yaml:"grpc,omitempty"`
+	// IPFIX sends messages of RFC 7011 to a collector.
+	IPFIX *ipfix.Options `yaml:"ipfix,omitempty"`
+	// Kafka produces records to a topic.
+	Kafka *kafka.Options `yaml:"kafka,omitempty"`
+	// Prometheus serves sums of records.
 	Prometheus *prometheus.Options `yaml:"prometheus,omitempty"`
 	// Queue is how much may wait in memory, where there is no spool.
 	Queue Size `yaml:"queue,omitempty"`
@@ -57,11 +62,13 @@ type FileConfig struct {
 type SpoolConfig struct {
 	// Path is a folder that is this sink's alone; it is made when it does not exist.
 	Path string `yaml:"path"`
-	Size Size   `yaml:"size,omitempty"`
+	// Size is how much it may hold; 0: 1GiB.
+	Size Size `yaml:"size,omitempty"`
 }
 
 // RetryConfig bounds the time between two attempts.
 type RetryConfig struct {
+	// Min is the first pause, and Max the longest.
 	Min time.Duration `yaml:"min,omitempty"`
 	Max time.Duration `yaml:"max,omitempty"`
 }

@@ -23,6 +23,8 @@ type sweeper struct {
 	evicts bool                               // unanswered connections make room for others
 	armed  bool                               // the datapath's alarm was set
 
+	held bpf.Held // by the tables, at the last sweep
+
 	marks []bpf.Mark
 	ends  []bpf.Candidate
 	// late holds what was reported of connections that the datapath could not be told of, because
@@ -72,6 +74,7 @@ func (s *sweeper) sweep(now int64, stop bool) error {
 			return err
 		}
 	}
+	s.held = bpf.Held{IPv4: pass.Held(4), IPv6: pass.Held(6)}
 	if s.evicts && !stop {
 		if err := s.makeRoom(pass, now); err != nil {
 			return err

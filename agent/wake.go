@@ -7,8 +7,8 @@ import (
 
 // listen starts to listen to the datapath's bell: what it sends asks for drain. On a virtual clock
 // nobody listens, as only the control socket is to make the agent do something.
-func (a *Agent) listen() (rings <-chan struct{}, stop func(), err error) {
-	if a.cfg.Clock.Virtual {
+func (a *Agent) listen(cfg *Config) (rings <-chan struct{}, stop func(), err error) {
+	if cfg.Clock.Virtual {
 		return nil, func() {}, nil
 	}
 	bell, err := a.dp.Bell()

@@ -31,6 +31,12 @@ var reasons = [weirLostLOST_REASONS]string{
 // Reasons lists the reasons for which packets are lost.
 func Reasons() []string { return reasons[:weirLostLEFT_OUT_FILTER] }
 
+// LeftOut lists the reasons for which packets are left out.
+func LeftOut() []string { return reasons[weirLostLEFT_OUT_FILTER:] }
+
+// ReasonNoHook is the reason for packets of hook 0: they came from a hook that is not configured.
+const ReasonNoHook = "no-hook"
+
 // Counters say what became of the packets at one hook.
 type Counters struct {
 	Seen      Count            `json:"seen"`

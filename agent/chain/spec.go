@@ -10,9 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/goccy/go-yaml"
-	"github.com/goccy/go-yaml/parser"
-
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/program"
@@ -129,18 +126,7 @@ func placed(file string, data []byte, err error) error {
 	if !errors.As(err, &f) {
 		return fmt.Errorf("%s: %w", file, err)
 	}
-	tree, parseErr := parser.ParseBytes(data, 0)
-	for path := f.Path; parseErr == nil && path != ""; path = path[:max(0, strings.LastIndexAny(path, ".["))] {
-		p, err := yaml.PathString("$." + path)
-		if err != nil {
-			continue
-		}
-		if node, err := p.FilterFile(tree); err == nil && node != nil {
-			at := node.GetToken().Position
-			return fmt.Errorf("%s:%d:%d: %w", file, at.Line, at.Column, f)
-		}
-	}
-	return fmt.Errorf("%s: %w", file, f)
+	return fmt.Errorf("%s: %w", yamlfile.Place(file, data, f.Path), f)
 }
 
 // Check tells what is wrong with a spec, as a FieldError.

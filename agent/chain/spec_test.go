@@ -49,7 +49,7 @@ func TestParse(t *testing.T) {
 // A mistake is told with its place and with what would be right.
 func TestParseErrors(t *testing.T) {
 	for name, c := range map[string]struct{ from, to, err string }{
-		"unknown key":      {"    place:", "    plaec:", `f.yaml:4:5: unknown field "plaec"`},
+		"unknown key":      {"    place:", "    plaec:", `f.yaml:4:5: unknown key "plaec"; did you mean "place"?`},
 		"a text":           {"priority: 10", "priority: high", `f.yaml:8:19: priority: cannot unmarshal string`},
 		"no interface":     {"interface: eth0", "interface: ''", `f.yaml:2:16: chains[0].interface: is missing`},
 		"hook":             {"tc-ingress", "tc", `f.yaml:3:11: chains[0].hook: "tc" is no hook; want xdp, tc-ingress or tc-egress`},

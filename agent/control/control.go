@@ -11,6 +11,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/pprof"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -31,7 +32,9 @@ const DefaultSocket = "/run/weir/control.sock"
 // HookCounters is what became of the packets at one hook.
 type HookCounters struct {
 	Hook flow.Hook `json:"hook"`
-	Mode string    `json:"mode"` // tcx or tc
+	Mode string    `json:"mode"` // tcx, tc or netkit
+	// Gone says that it was an earlier agent's, and was taken off.
+	Gone bool `json:"gone,omitempty"`
 	bpf.Counters
 }
 
@@ -64,6 +67,7 @@ type Agent interface {
 	Translations() ([]Translation, error)
 	Connections() ([]conntrack.Entry, error)
 	Counters() (Counters, error)
+	Status() (Status, error)
 	Sweep() error
 	Resize(entries int) error
 	SetClock(ns int64) error
@@ -154,6 +158,10 @@ func handler(a Agent) *http.ServeMux {
 		c, err := a.Counters()
 		reply(w, c, err)
 	})
+	mux.HandleFunc("GET /v1/status", func(w http.ResponseWriter, _ *http.Request) {
+		s, err := a.Status()
+		reply(w, s, err)
+	})
 	mux.HandleFunc("GET /v1/translations", func(w http.ResponseWriter, _ *http.Request) {
 		all, err := a.Translations()
 		reply(w, all, err)
@@ -173,7 +181,18 @@ func handler(a Agent) *http.ServeMux {
 			reply(w, struct{}{}, a.SetClock(in.Now))
 		}
 	})
+	profiles(mux)
 	return mux
+}
+
+// profiles serves what `go tool pprof` reads. It is only here, where nobody but the agent's user
+// comes: a profile tells what the agent holds, and taking one costs time.
+func profiles(mux *http.ServeMux) {
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
 }
 
 // What clients ask for.

@@ -26,6 +26,7 @@ type fake struct {
 	connections  []conntrack.Entry
 	translations []Translation
 	counters     Counters
+	status       Status
 	err          error
 	sweeps       int
 	now          int64
@@ -35,6 +36,7 @@ type fake struct {
 func (f *fake) Connections() ([]conntrack.Entry, error) { return f.connections, f.err }
 func (f *fake) Translations() ([]Translation, error)    { return f.translations, f.err }
 func (f *fake) Counters() (Counters, error)             { return f.counters, f.err }
+func (f *fake) Status() (Status, error)                 { return f.status, f.err }
 func (f *fake) Sweep() error                            { f.sweeps++; return f.err }
 func (f *fake) Resize(entries int) error                { f.entries = entries; return f.err }
 func (f *fake) SetClock(ns int64) error                 { f.now = ns; return f.err }
@@ -62,6 +64,10 @@ func TestRoundTrip(t *testing.T) {
 		translations: []Translation{{Namespace: "ns", Protocol: 17,
 			Before: flow.NAT{ID: "a", Flow: 7, Src: netip.MustParseAddr("10.0.0.1"), SrcPort: 53},
 			After:  flow.NAT{ID: "a"}}},
+		status: Status{Boot: "b", PID: 7, Since: time.Unix(1e9, 0).UTC(), Table: Table{Size: 9, IPv4: 1},
+			Sweeps:   Sweeps{Done: 2, Failed: 1, Error: "no"},
+			Features: []Feature{{Name: "nat", State: FeatureCannot, Reason: "why"}},
+			Probes:   []Probe{{Name: "iterator", Consequence: "slow"}}},
 	}
 	path := serve(t, a)
 	c, ctx := Dial(path), context.Background()
@@ -75,6 +81,9 @@ func TestRoundTrip(t *testing.T) {
 	translations, err := c.Translations(ctx)
 	require.NoError(t, err)
 	require.Equal(t, a.translations, translations)
+	status, err := c.Status(ctx)
+	require.NoError(t, err)
+	require.Equal(t, a.status, status)
 	require.NoError(t, c.Sweep(ctx))
 	require.Equal(t, 1, a.sweeps)
 	require.NoError(t, c.Resize(ctx, 4096))
@@ -92,7 +101,8 @@ func TestErrorsPassThrough(t *testing.T) {
 	_, connections := c.Connections(ctx)
 	_, counters := c.Counters(ctx)
 	_, translations := c.Translations(ctx)
-	for _, err := range []error{connections, counters, translations, c.Sweep(ctx), c.Resize(ctx, 1), c.SetClock(ctx, 1)} {
+	_, status := c.Status(ctx)
+	for _, err := range []error{connections, counters, translations, status, c.Sweep(ctx), c.Resize(ctx, 1), c.SetClock(ctx, 1)} {
 		require.EqualError(t, err, "the agent answers: the table is on fire")
 	}
 }
@@ -129,6 +139,28 @@ func TestBadRequests(t *testing.T) {
 		})
 	}
 	require.Equal(t, int64(5), a.now, "nothing was changed")
+}
+
+func TestProfiles(t *testing.T) {
+	c := Dial(serve(t, &fake{}))
+	for path, want := range map[string]string{"": "goroutine", "goroutine?debug=1": "goroutine profile", "cmdline": os.Args[0]} {
+		resp, err := c.http.Get("http://weir/debug/pprof/" + path)
+		require.NoError(t, err)
+		text, err := io.ReadAll(resp.Body)
+		require.NoError(t, errors.Join(err, resp.Body.Close()))
+		require.Equal(t, http.StatusOK, resp.StatusCode, path)
+		require.Contains(t, string(text), want, path)
+	}
+}
+
+func TestSweepsAdd(t *testing.T) {
+	var s Sweeps
+	s.Add(2*time.Millisecond, time.Unix(1, 0), errors.New("no"))
+	require.Equal(t, Sweeps{Done: 1, Failed: 1, Total: 2 * time.Millisecond, Last: 2 * time.Millisecond,
+		LastEnd: time.Unix(1, 0), Error: "no", Within: [9]uint64{0, 1, 1, 1, 1, 1, 1, 1, 1}}, s)
+	s.Add(time.Minute, time.Unix(2, 0), nil)
+	require.Equal(t, Sweeps{Done: 2, Failed: 1, Total: time.Minute + 2*time.Millisecond, Last: time.Minute,
+		LastEnd: time.Unix(2, 0), Within: [9]uint64{0, 1, 1, 1, 1, 1, 1, 1, 1}}, s, "none holds it")
 }
 
 func TestNobodyAnswers(t *testing.T) {

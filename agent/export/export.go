@@ -167,3 +167,8 @@ const (
 	DroppedRejected = "rejected"      // the receiver takes them never
 	DroppedStopped  = "stopped"       // the agent has ended, and there is no spool
 )
+
+// Reasons lists them.
+func Reasons() []string {
+	return []string{DroppedFull, DroppedDiskFull, DroppedFailed, DroppedDamaged, DroppedRejected, DroppedStopped}
+}

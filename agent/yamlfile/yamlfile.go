@@ -20,6 +20,9 @@ func Decode(file string, data []byte, v any) (err error) {
 			err = fmt.Errorf("%s: is not YAML", file)
 		}
 	}()
+	if err := unknown(file, data, v); err != nil {
+		return err
+	}
 	if err := yaml.UnmarshalWithOptions(data, v, yaml.Strict()); err != nil {
 		return placed(file, data, err)
 	}

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/weirnet/weir/agent/spelling"
 )
 
 // FlowMap says what a program calls our terms in its lines of JSON.
@@ -118,7 +120,7 @@ const maxHinted = 12
 // Hint is what would be right where none of a term's names is among those that a line has.
 func (t Term) Hint(known []string) string {
 	for _, n := range t.Names {
-		if near := nearest(n, known); near != "" {
+		if near := spelling.Nearest(n, known); near != "" {
 			return fmt.Sprintf("did you mean %q?", near)
 		}
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/spelling"
 )
 
 // The grammar of scripts. A script is a "|" block; each line is
@@ -166,7 +167,7 @@ func parseSetting(l *list, w *word, name, number string, s *Segment) bool {
 	switch {
 	case name == "payload" && err != nil:
 		hint := "behind the flags stand a number of bytes, seq=, ack= and x<count>"
-		if near := nearest(number, []string{"seq=1", "ack=1"}); near != "" {
+		if near := spelling.Nearest(number, []string{"seq=1", "ack=1"}); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near[:4])
 		}
 		l.add(w, fmt.Sprintf("%q is not understood", shorten(w.text)), hint)
@@ -276,7 +277,7 @@ func parseUnreachable(l *list, in line, d Datagram) (Datagram, bool) {
 
 // suggestOr is the nearest word as a hint, or another hint when none is near.
 func suggestOr(w string, known []string, other string) string {
-	if near := nearest(w, known); near != "" {
+	if near := spelling.Nearest(w, known); near != "" {
 		return fmt.Sprintf("did you mean %q?", near)
 	}
 	return other

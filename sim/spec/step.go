@@ -3,6 +3,8 @@ package spec
 import (
 	"fmt"
 	"time"
+
+	"github.com/weirnet/weir/agent/spelling"
 )
 
 // Bounds on traffic.
@@ -123,7 +125,7 @@ func findVariant(l *list, n *node) (variant, bool) {
 		return *found, true
 	}
 	for _, p := range n.pairs {
-		if near := nearest(p.key.text, stepKeys()); near != "" {
+		if near := spelling.Nearest(p.key.text, stepKeys()); near != "" {
 			l.add(p.key, "unknown kind of step", fmt.Sprintf("did you mean %q?", near))
 			return variant{}, false
 		}

@@ -8,6 +8,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/weirnet/weir/agent/spelling"
 )
 
 // schema is a JSON Schema, or a part of one.
@@ -120,7 +122,7 @@ func (o object[T]) read(l *list, n *node, into *T) {
 			o.rest.read(l, p.key, p.value, into)
 		default:
 			l.add(p.key, "unknown key in "+o.what, o.unknownHint(p.key.text))
-			given[nearest(p.key.text, o.names())] = true
+			given[spelling.Nearest(p.key.text, o.names())] = true
 		}
 	}
 	for _, f := range o.fields {
@@ -146,7 +148,7 @@ func (o object[T]) unknownHint(key string) string {
 	if hint == "" && o.rest != nil {
 		return o.rest.doc
 	}
-	if o.rest == nil || nearest(key, o.names()) != "" {
+	if o.rest == nil || spelling.Nearest(key, o.names()) != "" {
 		return hint
 	}
 	return hint + "; " + o.rest.doc

@@ -98,7 +98,7 @@ func TestReload(t *testing.T) {
 func TestErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                                         "f.yaml: the file is empty; want nodes, pods or services",
-		"pod: {}":                                  `f.yaml:1:1: unknown field "pod"`,
+		"pod: {}":                                  `f.yaml:1:1: unknown key "pod"; did you mean "pods"?`,
 		"pods: {web: {}}":                          "f.yaml: pods.web: want namespace/name",
 		"pods: {a/b: {addresses: [x]}}":            `f.yaml: pods.a/b.addresses[0]: "x"; want an address`,
 		"pods: {a/b: {workload: web}}":             `f.yaml: pods.a/b.workload: "web"; want kind/name`,
