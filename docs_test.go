@@ -17,6 +17,7 @@ import (
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
+	"github.com/weirnet/weir/agent/export/prometheus"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/labeler/static"
@@ -359,6 +360,10 @@ func TestDocsMetrics(t *testing.T) {
 	for _, m := range monitor.Metrics() {
 		known[m.Name] = true
 		require.Contains(t, page, "\n| `"+m.Name+"` |")
+	}
+	for _, name := range prometheus.Metrics() {
+		known[name] = true
+		require.Contains(t, pages["docs/formats.md"], "`"+name)
 	}
 	part := regexp.MustCompile(`_(bucket|sum|count)$`)
 	for file, page := range pages {

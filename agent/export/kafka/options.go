@@ -23,7 +23,8 @@ import (
 type Options struct {
 	// Brokers are host:port of some of the cluster's brokers; the others are found through them.
 	Brokers []string `yaml:"brokers"`
-	Topic   string   `yaml:"topic"`
+	// Topic is where records go. It has to exist, unless the brokers make topics by themselves.
+	Topic string `yaml:"topic"`
 	// Format is protobuf or json; empty: protobuf.
 	Format string `yaml:"format"`
 	// Compression is none, gzip, snappy, lz4 or zstd; empty: snappy.
@@ -41,7 +42,8 @@ type Options struct {
 type SASL struct {
 	// Mechanism is plain, scram-sha-256 or scram-sha-512.
 	Mechanism string `yaml:"mechanism"`
-	User      string `yaml:"user"`
+	// User is the name to log in with.
+	User string `yaml:"user"`
 	// PasswordFile is read with each connection.
 	PasswordFile string `yaml:"password_file"`
 }

@@ -30,6 +30,16 @@ var counters = [families][]struct{ name, help string }{
 	lookups: {{"weir_dns_transactions_total", "DNS transactions."}},
 }
 
+// Metrics are the names of all metrics of the sink.
+func Metrics() (names []string) {
+	for _, family := range counters {
+		for _, c := range family {
+			names = append(names, c.name)
+		}
+	}
+	return names
+}
+
 // sums are what was counted, by the values of labels.
 type sums struct {
 	labels [families][]string
