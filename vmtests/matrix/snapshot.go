@@ -24,7 +24,7 @@ import (
 )
 
 const (
-	memoryMiB = 512
+	memoryMiB = 640
 	// kept is how many snapshots of a kernel stay: each build of the binary makes another.
 	kept = 2
 )
