@@ -62,7 +62,7 @@ func (n *Network) wireGuard(h *host, i *spec.Interface) error {
 			return fmt.Errorf("find netlink family wireguard: %w", err)
 		}
 		r := nl.NewNetlinkRequest(int(known.ID), unix.NLM_F_ACK)
-		r.AddData(&nl.Genlmsg{Command: wgSetDevice, Version: wgVersion})
+		r.AddData(genericHeader{wgSetDevice, wgVersion})
 		r.AddData(nl.NewRtAttr(wgDeviceIndex, nl.Uint32Attr(uint32(i.Index))))
 		r.AddData(nl.NewRtAttr(wgDevicePrivateKey, private.Bytes()))
 		r.AddData(nl.NewRtAttr(wgDeviceListenPort, nl.Uint16Attr(i.Tunnel.Port)))
@@ -73,6 +73,14 @@ func (n *Network) wireGuard(h *host, i *spec.Interface) error {
 		return nil
 	})
 }
+
+// genericHeader is struct genlmsghdr of linux/genetlink.h: command, version and two reserved bytes,
+// which have to be zero: after 6.18 the WireGuard family refuses others with EINVAL. nl.Genlmsg
+// cannot be used, as it sends whatever lies behind its two bytes in memory for the reserved ones.
+type genericHeader [4]byte
+
+func (g genericHeader) Len() int          { return len(g) }
+func (g genericHeader) Serialize() []byte { return g[:] }
 
 // wireGuardKey is the key of the tunnel's end with an address.
 func wireGuardKey(a netip.Addr) (*ecdh.PrivateKey, error) {
