@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -169,13 +170,14 @@ func flooded(t *testing.T, full string, listens bool) *floodable {
 	t.Cleanup(func() { require.NoError(t, dp.Close()) })
 	r.agent, err = New(cfg, Options{Datapath: dp, Sink: r})
 	require.NoError(t, err)
-	r.stop = func() { require.NoError(t, r.agent.stop()) }
+	r.stop = sync.OnceFunc(func() { require.NoError(t, r.agent.stop()) })
 	if listens {
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- r.agent.Run(ctx) }()
-		r.stop = func() { cancel(); require.NoError(t, <-ended) }
+		r.stop = sync.OnceFunc(func() { cancel(); require.NoError(t, <-ended) })
 	}
+	t.Cleanup(r.stop) // before the datapath closes, also when the test has failed
 	return r
 }
 

@@ -78,20 +78,27 @@ static __always_inline int wakes(u8 kind)
 	return !woken && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_at;
 }
 
-/* Sends an event to user space; not 0 when the ring buffer is full. */
+/* Sends an event to user space; not 0 when the ring buffer is full. Who is woken reads and
+ * resets both marks, and may be done before this CPU goes on: they are set before.
+ */
 static __always_inline long hand_over(struct packet *p, struct event *e, u8 kind)
 {
+	u8 alarm = full_alarm;
 	int wake = wakes(kind);
 	long err;
 
 	e->kind = kind;
 	e->family = p->family;
 	e->key = p->key6;
-	err = bpf_ringbuf_output(&events, e, sizeof(*e),
-				 wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-	if (!err && wake) {
+	if (wake) {
 		woken = 1;
 		full_alarm = 0;
+	}
+	err = bpf_ringbuf_output(&events, e, sizeof(*e),
+				 wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
+	if (err && wake) {
+		woken = 0;
+		full_alarm = alarm;
 	}
 	return err;
 }
