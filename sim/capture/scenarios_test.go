@@ -5,7 +5,6 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -13,6 +12,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/capture"
 	"github.com/weirnet/weir/sim/spec"
+	"github.com/weirnet/weir/sim/suite"
 	"github.com/weirnet/weir/sim/topology"
 	"github.com/weirnet/weir/sim/traffic"
 )
@@ -56,26 +56,26 @@ func TestScenariosRepeat(t *testing.T) {
 		t.Skip("needs root: network namespaces")
 	}
 	root := filepath.Join("..", "..", "scenarios")
-	err := filepath.WalkDir(root, func(path string, d fs.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".yaml") {
-			return err
+	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
+		t.Skip("the scenarios are not there")
+	}
+	jobs, err := suite.Find([]string{root}, nil)
+	require.NoError(t, err)
+	played := map[string]bool{} // in one of their variants
+	for _, job := range jobs {
+		if played[job.Base()] {
+			continue
 		}
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		t.Run(spec.Name(path), func(t *testing.T) {
-			sc, err := spec.Parse(path, text)
+		played[job.Base()] = true
+		t.Run(job.Name, func(t *testing.T) {
+			sc, err := job.Scenario()
 			require.NoError(t, err)
 			first := play(t, sc)
 			require.NotEmpty(t, first)
 			second := play(t, sc)
 			require.Equal(t, outline(sc, first), outline(sc, second))
 		})
-		return nil
-	})
-	if errors.Is(err, fs.ErrNotExist) {
-		t.Skip("the scenarios are not there")
 	}
-	require.NoError(t, err)
 }
 
 // outline is what must not change between runs.

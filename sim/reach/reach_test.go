@@ -140,6 +140,7 @@ func TestGoldens(t *testing.T) {
 		require.NoError(t, err)
 		sc, err := spec.Parse(file, data)
 		require.NoError(t, err)
+		readCaptures(t, sc, filepath.Dir(file))
 		text, err := os.ReadFile(strings.Replace(file, "/scenarios/", "/golden/", 1))
 		require.NoError(t, err)
 		want, err := golden.Decode(file, text, sc.Expect.Free...)
@@ -153,6 +154,16 @@ func TestGoldens(t *testing.T) {
 		}
 	}
 	require.Greater(t, checked, 20)
+}
+
+func readCaptures(t *testing.T, sc *spec.Scenario, dir string) {
+	for i := range sc.Steps {
+		if r := sc.Steps[i].Replay; r != nil {
+			data, err := os.ReadFile(filepath.Join(dir, r.File))
+			require.NoError(t, err)
+			r.Data = data
+		}
+	}
 }
 
 // scripted gives the hooks that a scenario's frames pass; complete is false when others send too.

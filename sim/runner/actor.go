@@ -9,6 +9,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,6 +20,7 @@ import (
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/settings"
 )
 
 // actor is the agent on stage: inside this process, or as a process of its own.
@@ -187,6 +190,7 @@ func (p *play) runProcess(ctx context.Context, a *actor, cfg agent.Config) error
 		command = []string{self, "agent"}
 	}
 	cmd := exec.Command(command[0], append(command[1:], "--config", file)...)
+	cmd.Env = withoutSettings(os.Environ())
 	cmd.Stdout, cmd.Stderr = a.logs, a.logs
 	if err := cmd.Start(); err != nil {
 		return err
@@ -228,4 +232,10 @@ func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
 		case <-tick.C:
 		}
 	}
+}
+
+// withoutSettings is an environment without the agent's keys: a scenario says how its agent runs, not
+// who runs the scenario.
+func withoutSettings(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, settings.Prefix) })
 }

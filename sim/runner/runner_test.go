@@ -216,7 +216,7 @@ func TestKilledRunnerLeavesNothing(t *testing.T) {
 	pinned := func() bool {
 		return strings.Contains(strings.Join(traces(t, pid), " "), "/sys/fs/bpf/")
 	}
-	require.Eventually(t, pinned, 20*time.Second, time.Millisecond, "the runner pins its tables")
+	require.Eventually(t, pinned, 20*time.Second, time.Millisecond, "the runner pins its tables: %s", &log)
 	require.NoError(t, cmd.Process.Kill())
 	_ = cmd.Wait() // tells that it was killed
 	require.NotEmpty(t, traces(t, pid), log.String())
