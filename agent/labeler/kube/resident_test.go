@@ -23,6 +23,9 @@ const patience = 2 * time.Minute // for whatever must happen in the end
 
 // TestResident holds the bar of 1 MB of RSS for 1000 pods, by what a process grows with each.
 func TestResident(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped by -short, which goes with -race: a process has several times the memory then")
+	}
 	const few, many = 1000, 21000
 	s := newServer(t)
 	s.stream = true

@@ -137,6 +137,13 @@ func (s *server) listed(resource string) int {
 	return s.lists[resource]
 }
 
+// accepted is what was last asked for of a resource.
+func (s *server) accepted(resource string) string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.accepts[resource]
+}
+
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	parts := strings.Split(r.URL.Path, "/")
 	resource := parts[len(parts)-1]

@@ -136,7 +136,7 @@ func TestEverythingIsRead(t *testing.T) {
 				require.Equal(t, "web", s.labels(a, 50).Service, a)
 			}
 			require.Equal(t, stream, s.listed("pods") == 0)
-			require.Contains(t, s.accepts["replicasets"], "as=PartialObjectMetadata")
+			require.Contains(t, s.accepted("replicasets"), "as=PartialObjectMetadata")
 		})
 	}
 }
@@ -304,6 +304,9 @@ func TestAccess(t *testing.T) {
 
 // TestMemory holds the bar of 1 MB for 1000 pods: what stays in memory of full objects.
 func TestMemory(t *testing.T) {
+	if testing.Short() {
+		t.Skip("skipped by -short, which goes with -race: memory is another then")
+	}
 	const pods = 5000
 	s := newStage(t, true)
 	filler := strings.Repeat("x", 4000)
