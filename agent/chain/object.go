@@ -64,8 +64,9 @@ func (o *object) item(kind hook.Kind) (plan.Item, error) {
 		FailClosed      bool
 		Constants       map[string]int64
 		Maps            map[string]mapargs.Args
+		Metrics         []Metric `json:",omitempty"`
 	}{o.Sum, o.member.Program, o.member.proceed(kind), o.member.Fail == FailClosed, o.member.Constants,
-		o.member.Maps})
+		o.member.Maps, o.member.Metrics})
 	if err != nil {
 		return plan.Item{}, fmt.Errorf("make the digest: %w", err)
 	}
@@ -90,25 +91,45 @@ func (o *object) parse(kind hook.Kind) (program.Member, error) {
 		if err := fill(spec, name, args); err != nil {
 			return program.Member{}, fmt.Errorf("map %s: %w", name, err)
 		}
-		sum := sha256.Sum256([]byte(args))
-		filled[name] = hex.EncodeToString(sum[:8])
+		filled[name] = filledBy(args)
+	}
+	measured, err := measuredMaps(spec, o.member.Metrics)
+	if err != nil {
+		return program.Member{}, err
 	}
 	return program.Member{
-		Filled: filled,
-		Name:   o.member.Name, Object: spec, Program: o.member.Program, Data: o.Sum[:16],
+		Filled: filled, Measured: measured,
+		Name: o.member.Name, Object: spec, Program: o.member.Program, Data: o.Sum[:16],
 		Proceed: o.member.proceed(kind), FailClosed: o.member.Fail == FailClosed,
 	}, nil
 }
 
-// fill says what a map holds when it is made.
-func fill(spec *ebpf.CollectionSpec, name string, args mapargs.Args) error {
+// filledBy tells contents of maps apart, as program.Member.Filled wants it.
+func filledBy(args mapargs.Args) string {
+	if args == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(args))
+	return hex.EncodeToString(sum[:8])
+}
+
+// mapOf finds a map of the object.
+func mapOf(spec *ebpf.CollectionSpec, name string) (*ebpf.MapSpec, error) {
 	m := spec.Maps[name]
 	if m == nil {
-		return fmt.Errorf("the object has no such map (there are: %s)",
+		return nil, fmt.Errorf("the object has no such map (there are: %s)",
 			strings.Join(slices.Sorted(maps.Keys(spec.Maps)), ", "))
 	}
-	contents, err := mapargs.Contents(m, args)
-	m.Contents = contents
+	return m, nil
+}
+
+// fill says what a map holds when it is made.
+func fill(spec *ebpf.CollectionSpec, name string, args mapargs.Args) error {
+	m, err := mapOf(spec, name)
+	if err != nil {
+		return err
+	}
+	m.Contents, err = mapargs.Contents(m, args)
 	return err
 }
 

@@ -75,6 +75,8 @@ type Member struct {
 	Constants map[string]int64 `yaml:"constants" json:"constants,omitempty"`
 	// Maps are what maps of the object hold when the member starts.
 	Maps map[string]mapargs.Args `yaml:"maps" json:"maps,omitempty"`
+	// Metrics are what is measured of maps of the object, under an agent.
+	Metrics []Metric `yaml:"metrics" json:"metrics,omitempty"`
 	// Annotations are kept with the member, and change nothing.
 	Annotations map[string]string `yaml:"annotations" json:"annotations,omitempty"`
 }
@@ -216,6 +218,15 @@ func (m *Member) check(path string, kind hook.Kind) error {
 	for _, name := range slices.Sorted(maps.Keys(m.Maps)) {
 		if err := m.Maps[name].Check(); err != nil {
 			return wrong(path+".maps."+name, "%w", err)
+		}
+	}
+	for i, metric := range m.Metrics {
+		path := fmt.Sprintf("%s.metrics[%d]", path, i)
+		if err := metric.check(path); err != nil {
+			return err
+		}
+		if slices.Contains(m.Metrics[:i], metric) {
+			return wrong(path, "it is there twice")
 		}
 	}
 	return nil

@@ -68,6 +68,9 @@ func TestParseErrors(t *testing.T) {
 		"verdict":          {"[ok]", "[ok, pass]", `f.yaml:12:26: chains[0].members[1].proceed_on[1]: "pass" is no verdict of tc-ingress; want one of next, ok, reclassify, drop, pipe, stolen, queued, repeat, redirect, trap`},
 		"verdict twice":    {"[ok]", "[ok, ok]", `f.yaml:12:26: chains[0].members[1].proceed_on[1]: "ok" is there twice`},
 		"map":              {`"80,443"`, "{80: 1}", `f.yaml:15:23: chains[0].members[1].maps.ports: {"80":1}; want a text like "80,443", a number, or a list of {key, value}`},
+		"metric":           {"object: off.o", "object: off.o, metrics: [{key: 1}]", `chains[0].members[3].metrics[0].map: is missing`},
+		"metric as":        {"object: off.o", "object: off.o, metrics: [{map: a, as: avg}]", `chains[0].members[3].metrics[0].as: "avg"; want value, average or max-rate`},
+		"metric twice":     {"object: off.o", "object: off.o, metrics: [{map: a}, {map: a}]", `chains[0].members[3].metrics[1]: it is there twice`},
 		"constant":         {"limit: 5", "limit: five", `f.yaml:14:28: limit: cannot unmarshal string`},
 	} {
 		t.Run(name, func(t *testing.T) {
