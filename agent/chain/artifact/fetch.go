@@ -52,7 +52,7 @@ func (f *Fetcher) Get(ctx context.Context, s Source, sum string, signature Sourc
 	if !cached {
 		var err error
 		if data, err = f.read(ctx, s); err != nil {
-			return nil, fmt.Errorf("get the object: %w", err)
+			return nil, err
 		}
 	}
 	o := &Object{data, sumOf(data)}
@@ -80,6 +80,15 @@ func (f *Fetcher) Read(ctx context.Context, s Source) (*Object, error) {
 	return &Object{data, sumOf(data)}, nil
 }
 
+// unnamed leaves a file's name out of an error: the caller tells which object it is about.
+func unnamed(err error) error {
+	var p *os.PathError
+	if errors.As(err, &p) {
+		return fmt.Errorf("%s: %w", p.Op, p.Err)
+	}
+	return err
+}
+
 func sumOf(data []byte) string {
 	sum := sha256.Sum256(data)
 	return hex.EncodeToString(sum[:])
@@ -93,6 +102,7 @@ func (f *Fetcher) read(ctx context.Context, s Source) (data []byte, err error) {
 		data, err = f.download(ctx, s.place)
 	default:
 		data, err = readFile(s.place)
+		err = unnamed(err)
 	}
 	switch {
 	case err != nil:
@@ -112,7 +122,7 @@ func readFile(name string) ([]byte, error) {
 	}
 	defer file.Close()
 	if info, err := file.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("%s is no regular file", name), err)
+		return nil, errors.Join(errors.New("it is no regular file"), err)
 	}
 	return readBounded(file)
 }
@@ -163,7 +173,7 @@ func (f *Fetcher) download(ctx context.Context, url string) ([]byte, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: the server says %s", url, resp.Status)
+		return nil, fmt.Errorf("the server says %s", resp.Status)
 	}
 	return readBounded(resp.Body)
 }

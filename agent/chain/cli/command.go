@@ -37,7 +37,8 @@ that fails leaves everything as it was. Programs of other owners stay where they
 		"control socket of an agent, to be asked when it owns the chains")
 	c.PersistentFlags().StringArrayVar(&opts.keys, "key", nil,
 		"public key (PEM, Ed25519) that must have signed every object; more than once: one of them")
-	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), deleteCommand(&opts), sumCommand())
+	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), getCommand(&opts), watchCommand(&opts),
+		deleteCommand(&opts), sumCommand())
 	return c
 }
 
@@ -286,14 +287,7 @@ func writeStatus(w io.Writer, all []chain.Status) error {
 	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM")
 	for i := range all {
 		s := &all[i]
-		state := "as applied"
-		if s.Drift != chain.None {
-			state = string(s.Drift)
-		}
-		if s.Error != "" {
-			state = s.Error
-		}
-		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, state)
+		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, stateOf(s))
 		if len(s.Members) == 0 {
 			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
 		}
