@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/chain"
+	"github.com/weirnet/weir/agent/chain/meter"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/export/prometheus"
@@ -360,6 +361,10 @@ func TestDocsMetrics(t *testing.T) {
 	for _, m := range monitor.Metrics() {
 		known[m.Name] = true
 		require.Contains(t, page, "\n| `"+m.Name+"` |")
+	}
+	for _, m := range meter.Metrics() {
+		known[m.Name] = true
+		require.Contains(t, pages["docs/chains.md"], "\n| `"+m.Name+"` |")
 	}
 	for _, name := range prometheus.Metrics() {
 		known[name] = true

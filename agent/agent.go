@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/meter"
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/export"
@@ -279,12 +280,31 @@ func (a *Agent) serve(cfg *Config) (stop func(), err error) {
 		}
 	}
 	if cfg.Monitor.Address != "" {
-		if end, err = monitor.Serve(cfg.Monitor, a); err != nil {
+		if end, err = a.monitor(cfg); err != nil {
 			hush()
 			return nil, err
 		}
 	}
 	return func() { hush(); end() }, nil
+}
+
+// monitor serves whoever monitors the agent, and the chains that it owns.
+func (a *Agent) monitor(cfg *Config) (stop func(), err error) {
+	if a.chains == nil {
+		return monitor.Serve(cfg.Monitor, a)
+	}
+	m := meter.New(a.chains)
+	end, err := monitor.Serve(cfg.Monitor, a, m)
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		m.Run(ctx)
+	}()
+	return func() { end(); cancel(); <-done }, nil
 }
 
 // Sweep drains the tables once.

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/compat"
 	"github.com/weirnet/weir/agent/control"
 )
@@ -19,6 +20,9 @@ type Chains struct {
 	// Packages is a folder with unpacked packages, for requests as l3afd has them; empty: those are
 	// not served.
 	Packages string `yaml:"packages,omitempty"`
+	// Keys are files with public keys (PEM, Ed25519), one of which must have signed every object; empty:
+	// no signatures are looked at.
+	Keys []string `yaml:"keys,omitempty"`
 }
 
 // startChains takes the chains over. One that cannot be put in place is logged, and stops nothing else.
@@ -26,7 +30,11 @@ func (a *Agent) startChains() error {
 	if a.cfg.Chains == nil {
 		return nil
 	}
-	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin})
+	keys, err := artifact.ReadKeys(a.cfg.Chains.Keys)
+	if err != nil {
+		return fmt.Errorf("chains.keys: %w", err)
+	}
+	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin, Keys: keys})
 	if err != nil {
 		return fmt.Errorf("chains: %w", err)
 	}

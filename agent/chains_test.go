@@ -2,9 +2,13 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
+	"io"
 	"log/slog"
+	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -79,5 +83,46 @@ func TestChains(t *testing.T) {
 	require.Equal(t, chain.None, drift())
 	_, err = client.Delete(chain.ApplyOptions{}, spec.Chains[0].Key)
 	require.NoError(t, err)
+	require.NoError(t, stop())
+}
+
+// TestChainMetrics scrapes an agent that owns a chain.
+func TestChainMetrics(t *testing.T) {
+	p := newPair(t)
+	cfg := p.watching(t)
+	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
+	cfg.Monitor.Address = freePort(t)
+	cfg.Chains = &Chains{State: t.TempDir(), Pin: pinFolder(t)}
+	object := filepath.Join(t.TempDir(), "member.o")
+	require.NoError(t, os.WriteFile(object, member.Object(), 0o600))
+	a, err := New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	stop := run(t, a)
+	client := api.Dial(t.Context(), cfg.Control)
+	eventually(t, "the agent to answer", func() bool {
+		_, err := client.List()
+		return err == nil
+	})
+	_, err = client.Apply(&chain.Spec{Chains: []chain.Chain{{
+		Key: chain.Key{Namespace: p.far, Interface: farName, Hook: hook.Ingress},
+		Members: []chain.Member{{Name: "m", Object: object, Program: "tc_member",
+			Metrics: []chain.Metric{{Map: "seen"}, {Map: "seen", As: chain.AsMaxRate}}}},
+	}}}, chain.ApplyOptions{})
+	require.NoError(t, err)
+	labels := fmt.Sprintf(`hook="tc-ingress",interface="%s"`, farName)
+	for _, want := range []string{
+		`weir_chain_generation{` + labels, `weir_chain_as_applied{` + labels, `weir_chain_members{` + labels,
+		`weir_chain_map{as="value",` + labels + `,key="0",map="seen",member="m"`,
+		`weir_chain_map{as="max-rate",` + labels,
+	} {
+		eventually(t, want, func() bool {
+			resp, err := http.Get("http://" + cfg.Monitor.Address + "/metrics")
+			require.NoError(t, err)
+			defer resp.Body.Close()
+			text, err := io.ReadAll(resp.Body)
+			require.NoError(t, err)
+			return strings.Contains(string(text), want)
+		})
+	}
 	require.NoError(t, stop())
 }

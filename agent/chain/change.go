@@ -40,7 +40,7 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 	if err != nil {
 		return err
 	}
-	artifacts, err := x.read()
+	objects, err := x.read(t.m)
 	if err != nil {
 		return err
 	}
@@ -61,31 +61,31 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 	if err := x.diff(r); err != nil || !x.builds() {
 		return err
 	}
-	return x.parse(artifacts)
+	return x.parse(objects)
 }
 
 // read reads the objects of the members that shall run.
-func (x *change) read() (all []*artifact, err error) {
+func (x *change) read(m *Manager) (all []*object, err error) {
 	for _, member := range x.want.enabled() {
-		a, err := readArtifact(member)
+		o, err := m.object(member)
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", member.Name, err)
 		}
-		item, err := a.item(x.want.Hook)
+		item, err := o.item(x.want.Hook)
 		if err != nil {
 			return nil, fmt.Errorf("member %s: %w", member.Name, err)
 		}
-		all, x.items = append(all, a), append(x.items, item)
+		all, x.items = append(all, o), append(x.items, item)
 	}
 	return all, nil
 }
 
 // parse makes members of their objects.
-func (x *change) parse(artifacts []*artifact) error {
-	for _, a := range artifacts {
-		m, err := a.parse(x.want.Hook)
+func (x *change) parse(objects []*object) error {
+	for _, o := range objects {
+		m, err := o.parse(x.want.Hook)
 		if err != nil {
-			return fmt.Errorf("member %s: %w", a.member.Name, err)
+			return fmt.Errorf("member %s: %w", o.member.Name, err)
 		}
 		x.members = append(x.members, m)
 	}

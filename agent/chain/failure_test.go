@@ -109,7 +109,7 @@ func TestFailedApply(t *testing.T) {
 			change func(*chain.Member)
 			err    string
 		}{
-			"missing file":       {func(m *chain.Member) { m.Object = "/nowhere" }, "open /nowhere: no such file"},
+			"missing file":       {func(m *chain.Member) { m.Object = "/nowhere" }, "/nowhere: open: no such file"},
 			"a folder":           {func(m *chain.Member) { m.Object = t.TempDir() }, "is no regular file"},
 			"not an object":      {func(m *chain.Member) { m.Object = text }, "is no eBPF object: it is not in ELF format"},
 			"another object":     {func(m *chain.Member) { m.SHA256 = strings.Repeat("0", 64) }, "checksum is another"},

@@ -11,6 +11,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/plan"
 	"github.com/weirnet/weir/agent/chain/program"
@@ -28,6 +29,8 @@ const (
 type Options struct {
 	State string // a folder; DefaultState when empty
 	Pin   string // a folder on a bpffs; DefaultPin when empty
+	// Keys, if there are any, must have signed the objects of members.
+	Keys []artifact.Key
 	// Progress, when it is set, is told each step of an apply after it was done.
 	Progress func(Stage)
 }
@@ -48,9 +51,10 @@ const (
 // Manager changes the chains of a host. It holds the lock on its folders: there is one at a time.
 // Its methods must not be called concurrently.
 type Manager struct {
-	opts  Options
-	lock  *os.File
-	state state
+	opts    Options
+	fetcher artifact.Fetcher
+	lock    *os.File
+	state   state
 }
 
 // state is what is in the store.
@@ -89,7 +93,8 @@ func Open(opts Options) (*Manager, error) {
 	if opts.Pin == "" {
 		opts.Pin = DefaultPin
 	}
-	m := &Manager{opts: opts}
+	m := &Manager{opts: opts,
+		fetcher: artifact.Fetcher{Cache: filepath.Join(opts.State, "objects"), Keys: opts.Keys}}
 	if err := os.MkdirAll(opts.State, 0o700); err != nil {
 		return nil, fmt.Errorf("make the folder for the store: %w", err)
 	}

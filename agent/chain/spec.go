@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/program"
@@ -52,10 +53,14 @@ type Member struct {
 	Name string `yaml:"name" json:"name"` // unique in the chain
 	// Priority orders the members, lowest first; equal ones by name.
 	Priority int `yaml:"priority" json:"priority"`
-	// Object is the path of an eBPF object file; in a file, relative to the file's folder.
+	// Object is where an eBPF object is: an artifact.Source. In a file, paths are relative to the file's
+	// folder.
 	Object string `yaml:"object" json:"object"`
-	// SHA256 is the object's checksum, in hexadecimal; empty: whatever the file holds.
+	// SHA256 is the object's checksum, in hexadecimal; empty: whatever there is, but not from a server.
 	SHA256 string `yaml:"sha256" json:"sha256,omitempty"`
+	// Signature is where the object's signature is, as Object; empty: beside it, with .sig behind its name. It
+	// is looked at where keys are trusted.
+	Signature string `yaml:"signature" json:"signature,omitempty"`
 	// Program is the program in the object; empty: the only one that fits the hook.
 	Program string `yaml:"program" json:"program,omitempty"`
 	// ProceedOn are the verdicts with which a packet goes on to the next member; absent: those that let
@@ -70,6 +75,8 @@ type Member struct {
 	Constants map[string]int64 `yaml:"constants" json:"constants,omitempty"`
 	// Maps are what maps of the object hold when the member starts.
 	Maps map[string]mapargs.Args `yaml:"maps" json:"maps,omitempty"`
+	// Metrics are what is measured of maps of the object, under an agent.
+	Metrics []Metric `yaml:"metrics" json:"metrics,omitempty"`
 	// Annotations are kept with the member, and change nothing.
 	Annotations map[string]string `yaml:"annotations" json:"annotations,omitempty"`
 }
@@ -109,9 +116,8 @@ func Parse(file string, data []byte) (*Spec, error) {
 	for i := range s.Chains {
 		for j := range s.Chains[i].Members {
 			m := &s.Chains[i].Members[j]
-			if m.Object != "" && !filepath.IsAbs(m.Object) {
-				m.Object = filepath.Join(folder, m.Object)
-			}
+			m.Object = artifact.Rooted(m.Object, folder)
+			m.Signature = artifact.Rooted(m.Signature, folder)
 		}
 	}
 	if err := s.Check(); err != nil {
@@ -192,13 +198,14 @@ func (m *Member) check(path string, kind hook.Kind) error {
 		return wrong(path+".name", "%q; want letters, digits, _ and single - between them, at most %d",
 			m.Name, maxName)
 	case m.Object == "":
-		return wrong(path+".object", "is missing; want the path of an eBPF object")
-	case !filepath.IsAbs(m.Object):
-		return wrong(path+".object", "%q is not an absolute path", m.Object)
+		return wrong(path+".object", "is missing; want where an eBPF object is")
 	case m.SHA256 != "" && !hexSum.MatchString(m.SHA256):
 		return wrong(path+".sha256", "%q; want 64 hexadecimal digits in lower case", m.SHA256)
 	case m.Fail != "" && m.Fail != FailOpen && m.Fail != FailClosed:
 		return wrong(path+".fail", "%q; want %s or %s", m.Fail, FailOpen, FailClosed)
+	}
+	if err := m.checkSources(path); err != nil {
+		return err
 	}
 	for i, v := range m.ProceedOn {
 		if _, err := kind.Verdict(v); err != nil {
@@ -212,6 +219,32 @@ func (m *Member) check(path string, kind hook.Kind) error {
 		if err := m.Maps[name].Check(); err != nil {
 			return wrong(path+".maps."+name, "%w", err)
 		}
+	}
+	for i, metric := range m.Metrics {
+		path := fmt.Sprintf("%s.metrics[%d]", path, i)
+		if err := metric.check(path); err != nil {
+			return err
+		}
+		if slices.Contains(m.Metrics[:i], metric) {
+			return wrong(path, "it is there twice")
+		}
+	}
+	return nil
+}
+
+func (m *Member) checkSources(path string) error {
+	source, err := artifact.Parse(m.Object)
+	if err != nil {
+		return wrong(path+".object", "%w", err)
+	}
+	if source.Remote() && m.SHA256 == "" {
+		return wrong(path+".sha256", "is missing: %w; `weir chain sum` tells it", artifact.ErrUnpinned)
+	}
+	if m.Signature == "" {
+		return nil
+	}
+	if _, err := artifact.Parse(m.Signature); err != nil {
+		return wrong(path+".signature", "%w", err)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@
 // Metrics are of the client library of Prometheus, which keeps to the exposition formats and their
 // negotiation. They are read from the agent when they are asked for, so that no books are kept
 // twice. Their labels come from the configuration and from lists in the code, never from traffic or
-// interfaces: how many series there are is known beforehand.
+// from interfaces that nobody has named: how many series there are is known beforehand.
 package monitor
 
 import (
@@ -64,8 +64,8 @@ type Agent interface {
 // answerTime is how long an answer may take: a scrape waits for a sweep that is under way.
 const answerTime = 30 * time.Second
 
-// Serve listens until stop is called.
-func Serve(o Options, a Agent) (stop func(), err error) {
+// Serve listens until stop is called. More collectors may add metrics of their own.
+func Serve(o Options, a Agent, more ...prometheus.Collector) (stop func(), err error) {
 	l, err := net.Listen("tcp", o.Address)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: %w", err)
@@ -82,7 +82,7 @@ func Serve(o Options, a Agent) (stop func(), err error) {
 		}
 		l = tls.NewListener(l, config)
 	}
-	srv := &http.Server{Handler: Handler(a), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+	srv := &http.Server{Handler: Handler(a, more...), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: answerTime, IdleTimeout: 2 * time.Minute}
 	done := make(chan struct{})
 	go func() {
@@ -96,8 +96,9 @@ func Serve(o Options, a Agent) (stop func(), err error) {
 }
 
 // Handler answers for an agent.
-func Handler(a Agent) http.Handler {
+func Handler(a Agent, more ...prometheus.Collector) http.Handler {
 	registry := prometheus.NewRegistry()
+	registry.MustRegister(more...)
 	registry.MustRegister(newCollector(a), collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	mux := http.NewServeMux()

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/control"
 )
@@ -34,7 +35,10 @@ that fails leaves everything as it was. Programs of other owners stay where they
 	c.PersistentFlags().StringVar(&opts.Pin, "pin", chain.DefaultPin, "folder on a BPF file system for what is in the kernel")
 	c.PersistentFlags().StringVar(&opts.socket, "socket", control.DefaultSocket,
 		"control socket of an agent, to be asked when it owns the chains")
-	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), deleteCommand(&opts))
+	c.PersistentFlags().StringArrayVar(&opts.keys, "key", nil,
+		"public key (PEM, Ed25519) that must have signed every object; more than once: one of them")
+	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), getCommand(&opts), watchCommand(&opts),
+		deleteCommand(&opts), sumCommand())
 	return c
 }
 
@@ -42,6 +46,7 @@ that fails leaves everything as it was. Programs of other owners stay where they
 type options struct {
 	chain.Options
 	socket string
+	keys   []string // files
 }
 
 // operator changes chains: a manager of our own, or the agent that has the lock.
@@ -58,7 +63,10 @@ type local struct{ *chain.Manager }
 func (l local) List() ([]chain.Status, error) { return l.Manager.List(), nil }
 
 // with finds the operator for the time of a call.
-func with(ctx context.Context, opts *options, fn func(operator) error) error {
+func with(ctx context.Context, opts *options, fn func(operator) error) (err error) {
+	if opts.Keys, err = artifact.ReadKeys(opts.keys); err != nil {
+		return err
+	}
 	m, err := chain.Open(opts.Options)
 	if errors.Is(err, chain.ErrBusy) && control.Answers(opts.socket) {
 		return fn(api.Dial(ctx, opts.socket))
@@ -67,6 +75,34 @@ func with(ctx context.Context, opts *options, fn func(operator) error) error {
 		return err
 	}
 	return errors.Join(fn(local{m}), m.Close())
+}
+
+func sumCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "sum OBJECT",
+		Short: "tell the sha256 of an object, as a chain's member wants it",
+		Long: `Gets an object from where a member's ` + "`object`" + ` may be, and prints its SHA-256: a file, a URL,
+or oci:FOLDER[:TAG], and behind a # its name in an archive.`,
+		Example: "  weir chain sum ./limit.o\n  weir chain sum 'https://example.com/limit.tar.gz#limit/limit.o'",
+		Args:    cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			folder, err := os.Getwd()
+			if err != nil {
+				return err
+			}
+			source, err := artifact.Parse(artifact.Rooted(args[0], folder))
+			if err != nil {
+				return err
+			}
+			var f artifact.Fetcher
+			o, err := f.Read(cmd.Context(), source)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), o.Sum)
+			return err
+		},
+	}
 }
 
 // applyFlags are the flags of plan and apply.
@@ -251,14 +287,7 @@ func writeStatus(w io.Writer, all []chain.Status) error {
 	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM")
 	for i := range all {
 		s := &all[i]
-		state := "as applied"
-		if s.Drift != chain.None {
-			state = string(s.Drift)
-		}
-		if s.Error != "" {
-			state = s.Error
-		}
-		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, state)
+		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, stateOf(s))
 		if len(s.Members) == 0 {
 			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
 		}

@@ -66,13 +66,14 @@ type Program struct {
 	Disabled bool
 	Type     string
 	Maps     map[string]mapargs.Args
+	Metrics  []chain.Metric
 	// raw is all of it, as it came.
 	raw map[string]json.RawMessage
 }
 
 // harmless are fields that say nothing about what a program does, or about what weir needs no help
 // with: it links members by itself.
-var harmless = []string{"id", "is_plugin", "cfg_version", "map_name", "monitor_maps"}
+var harmless = []string{"id", "is_plugin", "cfg_version", "map_name"}
 
 // UnmarshalJSON reads a program. A field that asks for what weir does not do is an error, unless it is
 // empty.
@@ -91,6 +92,8 @@ func (p *Program) UnmarshalJSON(text []byte) error {
 			err = json.Unmarshal(p.raw[field], to)
 		case field == "map_args":
 			p.Maps, err = mapArgs(p.raw[field])
+		case field == "monitor_maps":
+			p.Metrics, err = monitorMaps(p.raw[field])
 		case !slices.Contains(harmless, field) && !empty(p.raw[field]):
 			err = errors.New("weir does not do this")
 		}
@@ -139,6 +142,30 @@ func mapArgs(text json.RawMessage) (map[string]mapargs.Args, error) {
 	return all, nil
 }
 
+// aggregators are what l3afd makes of a map's values.
+var aggregators = map[string]string{"scalar": chain.AsValue, "avg": chain.AsAverage, "max-rate": chain.AsMaxRate}
+
+// monitorMaps reads what is to be measured: [{"name": "map", "key": 0, "aggregator": "scalar"}].
+func monitorMaps(text json.RawMessage) ([]chain.Metric, error) {
+	var list []struct {
+		Name       string `json:"name"`
+		Key        uint64 `json:"key"`
+		Aggregator string `json:"aggregator"`
+	}
+	if err := json.Unmarshal(text, &list); err != nil {
+		return nil, err
+	}
+	var all []chain.Metric
+	for _, m := range list {
+		as, ok := aggregators[m.Aggregator]
+		if !ok {
+			return nil, fmt.Errorf("aggregator: %q; want scalar, avg or max-rate", m.Aggregator)
+		}
+		all = append(all, chain.Metric{Map: m.Name, Key: m.Key, As: as})
+	}
+	return all, nil
+}
+
 // annotation keeps a member's program as it came.
 const annotation = "l3afd"
 
@@ -162,7 +189,7 @@ func (p *Program) member(packages string, k hook.Kind) (chain.Member, error) {
 	}
 	text, err := json.Marshal(p)
 	return chain.Member{Name: p.Name, Priority: p.Sequence, Object: path, Program: p.Entry,
-		Disabled: p.Disabled, Maps: p.Maps, Annotations: map[string]string{annotation: string(text)}}, err
+		Disabled: p.Disabled, Maps: p.Maps, Metrics: p.Metrics, Annotations: map[string]string{annotation: string(text)}}, err
 }
 
 // contained makes sure that a file is below a folder, also when a link leads to it.

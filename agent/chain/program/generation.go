@@ -7,6 +7,7 @@ package program
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,7 +33,9 @@ type Member struct {
 	Data string
 	// Filled are the maps that start with contents of the object's, and what tells contents apart: such a
 	// map is kept for the same contents only.
-	Filled     map[string]string
+	Filled map[string]string
+	// Measured are maps that the program must have, beside those that are filled.
+	Measured   []string
 	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
 	FailClosed bool           // a broken chain drops the packet, else it passes
 }
@@ -78,9 +81,10 @@ func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generatio
 	if err != nil {
 		return err
 	}
-	for filled := range m.Filled {
-		if only(m.Object, name).Maps[filled] == nil {
-			return fmt.Errorf("program %s does not use map %s", name, filled)
+	used := only(m.Object, name).Maps
+	for _, named := range slices.AppendSeq(slices.Clone(m.Measured), maps.Keys(m.Filled)) {
+		if used[named] == nil {
+			return fmt.Errorf("program %s does not use map %s", name, named)
 		}
 	}
 	index := len(g.programs)
@@ -158,20 +162,30 @@ func fits(spec *ebpf.MapSpec, m *ebpf.Map) bool {
 func pinNames(spec *ebpf.CollectionSpec, m *Member) map[string]string {
 	pins := map[string]string{}
 	for name, s := range spec.Maps {
-		plain := strings.ReplaceAll(name, ".", "") // a bpffs has no dots
 		switch {
 		case strings.HasPrefix(name, ".rodata"), strings.HasPrefix(name, ".kconfig"):
 		case strings.HasPrefix(name, "."):
-			pins[name] = mapPin + m.Name + "-" + m.Data + "-" + plain
+			pins[name] = mapPin + m.Name + "-" + m.Data + "-" + plainName(name)
 		case s.Pinning == ebpf.PinByName:
-			pins[name] = mapPin + "-" + plain
+			pins[name] = sharedPin(name)
 		default:
-			pins[name] = mapPin + m.Name + "-" + m.Filled[name] + "-" + plain
+			pins[name] = ownPin(m.Name, m.Filled[name], name)
 		}
 		s.Pinning = ebpf.PinNone
 	}
 	return pins
 }
+
+// sharedPin is the pin of a map that all members share.
+func sharedPin(name string) string { return mapPin + "-" + plainName(name) }
+
+// ownPin is the pin of a member's own map.
+func ownPin(member, filled, name string) string {
+	return mapPin + member + "-" + filled + "-" + plainName(name)
+}
+
+// plainName is a name for a bpffs, which has no dots.
+func plainName(name string) string { return strings.ReplaceAll(name, ".", "") }
 
 // only copies what a program needs: itself, its maps, and the programs in its program arrays.
 func only(spec *ebpf.CollectionSpec, name string) *ebpf.CollectionSpec {

@@ -2,124 +2,134 @@ package chain
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
-	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"os"
 	"slices"
 	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
 
+	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/plan"
 	"github.com/weirnet/weir/agent/chain/program"
 )
 
-// maxObject is how large an object file may be, in bytes. Objects with all debug information of
-// large projects have a few MiB.
-const maxObject = 64 << 20
-
-// ErrChecksum is returned for an object that is not the one that was asked for.
-var ErrChecksum = errors.New("the object's checksum is another")
-
-// artifact is a member's object as it was read.
-type artifact struct {
+// object is a member's object as it was read.
+type object struct {
 	member *Member
-	data   []byte
-	sum    string
+	*artifact.Object
 }
 
-// readArtifact reads the object of a member and checks what it is.
-func readArtifact(m *Member) (*artifact, error) {
-	f, err := os.Open(m.Object)
+// object gets the object of a member, and checks what it is.
+func (m *Manager) object(member *Member) (*object, error) {
+	source, signature, err := member.sources()
 	if err != nil {
-		return nil, fmt.Errorf("open the object: %w", err)
+		return nil, err
 	}
-	defer f.Close()
-	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
-		return nil, errors.Join(fmt.Errorf("the object %s is no regular file", m.Object), err)
-	}
-	data, err := io.ReadAll(io.LimitReader(f, maxObject+1))
+	o, err := m.fetcher.Get(context.Background(), source, member.SHA256, signature)
 	if err != nil {
-		return nil, fmt.Errorf("read the object: %w", err)
+		return nil, fmt.Errorf("%s: %w", member.Object, err)
 	}
-	if len(data) > maxObject {
-		return nil, fmt.Errorf("the object %s is larger than %d bytes", m.Object, maxObject)
+	return &object{member, o}, nil
+}
+
+// sources are where the member's object and its signature are.
+func (m *Member) sources() (object, signature artifact.Source, err error) {
+	if object, err = artifact.Parse(m.Object); err != nil {
+		return object, signature, err
 	}
-	if !bytes.HasPrefix(data, []byte(elf.ELFMAG)) {
-		return nil, fmt.Errorf("%s is no eBPF object: it is not in ELF format", m.Object)
+	if m.Signature == "" {
+		signature, _ = object.Signature()
+		return object, signature, nil
 	}
-	sum := sha256.Sum256(data)
-	a := &artifact{member: m, data: data, sum: hex.EncodeToString(sum[:])}
-	if m.SHA256 != "" && m.SHA256 != a.sum {
-		return nil, fmt.Errorf("%s: %w: sha256 %s, want %s", m.Object, ErrChecksum, a.sum, m.SHA256)
-	}
-	return a, nil
+	signature, err = artifact.Parse(m.Signature)
+	return object, signature, err
 }
 
 // item is the member for the planner. Everything that makes another program of it is in its
 // digest; its place is not.
-func (a *artifact) item(kind hook.Kind) (plan.Item, error) {
+func (o *object) item(kind hook.Kind) (plan.Item, error) {
 	text, err := json.Marshal(struct {
 		Object, Program string
 		Proceed         []hook.Verdict
 		FailClosed      bool
 		Constants       map[string]int64
 		Maps            map[string]mapargs.Args
-	}{a.sum, a.member.Program, a.member.proceed(kind), a.member.Fail == FailClosed, a.member.Constants,
-		a.member.Maps})
+		Metrics         []Metric `json:",omitempty"`
+	}{o.Sum, o.member.Program, o.member.proceed(kind), o.member.Fail == FailClosed, o.member.Constants,
+		o.member.Maps, o.member.Metrics})
 	if err != nil {
 		return plan.Item{}, fmt.Errorf("make the digest: %w", err)
 	}
 	sum := sha256.Sum256(text)
-	return plan.Item{Name: a.member.Name, Digest: hex.EncodeToString(sum[:16])}, nil
+	return plan.Item{Name: o.member.Name, Digest: hex.EncodeToString(sum[:16])}, nil
 }
 
 // parse makes the member of the object that is to be built.
-func (a *artifact) parse(kind hook.Kind) (program.Member, error) {
-	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(a.data))
+func (o *object) parse(kind hook.Kind) (program.Member, error) {
+	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(o.Data))
 	if err != nil {
-		return program.Member{}, fmt.Errorf("read the object %s: %w", a.member.Object, err)
+		return program.Member{}, fmt.Errorf("read the object %s: %w", o.member.Object, err)
 	}
-	for _, name := range slices.Sorted(maps.Keys(a.member.Constants)) {
-		if err := setConstant(spec, name, a.member.Constants[name]); err != nil {
+	for _, name := range slices.Sorted(maps.Keys(o.member.Constants)) {
+		if err := setConstant(spec, name, o.member.Constants[name]); err != nil {
 			return program.Member{}, fmt.Errorf("constant %s: %w", name, err)
 		}
 	}
 	filled := map[string]string{}
-	for _, name := range slices.Sorted(maps.Keys(a.member.Maps)) {
-		args := a.member.Maps[name]
+	for _, name := range slices.Sorted(maps.Keys(o.member.Maps)) {
+		args := o.member.Maps[name]
 		if err := fill(spec, name, args); err != nil {
 			return program.Member{}, fmt.Errorf("map %s: %w", name, err)
 		}
-		sum := sha256.Sum256([]byte(args))
-		filled[name] = hex.EncodeToString(sum[:8])
+		filled[name] = filledBy(args)
+	}
+	measured, err := measuredMaps(spec, o.member.Metrics)
+	if err != nil {
+		return program.Member{}, err
 	}
 	return program.Member{
-		Filled: filled,
-		Name:   a.member.Name, Object: spec, Program: a.member.Program, Data: a.sum[:16],
-		Proceed: a.member.proceed(kind), FailClosed: a.member.Fail == FailClosed,
+		Filled: filled, Measured: measured,
+		Name: o.member.Name, Object: spec, Program: o.member.Program, Data: o.Sum[:16],
+		Proceed: o.member.proceed(kind), FailClosed: o.member.Fail == FailClosed,
 	}, nil
+}
+
+// filledBy tells contents of maps apart, as program.Member.Filled wants it.
+func filledBy(args mapargs.Args) string {
+	if args == "" {
+		return ""
+	}
+	sum := sha256.Sum256([]byte(args))
+	return hex.EncodeToString(sum[:8])
+}
+
+// mapOf finds a map of the object.
+func mapOf(spec *ebpf.CollectionSpec, name string) (*ebpf.MapSpec, error) {
+	m := spec.Maps[name]
+	if m == nil {
+		return nil, fmt.Errorf("the object has no such map (there are: %s)",
+			strings.Join(slices.Sorted(maps.Keys(spec.Maps)), ", "))
+	}
+	return m, nil
 }
 
 // fill says what a map holds when it is made.
 func fill(spec *ebpf.CollectionSpec, name string, args mapargs.Args) error {
-	m := spec.Maps[name]
-	if m == nil {
-		return fmt.Errorf("the object has no such map (there are: %s)",
-			strings.Join(slices.Sorted(maps.Keys(spec.Maps)), ", "))
+	m, err := mapOf(spec, name)
+	if err != nil {
+		return err
 	}
-	contents, err := mapargs.Contents(m, args)
-	m.Contents = contents
+	m.Contents, err = mapargs.Contents(m, args)
 	return err
 }
 
