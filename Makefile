@@ -17,6 +17,7 @@ vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/r
 
 test: tools weir ## run all tests on this machine: unit, lint, generated code, scenarios on its kernel
 	ci/check
+	ci/chart/check
 	$(MAKE) --no-print-directory lint
 	$(WEIR) sim lint --strict $(SCENARIOS)
 	@# One package at a time: some flood this machine's kernel, which all of them share.
@@ -49,6 +50,14 @@ fmt: ## format Go and C
 	gofmt -w $$(git ls-files '*.go')
 	clang-format-16 -i $$(git ls-files 'bpf/*.c' 'bpf/*.h')
 
+package: ## build a small binary, man pages and shell completions in out/package
+	@mkdir -p out/package
+	go build -trimpath -ldflags='-s -w' -o out/package/weir .
+	out/package/weir pages out/package
+
+chart: ## lint the Helm chart, and write packaging/kubernetes from it
+	ci/chart/check --update
+
 clean: ## remove what was built
 	rm -rf out
 
@@ -59,4 +68,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench figures generate lint fmt clean tools weir
+.PHONY: help vmtest test apitest sim bench figures generate lint fmt package chart clean tools weir

@@ -36,7 +36,7 @@ func docs(t *testing.T) map[string]string {
 	files, err := filepath.Glob("docs/*.md")
 	require.NoError(t, err)
 	pages := map[string]string{}
-	for _, f := range append(files, "README.md", "CONTRIBUTING.md") {
+	for _, f := range append(files, "README.md", "CONTRIBUTING.md", "packaging/README.md") {
 		text, err := os.ReadFile(f)
 		require.NoError(t, err)
 		pages[f] = string(text)

@@ -68,6 +68,6 @@ func command() *cobra.Command {
 	root.AddCommand(agent.Command(), agent.StatusCommand(), agent.FlowsCommand(), agent.DoctorCommand(),
 		agent.ConntrackCommand(), cli.Command(), collect.Command(),
 		sim.Command(report.Write),
-		vmtests.Command(), report.Command(), bench.Command())
+		vmtests.Command(), report.Command(), bench.Command(), pagesCommand())
 	return root
 }

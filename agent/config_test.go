@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export/certs"
+	"github.com/weirnet/weir/agent/export/clickhouse"
 	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/agent/export/ipfix"
 	"github.com/weirnet/weir/agent/export/kafka"
@@ -72,6 +73,8 @@ sinks:
       {brokers: ["a:9092", "b:9092"], topic: flows, format: json, compression: zstd, acks: leader, tls: {},
        sasl: {mechanism: plain, user: u, password_file: p}}
   - prometheus: {listen: "127.0.0.1:9102", labels: [role, class], max_series: 10}
+  - clickhouse: {address: "a:9000", database: net, user: u, password_file: p, tls: {}, compression: zstd,
+      fixed_tables: true, settings: {async_insert: 1}}
 stop_timeout: 7s
 control: /run/weir/control.sock
 labels: {node: n1, wait: 2s}
@@ -103,6 +106,8 @@ clock: {virtual: true, start: 5}
 				Compression: "zstd", Acks: "leader", TLS: &certs.Options{},
 				SASL: &kafka.SASL{Mechanism: "plain", User: "u", PasswordFile: "p"}}},
 			{Prometheus: &prometheus.Options{Listen: "127.0.0.1:9102", Labels: []string{"role", "class"}, MaxSeries: 10}},
+			{ClickHouse: &clickhouse.Options{Address: "a:9000", Database: "net", User: "u", PasswordFile: "p",
+				TLS: &certs.Options{}, Compression: "zstd", FixedTables: true, Settings: map[string]string{"async_insert": "1"}}},
 		},
 		Control: "/run/weir/control.sock", Clock: Clock{Virtual: true, Start: 5},
 		Monitor: monitor.Options{Address: "localhost:9464", TLS: &certs.Options{Cert: "c", Key: "k"}},
@@ -157,7 +162,7 @@ func TestParseConfigRefuses(t *testing.T) {
 			[]string{":2:21: closed: ", "10s"}},
 		{"takeover without unit", smallest + "takeover: 1", []string{":2:11: takeover: ", "10s"}},
 		{"no kind of sink", smallest + "sinks: [{name: a}]",
-			[]string{"sinks[0]: want one of file, grpc, ipfix, kafka, prometheus; there are 0"}},
+			[]string{"sinks[0]: want one of clickhouse, file, grpc, ipfix, kafka, prometheus; there are 0"}},
 		{"two kinds of a sink", smallest + "sinks: [{file: {path: x}, grpc: {address: 'a:1'}}]",
 			[]string{"sinks[0]: want one of", "there are 2"}},
 		{"unknown kind of sink", smallest + "sinks: [{flie: {path: x}}]", []string{":2:10: ", `"flie"`}},
@@ -196,6 +201,8 @@ func TestParseConfigRefuses(t *testing.T) {
 		{"kafka topic", smallest + "sinks: [{kafka: {brokers: ['a:1']}}]", []string{"sinks[0].kafka.topic: is missing"}},
 		{"kafka sasl", smallest + "sinks: [{kafka: {brokers: ['a:1'], topic: t, sasl: {mechanism: x}}}]",
 			[]string{`sinks[0].kafka.sasl.mechanism: "x"; want one of plain`}},
+		{"clickhouse compression", smallest + "sinks: [{clickhouse: {address: 'a:1', compression: gzip}}]",
+			[]string{`sinks[0].clickhouse.compression: "gzip"; want one of lz4, none, zstd`}},
 		{"stop", smallest + "stop_timeout: -1s", []string{"stop_timeout: -1s"}},
 		{"no duration", smallest + "active: soon", []string{":2:9: active: ", "soon", "10s"}},
 	}

@@ -7,7 +7,7 @@ import (
 	"github.com/weirnet/weir/agent/settings"
 )
 
-//go:generate go run github.com/weirnet/weir/ci/keydocs keydocs.json . monitor export/certs export/grpc export/ipfix export/kafka export/prometheus
+//go:generate go run github.com/weirnet/weir/ci/keydocs keydocs.json . monitor export/certs export/clickhouse export/grpc export/ipfix export/kafka export/prometheus
 
 // keyDocs are the doc comments of the fields below Config.
 //

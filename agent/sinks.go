@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/export"
+	"github.com/weirnet/weir/agent/export/clickhouse"
 	"github.com/weirnet/weir/agent/export/file"
 	"github.com/weirnet/weir/agent/export/grpc"
 	"github.com/weirnet/weir/agent/export/ipfix"
@@ -20,11 +21,13 @@ import (
 	"github.com/weirnet/weir/agent/export/spool"
 )
 
-// SinkConfig is a receiver of records: one of the kinds File, GRPC, IPFIX, Kafka and Prometheus, and
-// how records wait for it.
+// SinkConfig is a receiver of records: one of the kinds ClickHouse, File, GRPC, IPFIX, Kafka and
+// Prometheus, and how records wait for it.
 type SinkConfig struct {
 	// Name is the sink's in logs and counters; empty: its kind.
 	Name string `yaml:"name,omitempty"`
+	// ClickHouse inserts records into tables.
+	ClickHouse *clickhouse.Options `yaml:"clickhouse,omitempty"`
 	// File appends JSON lines to a file.
 	File *FileConfig `yaml:"file,omitempty"`
 	// GRPC sends protobuf messages to a collector.
@@ -124,6 +127,8 @@ type sinkKind struct {
 
 func (s *SinkConfig) kinds() []sinkKind {
 	return []sinkKind{
+		{"clickhouse", s.ClickHouse != nil, s.ClickHouse.Check,
+			func() (export.Sink, error) { return clickhouse.Open(*s.ClickHouse) }},
 		{"file", s.File != nil, s.File.check, s.File.open},
 		{"grpc", s.GRPC != nil, s.GRPC.Check, func() (export.Sink, error) { return grpc.Open(*s.GRPC) }},
 		{"ipfix", s.IPFIX != nil, s.IPFIX.Check, func() (export.Sink, error) { return ipfix.Open(*s.IPFIX) }},

@@ -3,10 +3,12 @@
 package certs
 
 import (
+	"context"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"net"
 	"os"
 	"slices"
 	"sync"
@@ -149,4 +151,14 @@ func (f *Files) Server(protocols ...string) (*tls.Config, error) {
 		c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return one() }
 	}
 	return c, err
+}
+
+// Dial connects to a server by TLS, with the certificates that are in the files at the time.
+func (f *Files) Dial(ctx context.Context, d *net.Dialer, address string) (net.Conn, error) {
+	config, err := f.Client()
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	secure := tls.Dialer{NetDialer: d, Config: config}
+	return secure.DialContext(ctx, "tcp", address)
 }

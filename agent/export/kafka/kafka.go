@@ -3,7 +3,6 @@ package kafka
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -80,15 +79,10 @@ func (s *Sink) connect() (*kgo.Client, error) {
 // dialTimeout bounds how long it takes to reach a broker.
 const dialTimeout = 10 * time.Second
 
-// secure dials by TLS, with the certificates that are in the files at the time.
+// secure dials by TLS.
 func secure(files *certs.Files) func(context.Context, string, string) (net.Conn, error) {
-	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		config, err := files.Client()
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		d := tls.Dialer{NetDialer: &net.Dialer{Timeout: dialTimeout}, Config: config}
-		return d.DialContext(ctx, network, address)
+	return func(ctx context.Context, _, address string) (net.Conn, error) {
+		return files.Dial(ctx, &net.Dialer{Timeout: dialTimeout}, address)
 	}
 }
 
