@@ -6,6 +6,8 @@ WEIR := out/weir
 # KERNELS=5.10,6.12 narrows vmtest; FIGURES='--only one-warm' is passed to figures.
 KERNELS ?=
 FIGURES ?=
+FUZZTIME ?= 10s
+FUZZ ?= .
 # What is run: the suite, and the examples of the documentation.
 SCENARIOS := scenarios docs/examples/scenarios
 
@@ -39,12 +41,23 @@ bench: weir ## measure speed, as ratios within one run
 figures: weir ## measure every bar and say whether it holds
 	go run ./ci/figures $(FIGURES)
 
+docs: ## build the site of the documentation into out/docs, and check its links
+	ci/install docs
+	hugo --source docs/site --destination $(CURDIR)/out/docs --cleanDestinationDir --noBuildLock --panicOnWarning --quiet
+	go run ./ci/docs out/docs .
+
+fuzz: ## run every fuzz target for FUZZTIME (10s), or those that match FUZZ
+	FUZZTIME=$(FUZZTIME) FUZZ='$(FUZZ)' ci/fuzz
+
 generate: ## compile the BPF programs and their Go bindings (clang-16), and the protobuf code
 	ci/install generate
 	go generate ./...
 
 lint: ## vet, gofmt, staticcheck, the C formatter
 	ci/lint
+
+vulns: ## look for known vulnerabilities in what is called; needs the network, for their database
+	go tool -modfile=ci/tools/go.mod govulncheck ./...
 
 fmt: ## format Go and C
 	gofmt -w $$(git ls-files '*.go')
@@ -68,4 +81,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench figures generate lint fmt package chart clean tools weir
+.PHONY: help vmtest test apitest sim bench figures docs fuzz generate lint vulns fmt package chart clean tools weir

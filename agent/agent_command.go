@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/netobserv"
 	"github.com/weirnet/weir/agent/privileges"
 )
@@ -25,6 +26,8 @@ type source struct {
 	compat  string
 	environ []string
 	notes   []string // on what of compat is different here
+	// names are interfaces that the command line names, instead of those of the configuration.
+	names []string
 }
 
 const (
@@ -57,24 +60,43 @@ func (s *source) load() (Config, error) {
 		return Config{}, fmt.Errorf("--compat=%s: want %s", s.compat, compatNetObserv)
 	}
 	data, err := os.ReadFile(s.path)
-	if errors.Is(err, fs.ErrNotExist) && !s.given && len(environ) > 0 {
+	if errors.Is(err, fs.ErrNotExist) && !s.given {
 		data, err = nil, nil
 	}
 	if err != nil {
 		return Config{}, fmt.Errorf("read the configuration: %w", err)
 	}
-	return parseConfig(s.path, data, environ)
+	return parseConfig(s.path, data, environ, s.override)
+}
+
+// override puts what the command line says in place of what the configuration says.
+func (s *source) override(c *Config) {
+	if len(s.names) == 0 {
+		return
+	}
+	c.Interfaces = nil
+	for _, name := range s.names {
+		c.Interfaces = append(c.Interfaces, Interface{Name: name})
+	}
+	if c.Control == "" {
+		c.Control = control.DefaultSocket
+	}
 }
 
 // Command is `weir agent`.
 func Command() *cobra.Command {
 	var from source
 	c := &cobra.Command{
-		Use:   "agent",
+		Use:   "agent [INTERFACE...]",
 		Short: "watch interfaces and report flows",
 		Long: `Watches the interfaces of its configuration, reports flows to its sinks, and serves its state on
 a unix socket. Every key of the configuration file is also an environment variable, which
 beats the file: "weir agent config --help" lists them.
+
+Interfaces on the command line are watched instead of those of the configuration, which need not
+exist then: "weir agent eth0" prints the flows of eth0 as JSON lines. The agent also listens on
+` + control.DefaultSocket + ` then, if no other socket is configured, so that "weir flows" and
+"weir status" find it.
 
 SIGTERM or SIGINT ends it in order: everything that was counted is reported first. SIGHUP makes
 it read its configuration again, and change what can change while it runs; when a change
@@ -82,8 +104,10 @@ needs a new start, nothing is changed, and the log says which keys.
 
 Once it runs, it gives up all capabilities but CAP_BPF, CAP_NET_ADMIN and CAP_PERFMON, and CAP_SYS_ADMIN where
 it watches interfaces in other network namespaces.`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
+		Example: "  weir agent eth0\n  weir agent --config /etc/weir/weir.yaml",
+		Args:    cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			from.names = names
 			cfg, err := from.read(cmd)
 			if err != nil {
 				return err
@@ -96,6 +120,9 @@ it watches interfaces in other network namespaces.`,
 				log.Info("compat", "note", note)
 			}
 			a, err := New(cfg, Options{Log: log, Level: &level})
+			if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+				return fmt.Errorf("%w; it needs root, or capabilities: \"weir doctor\" tells which", err)
+			}
 			if err != nil {
 				return err
 			}

@@ -186,11 +186,12 @@ func ReadConfig(path string) (Config, error) {
 
 // ParseConfig reads a configuration; file is for error messages.
 func ParseConfig(file string, data []byte) (Config, error) {
-	return parseConfig(file, data, nil)
+	return parseConfig(file, data, nil, nil)
 }
 
-// parseConfig reads a file, and environment variables over it (see settings.FromEnv).
-func parseConfig(file string, data []byte, environ []string) (Config, error) {
+// parseConfig reads a file, nil for one that does not exist, environment variables over it (see
+// settings.FromEnv), and what override, if any, changes.
+func parseConfig(file string, data []byte, environ []string, override func(*Config)) (Config, error) {
 	c := DefaultConfig()
 	if len(strings.TrimSpace(string(data))) > 0 {
 		if err := yamlfile.Decode(file, data, &c); err != nil {
@@ -201,7 +202,14 @@ func parseConfig(file string, data []byte, environ []string) (Config, error) {
 	if err != nil {
 		return Config{}, err
 	}
-	if len(strings.TrimSpace(string(data))) == 0 && len(set) == 0 {
+	if override != nil {
+		override(&c)
+	}
+	if len(c.Interfaces) == 0 && len(strings.TrimSpace(string(data))) == 0 && len(set) == 0 {
+		if data == nil {
+			return Config{}, fmt.Errorf("%s: there is no such file; name it with --config, "+
+				"or name an interface: \"weir agent eth0\"", file)
+		}
 		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
 	}
 	if err := c.Check(); err != nil {

@@ -53,17 +53,17 @@ func TestConfigPlaces(t *testing.T) {
 		{"missing", smallest + "sinks: [{spool: {path: x}}]", "WEIR_SINKS_0_FILE_KEEP=2", "weir.yaml:2:9: sinks[0].file.path: is missing"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			_, err := parseConfig("weir.yaml", []byte(test.text), []string{test.env})
+			_, err := parseConfig("weir.yaml", []byte(test.text), []string{test.env}, nil)
 			require.ErrorContains(t, err, test.want)
 		})
 	}
 }
 
 func TestEnvironmentBeatsTheFile(t *testing.T) {
-	c, err := parseConfig("weir.yaml", []byte(smallest+"table: {size: 7, full: evict}"), []string{"WEIR_TABLE_SIZE=9"})
+	c, err := parseConfig("weir.yaml", []byte(smallest+"table: {size: 7, full: evict}"), []string{"WEIR_TABLE_SIZE=9"}, nil)
 	require.NoError(t, err)
 	require.Equal(t, Table{Size: 9, Full: fullEvict}, c.Table)
-	c, err = parseConfig("weir.yaml", nil, []string{"WEIR_INTERFACES_0_NAME=eth0", "WEIR_LOG_LEVEL=debug"})
+	c, err = parseConfig("weir.yaml", nil, []string{"WEIR_INTERFACES_0_NAME=eth0", "WEIR_LOG_LEVEL=debug"}, nil)
 	require.NoError(t, err, "the environment alone is enough")
 	require.Equal(t, []Interface{{Name: "eth0"}}, c.Interfaces)
 }
@@ -236,4 +236,21 @@ func TestReloadOnHangup(t *testing.T) {
 	require.Contains(t, agent.log.String(), "[table.size]")
 	var line map[string]any
 	require.Error(t, json.Unmarshal([]byte(agent.log.String()), &line), "the log is text")
+}
+
+// TestInterfacesOfTheCommandLine replace those of the configuration, which need not exist then.
+func TestInterfacesOfTheCommandLine(t *testing.T) {
+	t.Chdir(t.TempDir())
+	s := source{path: defaultPath, names: []string{"eth0", "eth1"}}
+	c, err := s.load()
+	require.NoError(t, err)
+	require.Equal(t, []Interface{{Name: "eth0"}, {Name: "eth1"}}, c.Interfaces)
+	require.Equal(t, control.DefaultSocket, c.Control)
+
+	require.NoError(t, os.WriteFile(defaultPath, []byte(smallest+"control: /run/own\ntable: {size: 7}"), 0o600))
+	c, err = s.load()
+	require.NoError(t, err)
+	require.Equal(t, []Interface{{Name: "eth0"}, {Name: "eth1"}}, c.Interfaces)
+	require.Equal(t, "/run/own", c.Control)
+	require.Equal(t, 7, c.Table.Size, "the rest of the file holds")
 }

@@ -63,10 +63,9 @@ not sound, so that there is nothing to write.`,
 }
 
 func diffGoldens(ctx context.Context, w io.Writer, jobs []runner.Job) error {
-	r, err := runner.New(runner.Options{})
+	r, err := newRunner(w, runner.Options{})
 	if err != nil {
-		fmt.Fprintln(w, "weir:", err)
-		return &ExitError{result.ExitHarness}
+		return err
 	}
 	defer r.Close()
 	host := result.Kernel{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"regexp"
@@ -99,13 +100,25 @@ type session struct {
 
 // open starts a runner; that it cannot is said on the output, as of all that goes wrong there.
 func (f *runFlags) open(w io.Writer) (*session, error) {
-	r, err := runner.New(runner.Options{Keep: f.keep, Pcap: f.pcap})
+	r, err := newRunner(w, runner.Options{Keep: f.keep, Pcap: f.pcap})
+	if err != nil {
+		return nil, err
+	}
+	return &session{runFlags: f, runner: r, out: w,
+		kernel: result.Kernel{Line: "host", Version: release(), Accel: "host"}}, nil
+}
+
+// newRunner starts a runner; what keeps it from starting is written to w.
+func newRunner(w io.Writer, opts runner.Options) (*runner.Runner, error) {
+	r, err := runner.New(opts)
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		err = fmt.Errorf("%w; scenarios on this machine's kernel need root, \"weir vm run\" does not", err)
+	}
 	if err != nil {
 		fmt.Fprintln(w, "weir:", err)
 		return nil, &ExitError{result.ExitHarness}
 	}
-	return &session{runFlags: f, runner: r, out: w,
-		kernel: result.Kernel{Line: "host", Version: release(), Accel: "host"}}, nil
+	return r, nil
 }
 
 // run runs one scenario and prints the result.

@@ -306,7 +306,7 @@ func plain(err error) error {
 		err = u.Err
 	}
 	if errors.Is(err, os.ErrNotExist) || errors.Is(err, syscall.ECONNREFUSED) {
-		return fmt.Errorf("no agent listens: %w", err)
+		return fmt.Errorf("no agent listens; its configuration names the socket (control): %w", err)
 	}
 	return err
 }

@@ -1,12 +1,15 @@
 package control
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -201,4 +204,27 @@ func TestOtherFilesAreLeftAlone(t *testing.T) {
 	_, err := Serve(path, &fake{})
 	require.ErrorContains(t, err, "not a socket")
 	require.FileExists(t, path)
+}
+
+// FuzzRequest sends any request to an agent: it is answered, and changes nothing unless it is understood.
+func FuzzRequest(f *testing.F) {
+	f.Add("POST", "/v1/resize", []byte(`{"entries": 9}`))
+	f.Add("POST", "/v1/clock", []byte(`{"now_ns": 9}`))
+	f.Add("POST", "/v1/sweep", []byte(nil))
+	f.Add("GET", "/v1/status", []byte(`{`))
+	f.Fuzz(func(t *testing.T, method, path string, body []byte) {
+		to := &url.URL{Scheme: "http", Host: "weir", Path: path}
+		if strings.HasPrefix(path, "/debug/") { // profiles take their time
+			return
+		}
+		r, err := http.NewRequestWithContext(t.Context(), method, to.String(), bytes.NewReader(body))
+		if err != nil {
+			return
+		}
+		a, w := &fake{}, httptest.NewRecorder()
+		handler(a).ServeHTTP(w, r)
+		if w.Code != http.StatusOK {
+			require.Equal(t, &fake{}, a, "refused, and carried out all the same")
+		}
+	})
 }

@@ -33,6 +33,7 @@ func Command() *cobra.Command {
 		renderCommand("html", "Render the page as one self-contained file", HTML),
 		renderCommand("junit", "Render JUnit XML, a suite per kernel", JUnit),
 		renderCommand("markdown", "Render the summary for CI", Markdown),
+		renderCommand("kernels", "Render the documentation's page of kernels", Kernels),
 		renderCommand("annotations", "Render annotations for GitHub Actions", Annotations),
 		schemaCommand(),
 	)

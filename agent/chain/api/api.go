@@ -98,6 +98,7 @@ func New(m *chain.Manager) *Server {
 	return s
 }
 
+// ServeHTTP answers a request for chains.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.ServeHTTP(w, r) }
 
 // Do calls fn with the manager, when no request is handled.
