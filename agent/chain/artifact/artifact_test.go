@@ -399,3 +399,17 @@ func FuzzParse(f *testing.F) {
 		require.NotContains(t, fmt.Sprint(s.place), "#")
 	})
 }
+
+// FuzzLayout: an image layout's index comes from outside, and what it names.
+func FuzzLayout(f *testing.F) {
+	dir := layoutOf(f, "v1", false, layer(elf("object"), "a.o"))
+	index, err := os.ReadFile(filepath.Join(dir, v1.ImageIndexFile))
+	require.NoError(f, err)
+	f.Add(index, "v1")
+	f.Add([]byte(`{"manifests": [{"digest": "sha256:../../../../etc/passwd", "size": -1}]}`), "")
+	f.Fuzz(func(t *testing.T, index []byte, tag string) {
+		write(t, filepath.Join(dir, v1.ImageIndexFile), index)
+		data, err := fromLayout(dir, tag, "")
+		require.True(t, err != nil || bytes.Equal(data, elf("object")))
+	})
+}
