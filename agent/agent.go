@@ -16,7 +16,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/chain/api"
-	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
@@ -58,6 +57,7 @@ type Agent struct {
 	placed   []placed
 	left     []placed // of an earlier agent, taken off
 	sweeper  *sweeper
+	census   census
 	features *features
 	labels   *labels
 	now      int64 // the virtual clock
@@ -120,7 +120,8 @@ func (a *Agent) start() error {
 	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
-	rec.sink = a.features.sink(a.labels.sink(a.sink))
+	rec.ends = newEnds(a.features.sink(a.labels.sink(a.sink)), a.view)
+	rec.sink = rec.ends
 	if err := a.features.setNow(a.now); err != nil {
 		return err
 	}
@@ -140,6 +141,9 @@ func (a *Agent) start() error {
 	}
 	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
 		return fmt.Errorf("take over an earlier agent's tables: %w", err)
+	}
+	if err := a.beginCensus(); err != nil {
+		return err
 	}
 	a.pulse.start(&a.cfg)
 	return nil
@@ -352,21 +356,6 @@ func (a *Agent) time() int64 {
 		return 0 // cannot happen: the clock and the address are valid
 	}
 	return ts.Nano()
-}
-
-// Connections lists the connection table.
-func (a *Agent) Connections() ([]conntrack.Entry, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	view := conntrack.View{Hooks: a.hook, Lifetimes: a.dp.Options().Lifetimes, Now: a.time()}
-	all := []conntrack.Entry{}
-	err := a.dp.Walk(func(e *bpf.Entry) error {
-		entry := view.Of(e)
-		a.describe(&entry, e)
-		all = append(all, entry)
-		return nil
-	})
-	return all, err
 }
 
 // Counters lists what became of the packets at every hook, and what was reported.
