@@ -58,6 +58,7 @@ type Agent struct {
 	left     []placed // of an earlier agent, taken off
 	sweeper  *sweeper
 	census   census
+	pacer    *pacer
 	features *features
 	labels   *labels
 	now      int64 // the virtual clock
@@ -145,6 +146,7 @@ func (a *Agent) start() error {
 	if err := a.beginCensus(); err != nil {
 		return err
 	}
+	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
 	return nil
 }
@@ -235,7 +237,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return errors.Join(err, a.stop())
 	}
 	defer hush()
-	t := time.NewTicker(cfg.Interval)
+	every := cfg.Interval
+	t := time.NewTicker(every)
 	defer t.Stop()
 	var s schedule
 	if !cfg.Clock.Virtual {
@@ -247,7 +250,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return a.stop()
-		case every := <-a.interval:
+		case every = <-a.interval:
 			t.Reset(every)
 		case <-rings:
 			full, err = a.drain()
@@ -260,6 +263,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			a.log.Error("sweep", "error", err) // nothing was acknowledged; the next one reports it
+		}
+		if now := a.every(); now != every {
+			every = now
+			t.Reset(every)
 		}
 		if full {
 			s.hurry()

@@ -39,17 +39,24 @@ func (a *Agent) beginCensus() error {
 	return nil
 }
 
-// takeCensus takes a sample after a sweep, before which Deletions was as given.
-func (a *Agent) takeCensus(now int64, before uint64) error {
-	held, exact, err := a.held()
-	if err != nil {
-		return err
-	}
+// swept keeps the books on a sweep, before which Deletions was as given.
+func (a *Agent) swept(now int64, before uint64) error {
 	deleted, err := a.dp.Deletions()
 	if err != nil {
 		return err
 	}
 	deleted -= min(before, deleted) // a change of size begins anew
+	scanned := a.sweeper.held.IPv4 + a.sweeper.held.IPv6
+	a.pacer.swept(now, found{removed: int(deleted), held: scanned, size: 2 * a.dp.Options().Table})
+	return a.takeCensus(now, deleted)
+}
+
+// takeCensus takes a sample after a sweep that has deleted so many connections.
+func (a *Agent) takeCensus(now int64, deleted uint64) error {
+	held, exact, err := a.held()
+	if err != nil {
+		return err
+	}
 	c := &a.census
 	c.inTables = uint64(held.IPv4 + held.IPv6)
 	if !exact {

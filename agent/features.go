@@ -91,7 +91,7 @@ func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note
 		return "", err
 	}
 	if name == trace.FeatureRTT {
-		f.rtt = newRoundTrips(t, cfg.Table.Size, int64(cfg.Active+2*cfg.Interval))
+		f.rtt = newRoundTrips(t, cfg.Table.Size, int64(cfg.Active+2*cfg.longest()))
 		return t.Note(), nil
 	}
 	ds, ok := sink.(DropSink)
@@ -168,7 +168,7 @@ func (a *Agent) sweep(now int64, stop bool) error {
 		err = a.pass(now, stop, func() error { return a.sweeper.sweep(now, stop) })
 	}
 	if err == nil {
-		err = a.takeCensus(now, before)
+		err = a.swept(now, before)
 	}
 	a.pulse.swept(begun, err)
 	return err
