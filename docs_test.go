@@ -399,17 +399,19 @@ func TestDocsExamples(t *testing.T) {
 func TestDocsFields(t *testing.T) {
 	page := docs(t)["docs/formats.md"]
 	for name, kind := range map[string]reflect.Type{
-		"flow.Record":     reflect.TypeFor[flow.Record](),
-		"flow.NAT":        reflect.TypeFor[flow.NAT](),
-		"flow.Hook":       reflect.TypeFor[flow.Hook](),
-		"flow.Labels":     reflect.TypeFor[flow.Labels](),
-		"flow.Drop":       reflect.TypeFor[flow.Drop](),
-		"flow.DNS":        reflect.TypeFor[flow.DNS](),
-		"flow.Lookups":    reflect.TypeFor[flow.Lookups](),
-		"flow.Handshake":  reflect.TypeFor[flow.Handshake](),
-		"conntrack.Entry": reflect.TypeFor[conntrack.Entry](),
-		"conntrack.Leg":   reflect.TypeFor[conntrack.Leg](),
-		"export.Stats":    reflect.TypeFor[export.Stats](),
+		"flow.Record":         reflect.TypeFor[flow.Record](),
+		"flow.NAT":            reflect.TypeFor[flow.NAT](),
+		"flow.Hook":           reflect.TypeFor[flow.Hook](),
+		"flow.Labels":         reflect.TypeFor[flow.Labels](),
+		"flow.Drop":           reflect.TypeFor[flow.Drop](),
+		"flow.DNS":            reflect.TypeFor[flow.DNS](),
+		"flow.Lookups":        reflect.TypeFor[flow.Lookups](),
+		"flow.Handshake":      reflect.TypeFor[flow.Handshake](),
+		"conntrack.Entry":     reflect.TypeFor[conntrack.Entry](),
+		"conntrack.Leg":       reflect.TypeFor[conntrack.Leg](),
+		"conntrack.Stats":     reflect.TypeFor[conntrack.Stats](),
+		"conntrack.Collected": reflect.TypeFor[conntrack.Collected](),
+		"export.Stats":        reflect.TypeFor[export.Stats](),
 	} {
 		_, table, ok := strings.Cut(page, "<!-- fields: "+name+" -->\n")
 		require.True(t, ok, name)

@@ -17,7 +17,6 @@ import (
 
 	"github.com/weirnet/weir/agent/chain/api"
 	"github.com/weirnet/weir/agent/chain/meter"
-	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
@@ -59,6 +58,8 @@ type Agent struct {
 	placed   []placed
 	left     []placed // of an earlier agent, taken off
 	sweeper  *sweeper
+	census   census
+	pacer    *pacer
 	features *features
 	labels   *labels
 	now      int64 // the virtual clock
@@ -121,7 +122,8 @@ func (a *Agent) start() error {
 	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
-	rec.sink = a.features.sink(a.labels.sink(a.sink))
+	rec.ends = newEnds(a.features.sink(a.labels.sink(a.sink)), a.view)
+	rec.sink = rec.ends
 	if err := a.features.setNow(a.now); err != nil {
 		return err
 	}
@@ -142,6 +144,10 @@ func (a *Agent) start() error {
 	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
 		return fmt.Errorf("take over an earlier agent's tables: %w", err)
 	}
+	if err := a.beginCensus(); err != nil {
+		return err
+	}
+	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
 	return nil
 }
@@ -232,7 +238,8 @@ func (a *Agent) Run(ctx context.Context) error {
 		return errors.Join(err, a.stop())
 	}
 	defer hush()
-	t := time.NewTicker(cfg.Interval)
+	every := cfg.Interval
+	t := time.NewTicker(every)
 	defer t.Stop()
 	var s schedule
 	if !cfg.Clock.Virtual {
@@ -244,7 +251,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return a.stop()
-		case every := <-a.interval:
+		case every = <-a.interval:
 			t.Reset(every)
 		case <-rings:
 			full, err = a.drain()
@@ -257,6 +264,10 @@ func (a *Agent) Run(ctx context.Context) error {
 		}
 		if err != nil {
 			a.log.Error("sweep", "error", err) // nothing was acknowledged; the next one reports it
+		}
+		if now := a.every(); now != every {
+			every = now
+			t.Reset(every)
 		}
 		if full {
 			s.hurry()
@@ -372,21 +383,6 @@ func (a *Agent) time() int64 {
 		return 0 // cannot happen: the clock and the address are valid
 	}
 	return ts.Nano()
-}
-
-// Connections lists the connection table.
-func (a *Agent) Connections() ([]conntrack.Entry, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
-	view := conntrack.View{Hooks: a.hook, Lifetimes: a.dp.Options().Lifetimes, Now: a.time()}
-	all := []conntrack.Entry{}
-	err := a.dp.Walk(func(e *bpf.Entry) error {
-		entry := view.Of(e)
-		a.describe(&entry, e)
-		all = append(all, entry)
-		return nil
-	})
-	return all, err
 }
 
 // Counters lists what became of the packets at every hook, and what was reported.

@@ -19,27 +19,19 @@ import (
 // ConntrackCommand is `weir ct`.
 func ConntrackCommand() *cobra.Command {
 	var socket string
-	var output outputFlag
-	list := &cobra.Command{
-		Use:   "list",
-		Short: "list the connections that the agent tracks",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if err := output.check(); err != nil {
-				return err
-			}
-			all, err := control.Dial(socket).Connections(cmd.Context())
-			if err != nil {
-				return err
-			}
-			if output == "table" {
-				return connectionTable(cmd.OutOrStdout(), all)
-			}
-			return writeJSON(cmd.OutOrStdout(), all)
-		},
+	c := &cobra.Command{
+		Use: "ct", Short: "read and change the agent's connection tables", Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	output.on(list)
-	resize := &cobra.Command{
+	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
+	c.AddCommand(listCommand(&socket), getCommand(&socket), exportCommand(&socket), watchCommand(&socket),
+		statsCommand(&socket), zonesCommand(&socket), gcCommand(&socket), flushCommand(&socket),
+		deleteCommand(&socket), resizeCommand(&socket), natCommand(&socket), labelsCommand(&socket))
+	return c
+}
+
+func resizeCommand(socket *string) *cobra.Command {
+	return &cobra.Command{
 		Use:   "resize ENTRIES",
 		Short: "give the connection tables another size; connections go on",
 		Long: `Gives each connection table, IPv4 and IPv6, room for so many entries while traffic flows.
@@ -53,16 +45,9 @@ idle for the longest time, with the reason lack-of-resources.`,
 			if err != nil {
 				return fmt.Errorf("ENTRIES: %q; want a number, like 65536", args[0])
 			}
-			return control.Dial(socket).Resize(cmd.Context(), entries)
+			return control.Dial(*socket).Resize(cmd.Context(), entries)
 		},
 	}
-	c := &cobra.Command{
-		Use: "ct", Short: "read and resize the agent's connection table", Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
-	}
-	c.PersistentFlags().StringVar(&socket, "socket", control.DefaultSocket, "the agent's control socket")
-	c.AddCommand(list, resize, natCommand(&socket), labelsCommand(&socket))
-	return c
 }
 
 // outputFlag is the flag --output: table or json.

@@ -40,6 +40,8 @@ type Config struct {
 	Sample uint32 `yaml:"sample"`
 	// Interval is the time between two sweeps of the tables.
 	Interval time.Duration `yaml:"interval"`
+	// Pace is how the time between two sweeps follows what they find.
+	Pace Pace `yaml:"pace"`
 	// FastPath is where each CPU counts the packets of flows that go on, without the table.
 	FastPath FastPath `yaml:"fast_path"`
 	// Sweep is how the tables are gone through: iter, batch, or empty for the best.
@@ -150,6 +152,7 @@ func DefaultConfig() Config {
 		FastPath:  FastPath{After: 16},
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
+		Pace:      Pace{Policy: paceFixed, Max: 30 * time.Second},
 		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
 		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
 		Labels: Labels{Wait: defaultWait},
@@ -251,6 +254,9 @@ func (c *Config) Check() error {
 	if c.Interval < minEvery || c.Active < c.Interval || c.Takeover <= 0 {
 		return fmt.Errorf("interval: %v, active: %v, takeover: %v; want interval >= %v, "+
 			"active >= interval, takeover > 0", c.Interval, c.Active, c.Takeover, minEvery)
+	}
+	if err := c.checkPace(); err != nil {
+		return err
 	}
 	if c.Sample == 0 {
 		return fmt.Errorf("sample: 0 would count nothing; want 1 for all connections, N for 1 in N")

@@ -55,6 +55,7 @@ sample: 100
 filters: {default: reject, rules: [{action: accept, protocol: tcp, either: true}]}
 fast_path: {slots: 64, after: 3}
 interval: 3s
+pace: {policy: yield, max: 4s}
 active: 4s
 features: [dns]
 dns: {ports: [53, 5353], timeout: 1s}
@@ -88,6 +89,7 @@ clock: {virtual: true, start: 5}
 		Pin:        "/sys/fs/bpf/weir", Table: Table{Size: 10, Full: "reject"},
 		Lifetimes: map[string]time.Duration{"closed": time.Second, "established": 124 * time.Minute},
 		Tunnels:   []string{"gre", "vxlan"}, Takeover: 2 * time.Second, Interval: 3 * time.Second, Active: 4 * time.Second,
+		Pace:     Pace{Policy: "yield", Max: 4 * time.Second},
 		FastPath: FastPath{Slots: 64, After: 3},
 		Sample:   100, Filters: Filters{Default: "reject",
 			Rules: []FilterRule{{Action: "accept", Protocol: "tcp", Either: true}}},

@@ -91,7 +91,7 @@ func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note
 		return "", err
 	}
 	if name == trace.FeatureRTT {
-		f.rtt = newRoundTrips(t, cfg.Table.Size, int64(cfg.Active+2*cfg.Interval))
+		f.rtt = newRoundTrips(t, cfg.Table.Size, int64(cfg.Active+2*cfg.longest()))
 		return t.Note(), nil
 	}
 	ds, ok := sink.(DropSink)
@@ -163,19 +163,26 @@ func (f *features) close() error {
 // sweep makes one pass over all that the kernel has counted.
 func (a *Agent) sweep(now int64, stop bool) error {
 	begun := time.Now()
-	err := a.pass(now, stop)
+	before, err := a.dp.Deletions()
+	if err == nil {
+		err = a.pass(now, stop, func() error { return a.sweeper.sweep(now, stop) })
+	}
+	if err == nil {
+		err = a.swept(now, before)
+	}
 	a.pulse.swept(begun, err)
 	return err
 }
 
-func (a *Agent) pass(now int64, stop bool) error {
+// pass lets work write records, between what features have to do before and after that.
+func (a *Agent) pass(now int64, stop bool, work func() error) error {
 	a.labels.advance(now)
 	if a.features == nil {
-		return a.sweeper.sweep(now, stop)
+		return work()
 	}
 	a.features.drain(now, a.zones())
 	a.features.drainLatency(now, stop)
-	err := a.sweeper.sweep(now, stop)
+	err := work()
 	if err == nil && a.features.drops != nil {
 		a.features.drops.written()
 	}

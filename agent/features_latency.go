@@ -31,7 +31,7 @@ func (f *features) watchers() map[string]watcher {
 // startLatency opens a feature that stands on hooks.
 func (f *features) startLatency(name string, cfg *Config, sink Sink, boot string) error {
 	opts := latency.Options{Max: cfg.Table.Size, Virtual: cfg.Clock.Virtual}
-	keep := int64(cfg.Active + 2*cfg.Interval)
+	keep := int64(cfg.Active + 2*cfg.longest())
 	if name == latency.FeatureHandshake {
 		h, err := latency.OpenHandshake(opts)
 		if err == nil {

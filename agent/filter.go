@@ -141,16 +141,23 @@ func readAction(s string, out *bpf.Rule) *RuleError {
 }
 
 func readProtocol(s string, out *bpf.Rule) *RuleError {
-	number, known := filterProtocols[s]
-	if !known {
-		v, err := strconv.ParseUint(s, 10, 8)
-		if err != nil {
-			return wrong("want tcp, udp, icmp, icmpv6, sctp, or a number from 0 to 255", "%q is no protocol", s)
-		}
-		number = uint8(v)
+	number, err := protocolNumber(s)
+	if err == nil {
+		out.Protocol = uint16(number) + 1
 	}
-	out.Protocol = uint16(number) + 1
-	return nil
+	return err
+}
+
+// protocolNumber reads a protocol's name or number.
+func protocolNumber(s string) (uint8, *RuleError) {
+	if number, known := filterProtocols[s]; known {
+		return number, nil
+	}
+	v, err := strconv.ParseUint(s, 10, 8)
+	if err != nil {
+		return 0, wrong("want tcp, udp, icmp, icmpv6, sctp, or a number from 0 to 255", "%q is no protocol", s)
+	}
+	return uint8(v), nil
 }
 
 // readPrefix reads a prefix, or an address that stands for itself alone.

@@ -40,7 +40,7 @@ func (p *pulse) setLimit(cfg *Config) {
 
 // expect says how often there is a sweep. On a virtual clock nobody knows.
 func (p *pulse) expect(cfg *Config) {
-	p.limit = max(minLimit, 3*cfg.Interval)
+	p.limit = max(minLimit, 3*cfg.longest())
 	if cfg.Clock.Virtual {
 		p.limit = 0
 	}

@@ -16,6 +16,8 @@ type recorder struct {
 	next     uint64
 	total    bpf.Count // of all records
 
+	ends *ends // the books on connections that end
+
 	record flow.Record // the one at hand
 	// seen holds the names of the hooks that saw a leg, by the hooks' numbers, owner first. Most
 	// legs share a few such lists. It is good for one sweep: a number can get another name.
@@ -30,10 +32,16 @@ type Sink interface {
 }
 
 // begin begins a sweep.
-func (r *recorder) begin() { r.seen = map[[4]uint16][]flow.Hook{} }
+func (r *recorder) begin() {
+	r.seen = map[[4]uint16][]flow.Hook{}
+	r.ends.begin()
+}
 
 // connection reports what both legs of a connection have counted beyond the mark.
 func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReason) error {
+	if why != flow.EndActive {
+		r.ends.add(e, why)
+	}
 	for leg := range 2 {
 		delta := bpf.Count{
 			Packets: e.Legs[leg].Packets - mark[leg].Packets,

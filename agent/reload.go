@@ -9,7 +9,7 @@ import (
 )
 
 // reloadableKeys are those that can change while the agent runs, alone or as the beginning of a path.
-var reloadableKeys = []string{"lifetimes", "takeover", "mid_stream", "tunnels", "filters", "table", "interval",
+var reloadableKeys = []string{"lifetimes", "takeover", "mid_stream", "tunnels", "filters", "table", "interval", "pace",
 	"stop_timeout", "log.level"}
 
 // fixedKeys are those whose change would make no sense even if it were done, and why.
@@ -59,7 +59,7 @@ func (a *Agent) reloads(keys []string) error {
 			errs = append(errs, fmt.Errorf("%s: needs a new start: %s", key, why))
 		case !reloadable(key):
 			errs = append(errs, fmt.Errorf("%s: needs a new start", key))
-		case key == "interval" && a.features != nil:
+		case (key == "interval" || strings.HasPrefix(key, "pace.")) && a.features != nil:
 			errs = append(errs, fmt.Errorf("%s: needs a new start: features keep values for as long as it says", key))
 		}
 	}
@@ -87,6 +87,7 @@ func (a *Agent) apply(cfg *Config) error {
 	if a.level != nil {
 		a.level.Set(cfg.Log.Level)
 	}
+	a.pacer = newPacer(cfg)
 	a.pulse.setLimit(cfg)
 	select {
 	case <-a.interval: // nobody has read the last one

@@ -136,6 +136,18 @@ func (f *folding) next(p *Pass) (more bool, err error) {
 	return len(f.left) > 0, err
 }
 
+// fold brings what CPUs have counted in their slots into the tables.
+func (d *Datapath) fold() error {
+	folds := d.folds[:0]
+	d.eachSlot(func(s slot) {
+		if s.dirty {
+			folds = append(folds, slotWork{workFold, s.family, s.at})
+		}
+	})
+	d.folds = folds
+	return d.workSlots(folds)
+}
+
 // Crowded tells whether so many slots were closed at the last pass that Settle is worth its wait.
 func (d *Datapath) Crowded() bool { return 8*d.closed > int(d.slots) }
 

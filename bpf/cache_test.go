@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"net/netip"
 	"runtime"
 	"testing"
 
@@ -230,4 +231,24 @@ func TestSlotsFor(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, c.want, n, "%+v", c)
 	}
+}
+
+// TestGetWithSlots: what is counted in slots is shown, wherever the tuple begins.
+func TestGetWithSlots(t *testing.T) {
+	d := loadCached(t)
+	talk(t, d, 0, 1000, 5)
+	talk(t, d, 1, 1050, 4)
+	raw := readRaw(t, d)
+	require.Len(t, raw, 1)
+	require.Less(t, raw[0].Leg[0].Packets+raw[0].Leg[1].Packets, uint64(9))
+	tuple := Tuple{Addr: [2]netip.Addr{netip.MustParseAddr(client.ip), netip.MustParseAddr(server.ip)}, Port: [2]uint16{client.port, server.port}, Protocol: 6}
+	e, found, err := d.Get(&tuple)
+	require.NoError(t, err)
+	require.True(t, found)
+	require.Equal(t, uint64(9), e.Legs[0].Packets+e.Legs[1].Packets)
+	require.Equal(t, raw[0].Id, e.Flow)
+	tuple.Port[0]++
+	_, found, err = d.Get(&tuple)
+	require.NoError(t, err)
+	require.False(t, found)
 }

@@ -70,6 +70,7 @@ type Datapath struct {
 	older   *older            // what is left of an older layout
 
 	iter    *iterator // nil: batches
+	counter *counter  // nil: the kernel has none
 	works   shared[weirWork]
 	answers shared[weirAnswer]
 	batch4  buffers[weirKey4, weirConn4]
@@ -93,6 +94,8 @@ type Probes struct {
 	// NoIterator is why the tables are gone through by SweepBatch; nil when they are not, or when
 	// that was asked for.
 	NoIterator error
+	// NoCounter is why Count cannot tell how many connections there are; nil when it can.
+	NoCounter error
 }
 
 func probe() Probes {
@@ -315,6 +318,7 @@ func (d *Datapath) prepare() error {
 	if err != nil {
 		return err
 	}
+	d.counter, d.Probes.NoCounter = openCounter(d.objs.Conns4, d.objs.Conns6)
 	if err := d.set(d.opts.Settings); err != nil {
 		return err
 	}
@@ -425,8 +429,8 @@ func (d *Datapath) Close() error {
 }
 
 func (d *Datapath) closeObjects() error {
-	return errors.Join(d.works.close(), d.answers.close(), d.iter.close(), d.cache4.close(),
-		d.cache6.close(), d.objs.Close())
+	return errors.Join(d.works.close(), d.answers.close(), d.iter.close(), d.counter.close(),
+		d.cache4.close(), d.cache6.close(), d.objs.Close())
 }
 
 func (d *Datapath) closeSources() error {

@@ -53,6 +53,14 @@ type Entry struct {
 // Last returns when the last packet of either direction was seen, in ns.
 func (e *Entry) Last() int64 { return max(e.Legs[0].Last, e.Legs[1].Last) }
 
+// First returns when the connection's first packet was seen, in ns.
+func (e *Entry) First() int64 {
+	if e.Legs[0].Owner != 0 && e.Legs[1].Owner != 0 {
+		return min(e.Legs[0].First, e.Legs[1].First)
+	}
+	return max(e.Legs[0].First, e.Legs[1].First)
+}
+
 // tickShift is TICK_SHIFT in conn.h.
 const tickShift = 24
 
@@ -124,7 +132,7 @@ func (e *Entry) set6(k *weirKey6, c *weirConn) {
 
 func (e *Entry) setTuple(port [2]uint16, zone uint16, proto, cites uint8) {
 	e.Zone, e.Protocol, e.Cites = zone, proto, cites
-	if e.isICMP() {
+	if e.IsICMP() {
 		e.ICMPID, e.ICMPType, e.ICMPCode = port[0], uint8(port[1]>>8), uint8(port[1])
 		return
 	}

@@ -37,6 +37,9 @@ func LeftOut() []string { return reasons[weirLostLEFT_OUT_FILTER:] }
 // ReasonNoHook is the reason for packets of hook 0: they came from a hook that is not configured.
 const ReasonNoHook = "no-hook"
 
+// ReasonTableFull is the reason for packets that would open a connection in a full table.
+const ReasonTableFull = "table-full"
+
 // Counters say what became of the packets at one hook.
 type Counters struct {
 	Seen      Count            `json:"seen"`

@@ -134,13 +134,19 @@ func connOf(family uint8, entry unsafe.Pointer) *weirConn {
 	return (*weirConn)(unsafe.Add(entry, unsafe.Sizeof(weirKey4{})))
 }
 
+// shows tells whether an entry holds a connection that can be shown. Else it is nobody's, or a packet that
+// opens or ends it is not through yet.
+func shows(c *weirConn) bool {
+	return c.Life != lifeDead && c.Life != lifeBorn && c.Life != lifeEnding
+}
+
 // one shows the connection of an entry if it is wanted; most of a table is not.
 func (p *Pass) one(family uint8, entry unsafe.Pointer) error {
 	key, c := entry, connOf(family, entry)
 	expired := p.expired(c)
 	switch {
-	case c.Life == lifeDead || c.Life == lifeBorn || c.Life == lifeEnding:
-		return nil // nobody's, or a packet that opens or ends it is not through yet
+	case !shows(c):
+		return nil
 	case expired && p.show.Expired != nil:
 		p.shown++
 		p.show.Expired(keyOf(family, key, c.Id))

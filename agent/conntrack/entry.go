@@ -104,3 +104,11 @@ type Entry struct {
 	Service   string       `json:"service,omitempty"`
 	Class     string       `json:"class,omitempty"`
 }
+
+// First is when the connection's first packet was seen, in ns of the datapath's clock.
+func (e *Entry) First() int64 {
+	if e.Forward.Packets > 0 && e.Reverse.Packets > 0 {
+		return min(e.Forward.First, e.Reverse.First)
+	}
+	return max(e.Forward.First, e.Reverse.First)
+}

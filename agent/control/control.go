@@ -18,7 +18,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/labeler"
@@ -65,7 +64,7 @@ type Translation struct {
 // Agent is what the control socket serves.
 type Agent interface {
 	Translations() ([]Translation, error)
-	Connections() ([]conntrack.Entry, error)
+	Tables
 	Counters() (Counters, error)
 	Status() (Status, error)
 	Sweep() error
@@ -150,10 +149,7 @@ func removeSocket(path string) error {
 
 func handler(a Agent) *http.ServeMux {
 	mux := http.NewServeMux()
-	mux.HandleFunc("GET /v1/connections", func(w http.ResponseWriter, _ *http.Request) {
-		all, err := a.Connections()
-		reply(w, all, err)
-	})
+	tables(mux, a)
 	mux.HandleFunc("GET /v1/counters", func(w http.ResponseWriter, _ *http.Request) {
 		c, err := a.Counters()
 		reply(w, c, err)
@@ -205,9 +201,12 @@ type (
 	}
 )
 
+// maxOrder is how many bytes a client's order may have: a list of thousands of addresses has room.
+const maxOrder = 1 << 20
+
 // read reads what a client asks for; what is wrong with it is answered here.
 func read[T any](w http.ResponseWriter, r *http.Request, want string) (in T, ok bool) {
-	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, 1024))
+	dec := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxOrder))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&in); err != nil {
 		http.Error(w, "want "+want+": "+err.Error(), http.StatusBadRequest)
@@ -239,12 +238,6 @@ func Dial(socket string) *Client {
 	}}}
 }
 
-// Connections lists the agent's connection table.
-func (c *Client) Connections(ctx context.Context) ([]conntrack.Entry, error) {
-	var all []conntrack.Entry
-	return all, c.call(ctx, "GET", "/v1/connections", nil, &all)
-}
-
 // Counters reads the agent's ledger.
 func (c *Client) Counters(ctx context.Context) (Counters, error) {
 	var out Counters
@@ -273,30 +266,40 @@ func (c *Client) SetClock(ctx context.Context, ns int64) error {
 }
 
 func (c *Client) call(ctx context.Context, method, path string, in, out any) error {
-	body, err := json.Marshal(in)
+	answer, err := c.ask(ctx, method, path, in)
 	if err != nil {
 		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://weir"+path, bytes.NewReader(body))
-	if err != nil {
-		return err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return fmt.Errorf("ask the agent: %w", plain(err))
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
-		return fmt.Errorf("the agent answers: %s", bytes.TrimSpace(text))
-	}
+	defer answer.Close()
 	if out == nil {
 		return nil
 	}
-	if err := json.NewDecoder(resp.Body).Decode(out); err != nil {
+	if err := json.NewDecoder(answer).Decode(out); err != nil {
 		return fmt.Errorf("read the agent's answer: %w", err)
 	}
 	return nil
+}
+
+// ask sends a request, and returns the answer to it; the caller closes it.
+func (c *Client) ask(ctx context.Context, method, path string, in any) (io.ReadCloser, error) {
+	body, err := json.Marshal(in)
+	if err != nil {
+		return nil, err
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://weir"+path, bytes.NewReader(body))
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		return nil, fmt.Errorf("ask the agent: %w", plain(err))
+	}
+	if resp.StatusCode != http.StatusOK {
+		defer resp.Body.Close()
+		text, _ := io.ReadAll(io.LimitReader(resp.Body, 4096))
+		return nil, fmt.Errorf("the agent answers: %s", bytes.TrimSpace(text))
+	}
+	return resp.Body, nil
 }
 
 // plain leaves out the URL of a failed request, which is the same for every agent.

@@ -34,15 +34,35 @@ type fake struct {
 	sweeps       int
 	now          int64
 	entries      int
+	filter       conntrack.Filter
+	collection   conntrack.Collection
+	collected    conntrack.Collected
+	stats        conntrack.Stats
+	ages         bool
+	zones        []Zone
+	observers    chan func(conntrack.Event)
 }
 
-func (f *fake) Connections() ([]conntrack.Entry, error) { return f.connections, f.err }
-func (f *fake) Translations() ([]Translation, error)    { return f.translations, f.err }
-func (f *fake) Counters() (Counters, error)             { return f.counters, f.err }
-func (f *fake) Status() (Status, error)                 { return f.status, f.err }
-func (f *fake) Sweep() error                            { f.sweeps++; return f.err }
-func (f *fake) Resize(entries int) error                { f.entries = entries; return f.err }
-func (f *fake) SetClock(ns int64) error                 { f.now = ns; return f.err }
+func (f *fake) Select(by conntrack.Filter) ([]conntrack.Entry, error) {
+	f.filter = by
+	return f.connections, f.err
+}
+func (f *fake) Collect(c conntrack.Collection) (conntrack.Collected, error) {
+	f.collection = c
+	return f.collected, f.err
+}
+func (f *fake) TableStats(ages bool) (conntrack.Stats, error) { f.ages = ages; return f.stats, f.err }
+func (f *fake) Zones() ([]Zone, error)                        { return f.zones, f.err }
+func (f *fake) Observe(fn func(conntrack.Event)) func() {
+	f.observers <- fn
+	return func() { close(f.observers) }
+}
+func (f *fake) Translations() ([]Translation, error) { return f.translations, f.err }
+func (f *fake) Counters() (Counters, error)          { return f.counters, f.err }
+func (f *fake) Status() (Status, error)              { return f.status, f.err }
+func (f *fake) Sweep() error                         { f.sweeps++; return f.err }
+func (f *fake) Resize(entries int) error             { f.entries = entries; return f.err }
+func (f *fake) SetClock(ns int64) error              { f.now = ns; return f.err }
 
 func serve(t *testing.T, a Agent) string {
 	t.Helper()
@@ -105,7 +125,11 @@ func TestErrorsPassThrough(t *testing.T) {
 	_, counters := c.Counters(ctx)
 	_, translations := c.Translations(ctx)
 	_, status := c.Status(ctx)
-	for _, err := range []error{connections, counters, translations, status, c.Sweep(ctx), c.Resize(ctx, 1), c.SetClock(ctx, 1)} {
+	_, collected := c.Collect(ctx, conntrack.Collection{})
+	_, stats := c.TableStats(ctx, true)
+	_, zones := c.Zones(ctx)
+	selected := c.Select(ctx, conntrack.Filter{}, nil)
+	for _, err := range []error{selected, collected, stats, zones, connections, counters, translations, status, c.Sweep(ctx), c.Resize(ctx, 1), c.SetClock(ctx, 1)} {
 		require.EqualError(t, err, "the agent answers: the table is on fire")
 	}
 }
@@ -121,7 +145,7 @@ func TestBadRequests(t *testing.T) {
 		{"no JSON", "POST", "/v1/clock", "{", http.StatusBadRequest, `want {"now_ns": N}`},
 		{"no number", "POST", "/v1/clock", `{"now_ns": "x"}`, http.StatusBadRequest,
 			`want {"now_ns": N}`},
-		{"too long", "POST", "/v1/clock", strings.Repeat(" ", 2000), http.StatusBadRequest, "too large"},
+		{"too long", "POST", "/v1/clock", strings.Repeat(" ", maxOrder+1), http.StatusBadRequest, "too large"},
 		{"empty", "POST", "/v1/clock", "", http.StatusBadRequest, `want {"now_ns": N}`},
 		{"other key", "POST", "/v1/clock", `{"now": 3}`, http.StatusBadRequest, `"now"`},
 		{"no size", "POST", "/v1/resize", `{"entries": "many"}`, http.StatusBadRequest, `want {"entries": N}`},

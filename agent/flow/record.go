@@ -18,7 +18,7 @@ const (
 	EndIdle     EndReason = 1 // no packet for the lifetime of the connection's state
 	EndActive   EndReason = 2 // the flow goes on; this is an interim report
 	EndDetected EndReason = 3 // FIN from both sides, RST, or a new connection on the same tuple
-	EndForced   EndReason = 4 // the agent stopped
+	EndForced   EndReason = 4 // the agent stopped, or somebody had the flow removed
 	EndResource EndReason = 5 // the connection table had no room for the flow, or it was evicted
 )
 
