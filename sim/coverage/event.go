@@ -99,6 +99,9 @@ func agentEvents(sc *spec.Scenario) (all []string) {
 // stepEvents are what the steps make happen.
 func stepEvents(sc *spec.Scenario) (all []string) {
 	for _, s := range sc.Steps {
+		if s.Text != "" {
+			all = append(all, "random mix")
+		}
 		switch {
 		case s.Agent != "":
 			all = append(all, "agent: "+s.Agent)
@@ -111,7 +114,7 @@ func stepEvents(sc *spec.Scenario) (all []string) {
 		case s.Socket != nil:
 			all = append(all, "real sockets")
 		case s.Burst != nil:
-			all = append(all, "random mix")
+			all = append(all, "random flows")
 		case s.Replay != nil:
 			all = append(all, "replayed capture")
 		case s.Packet != nil:

@@ -53,12 +53,25 @@ func (r *resolver) resolve() {
 		r.running = absent
 	}
 	for _, raw := range r.raw.steps {
+		if raw.mix != nil {
+			r.expand(raw)
+			continue
+		}
 		r.step(raw)
 		s.Steps = append(s.Steps, raw.step)
 	}
+	r.stepCount()
 	r.neighbours()
 	for _, p := range r.added {
 		r.plainLink(p)
+	}
+}
+
+// stepCount keeps what mixes draw within what a scenario can have.
+func (r *resolver) stepCount() {
+	if n := len(r.scenario.Steps); n > MaxSteps {
+		r.add(r.raw.steps[len(r.raw.steps)-1].at, fmt.Sprintf("the mixes up to here draw %d steps", n),
+			fmt.Sprintf("a scenario has at most %d", MaxSteps))
 	}
 }
 

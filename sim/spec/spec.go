@@ -150,6 +150,7 @@ type Agent struct {
 // Line is its place in the file.
 type Step struct {
 	Line    int
+	Text    string `json:",omitempty"` // of a step that a mix has drawn: as a file would have it
 	Packet  *Packet
 	TCP     *TCP
 	UDP     *UDP
