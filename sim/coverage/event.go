@@ -107,6 +107,8 @@ func stepEvents(sc *spec.Scenario) (all []string) {
 			all = append(all, "agent: "+s.Agent)
 		case s.Link != nil:
 			all = append(all, "link: "+s.Link.Action)
+		case s.Host != nil:
+			all = append(all, "host: "+s.Host.Action)
 		case s.Impair != nil:
 			all = append(all, impairments(s.Impair)...)
 		case s.Advance > 0:

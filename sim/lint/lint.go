@@ -151,7 +151,7 @@ func (c *checker) step(s *spec.Step) {
 	if s.Link != nil {
 		c.passed[s.Link.Port] = true
 	}
-	silent := s.Link != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
+	silent := s.Link != nil || s.Host != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
 	frames, seen, complete := 0, false, true
 	for f, err := range c.builder.Frames(s) {
 		if err != nil {

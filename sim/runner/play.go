@@ -170,6 +170,8 @@ func (p *play) step(ctx context.Context, s *spec.Step) error {
 		return p.direct(ctx, s)
 	case s.Link != nil:
 		return p.changeLink(ctx, s.Link)
+	case s.Host != nil:
+		return p.changeHost(ctx, s.Host)
 	}
 	return p.engine.Run(ctx, s)
 }

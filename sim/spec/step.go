@@ -31,6 +31,7 @@ type rawStep struct {
 	translated *rawPair
 	family     string // "ipv4", "ipv6" or "" for what fits
 	port       placed[Port]
+	host       placed[string]
 	mapped     []rawMapped // of a replay
 	ending     *node       // of real sockets
 	mix        *rawMix     // stands for other steps
@@ -62,6 +63,7 @@ var variants = []variant{
 	{"advance", false, func(*Step) {}, advanceObject},
 	{"agent", false, func(*Step) {}, agentStepObject},
 	{"link", true, func(*Step) {}, linkObject},
+	{"host", true, func(*Step) {}, hostStepObject},
 	{"impair", false, func(s *Step) { s.Impair = &Impair{} }, impairObject},
 }
 
