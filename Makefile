@@ -23,7 +23,7 @@ test: tools weir ## run all tests on this machine: unit, lint, generated code, s
 	$(MAKE) --no-print-directory lint
 	$(WEIR) sim lint --strict $(SCENARIOS)
 	@# One package at a time: some flood this machine's kernel, which all of them share.
-	go test -p 1 ./...
+	go test -p 1 -artifacts -outputdir out ./... # pictures of the report are kept in out/_artifacts
 	CGO_ENABLED=1 go test -p 1 -race -short ./agent/... ./sim/... ./vmtests/...
 	$(WEIR) sim run $(SCENARIOS)
 

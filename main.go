@@ -57,6 +57,12 @@ func guestOptions() guest.Options {
 	}
 }
 
+// writeReport writes the report of one run, with what it shows to be flaky.
+func writeReport(dir string, r *result.Report) error {
+	report.AddHistory(r, nil)
+	return report.Write(dir, r)
+}
+
 // command is `weir` with all its sub-commands.
 func command() *cobra.Command {
 	root := &cobra.Command{
@@ -67,7 +73,7 @@ func command() *cobra.Command {
 	}
 	root.AddCommand(agent.Command(), agent.StatusCommand(), agent.FlowsCommand(), agent.DoctorCommand(),
 		agent.ConntrackCommand(), cli.Command(), collect.Command(),
-		sim.Command(report.Write),
+		sim.Command(writeReport),
 		vmtests.Command(), report.Command(), bench.Command(), pagesCommand())
 	return root
 }

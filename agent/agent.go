@@ -437,8 +437,8 @@ func (a *Agent) takeOff(p placed) error {
 		return off()
 	}
 	err := ifaces.Do(p.namespace, off)
-	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it
-		return nil
+	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it; what is ours is not
+		return ifaces.DoNowhere(off)
 	}
 	return err
 }

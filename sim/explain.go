@@ -10,12 +10,14 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/sim/chart"
+	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/suite"
 )
 
 func explainCommand() *cobra.Command {
 	var svg string
 	var width int
+	var steps bool
 	c := &cobra.Command{
 		Use: "explain FILE", Short: "draw what a scenario does as a sequence chart",
 		Long: `Draws what a scenario will send, frame by frame, as a sequence chart: hosts are lifelines, ◆ marks
@@ -38,6 +40,9 @@ decided when the scenario runs, and is not drawn.`,
 			if err != nil {
 				return err
 			}
+			if steps {
+				return drawnSteps(cmd.OutOrStdout(), sc)
+			}
 			drawing, err := chart.New(sc, jobs[0].Spec)
 			if err != nil {
 				return err
@@ -53,7 +58,18 @@ decided when the scenario runs, and is not drawn.`,
 	}
 	c.Flags().StringVar(&svg, "svg", "", "write an SVG image into this `file` instead; - is standard output")
 	c.Flags().IntVar(&width, "width", 0, "columns to draw in (default: the terminal's, or 100)")
+	c.Flags().BoolVar(&steps, "steps", false, "write the steps that mixes draw, as a scenario can have them")
 	return c
+}
+
+// drawnSteps writes the steps of mixes.
+func drawnSteps(w io.Writer, sc *spec.Scenario) error {
+	for _, s := range sc.Steps {
+		if _, err := io.WriteString(w, s.Text); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // writeTo writes a file, or standard output for "-".

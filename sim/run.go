@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/sim/outline"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/suite"
@@ -159,6 +160,9 @@ func (f *runFlags) runAll(ctx context.Context, w io.Writer, jobs []runner.Job, r
 	rep := &result.Report{SchemaVersion: result.SchemaVersion, Started: begin, Millis: s.kernel.Millis,
 		Command: "weir sim run", Kernels: []result.Kernel{s.kernel}}
 	if f.report != "" {
+		if rep.Outlines, err = outline.Of(jobs); err != nil {
+			return err
+		}
 		if err := report(f.report, rep); err != nil {
 			return err
 		}

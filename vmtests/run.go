@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/sim/differ"
+	"github.com/weirnet/weir/sim/outline"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/suite"
@@ -36,6 +37,7 @@ type runFlags struct {
 	allowUnavailable bool
 	update           bool
 	costs            string
+	history          []string
 	limit            time.Duration
 }
 
@@ -56,6 +58,8 @@ func runCommand() *cobra.Command {
 	flags.StringVar(&f.shard, "shard", "", "only part `I/N` of the scenarios, for runs on N machines "+
 		"(weir report merge)")
 	flags.StringVar(&f.report, "report", "", "write results.json and the pages into this `DIR`")
+	flags.StringSliceVar(&f.history, "history", nil, "results of `RUNS` before, the latest last: the report tells "+
+		"what has changed, and what is flaky")
 	flags.IntVar(&f.vms, "jobs", 0, "machines at a time (default: one per CPU)")
 	flags.BoolVar(&f.allowUnavailable, "allow-unavailable", false,
 		"stay green when a kernel line cannot be had (newest and rc never turn a run red)")
@@ -105,6 +109,10 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
+	before, err := report.ReadAll(f.history)
+	if err != nil {
+		return usage(fmt.Errorf("read --history: %w", err))
+	}
 	ctx, stop := interruptible(cmd)
 	defer stop()
 	r, err := f.judge(ctx, cmd, lines, part(jobs, shard), accel)
@@ -113,6 +121,10 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	if err == nil && f.costs != "" {
 		err = f.holdCosts(cmd.OutOrStdout(), base, r)
+	}
+	if err == nil && f.report != "" {
+		report.AddHistory(r, before)
+		r.Outlines, err = outline.Of(jobs)
 	}
 	if err != nil {
 		return broken(err)

@@ -61,6 +61,23 @@ func Do(namespace string, fn func() error) error {
 	return <-done
 }
 
+// DoNowhere runs a function like Do, in a network namespace that has nothing in it and ends with the
+// function: to undo what was done in one that is gone.
+func DoNowhere(fn func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errors.New("the call has ended its goroutine") // unless it returns
+		defer func() { done <- err }()
+		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
+		if failed := unix.Unshare(unix.CLONE_NEWNET); failed != nil {
+			err = fmt.Errorf("make a network namespace: %w", failed)
+			return
+		}
+		err = fn()
+	}()
+	return <-done
+}
+
 // ByInode finds a file of the network namespace with an inode: where it is mounted, or of one of
 // its processes. The error is os.ErrNotExist when there is neither.
 func ByInode(inode uint64) (string, error) {

@@ -1,8 +1,11 @@
 package capture
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/spec"
@@ -38,7 +41,8 @@ func Totals(packets []Packet) map[flow.Hook]Total {
 // Capture hears the watched interfaces. Its methods may be called from any goroutine, one at a
 // time.
 type Capture struct {
-	taps    []*tap // in the topology's order
+	taps    []*tap          // in the topology's order
+	left    map[string]bool // hosts whose taps were closed by Leave
 	order   order
 	watched map[spec.Port]bool
 }
@@ -48,7 +52,7 @@ type Capture struct {
 // one to the other may lead through them. Packets that pass while Open runs may be missed. The
 // caller closes the Capture.
 func Open(net Network, topology *spec.Topology, ports []spec.Port) (*Capture, error) {
-	c := &Capture{order: orderOf(topology), watched: map[spec.Port]bool{}}
+	c := &Capture{order: orderOf(topology), watched: map[spec.Port]bool{}, left: map[string]bool{}}
 	hosts := map[string]bool{}
 	for _, p := range ports {
 		c.watched[p], hosts[p.Host] = true, true
@@ -100,6 +104,35 @@ func (c *Capture) Drain() ([]Packet, error) {
 		}
 	}
 	return packets, err
+}
+
+// Leave stops listening on a host that is to be deleted. What was not drained is lost.
+func (c *Capture) Leave(host string) error {
+	at := slices.IndexFunc(c.taps, func(t *tap) bool { return t.host == host })
+	if at < 0 {
+		return nil
+	}
+	err := c.taps[at].close()
+	c.taps, c.left[host] = slices.Delete(c.taps, at, at+1), true
+	return err
+}
+
+// Join listens again on a host that is there again.
+func (c *Capture) Join(net Network, topology *spec.Topology, host string) error {
+	if !c.left[host] {
+		return nil
+	}
+	delete(c.left, host)
+	t, err := openTap(net, topology, host, slices.Collect(maps.Keys(c.watched)))
+	if err != nil {
+		return fmt.Errorf("capture on host %s: %w", host, err)
+	}
+	number := func(name string) int {
+		return slices.IndexFunc(topology.Hosts, func(h spec.Host) bool { return h.Name == name })
+	}
+	c.taps = append(c.taps, t)
+	slices.SortFunc(c.taps, func(a, b *tap) int { return cmp.Compare(number(a.host), number(b.host)) })
+	return nil
 }
 
 // Close stops listening. It may be called twice.

@@ -38,6 +38,11 @@ func play(t *testing.T, sc *spec.Scenario) []capture.Packet {
 		switch s := &sc.Steps[i]; {
 		case s.Link != nil:
 			require.NoError(t, net.Change(*s.Link))
+		case s.Host != nil && s.Host.Action == "delete":
+			require.NoError(t, errors.Join(c.Leave(s.Host.Host), e.Leave(s.Host.Host), net.ChangeHost(*s.Host)))
+		case s.Host != nil:
+			require.NoError(t, net.ChangeHost(*s.Host))
+			require.NoError(t, errors.Join(e.Join(s.Host.Host), c.Join(net, &sc.Topology, s.Host.Host)))
 		case s.Agent == "" && s.Advance == 0:
 			require.NoError(t, e.Run(t.Context(), s))
 		}

@@ -113,6 +113,10 @@ func (d *drawer) heading(line int) string {
 
 func (d *drawer) step(s *spec.Step) error {
 	head := Item{Kind: Step, Line: s.Line, Text: d.heading(s.Line)}
+	if s.Text != "" { // drawn: the file has only what stands for it
+		first, _, _ := strings.Cut(s.Text, "\n")
+		head.Text = "mix: " + strings.TrimPrefix(first, "- ")
+	}
 	if s.Socket != nil {
 		d.Items = append(d.Items, head)
 		d.sockets(s)

@@ -54,6 +54,13 @@ func New(jobs []runner.Job) (*Table, error) {
 	return t, nil
 }
 
+// Tags are words to select a scenario by: its own, and what it consists of.
+func Tags(sc *spec.Scenario) []string {
+	all := slices.Concat(sc.Tags, topologies(&sc.Topology), agentEvents(sc), stepEvents(sc))
+	slices.Sort(all)
+	return slices.Compact(all)
+}
+
 // add counts one scenario.
 func (t *Table) add(sc *spec.Scenario, want *golden.Golden) {
 	shown := map[[2]string]bool{} // events and protocols

@@ -99,11 +99,16 @@ func agentEvents(sc *spec.Scenario) (all []string) {
 // stepEvents are what the steps make happen.
 func stepEvents(sc *spec.Scenario) (all []string) {
 	for _, s := range sc.Steps {
+		if s.Text != "" {
+			all = append(all, "random mix")
+		}
 		switch {
 		case s.Agent != "":
 			all = append(all, "agent: "+s.Agent)
 		case s.Link != nil:
 			all = append(all, "link: "+s.Link.Action)
+		case s.Host != nil:
+			all = append(all, "host: "+s.Host.Action)
 		case s.Impair != nil:
 			all = append(all, impairments(s.Impair)...)
 		case s.Advance > 0:
@@ -111,7 +116,7 @@ func stepEvents(sc *spec.Scenario) (all []string) {
 		case s.Socket != nil:
 			all = append(all, "real sockets")
 		case s.Burst != nil:
-			all = append(all, "random mix")
+			all = append(all, "random flows")
 		case s.Replay != nil:
 			all = append(all, "replayed capture")
 		case s.Packet != nil:

@@ -151,7 +151,7 @@ func (c *checker) step(s *spec.Step) {
 	if s.Link != nil {
 		c.passed[s.Link.Port] = true
 	}
-	silent := s.Link != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
+	silent := s.Link != nil || s.Host != nil || s.Impair != nil || s.Agent != "" || s.Advance > 0
 	frames, seen, complete := 0, false, true
 	for f, err := range c.builder.Frames(s) {
 		if err != nil {
@@ -172,7 +172,8 @@ func (c *checker) step(s *spec.Step) {
 	if !silent && (frames == 0 || !complete) {
 		c.known = false // by kernels, or by what this package does not know
 	}
-	if frames > 0 && complete && !seen {
+	drawn := s.Text != "" // from between many hosts: nobody wants each of them seen
+	if frames > 0 && complete && !seen && !drawn {
 		c.add(Warning, s.Line, "traffic", "no hook can see this step: the agent watches "+
 			ports(c.sc.Agent.On)+" only", "watch an interface on the way, or drop the step")
 	}

@@ -164,3 +164,11 @@ func (r *Recorder) Close() error {
 	r.capture, r.files = nil, nil
 	return errors.Join(errs...)
 }
+
+// Leave stops to record on a host that is to be deleted, Join begins again on one that is there again.
+func (r *Recorder) Leave(host string) error { return r.capture.Leave(host) }
+
+// Join is the other way round of Leave.
+func (r *Recorder) Join(net capture.Network, t *spec.Topology, host string) error {
+	return r.capture.Join(net, t, host)
+}

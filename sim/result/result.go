@@ -59,8 +59,11 @@ type Scenario struct {
 	Reason  string  `json:"reason,omitempty"` // one line, for every verdict but pass
 	// Missing is what the kernel lacks of what the scenario requires; the verdict is skip then, or
 	// fail where the kernel should have it.
-	Missing     []string     `json:"missing,omitempty"`
-	Millis      int64        `json:"ms"` // wall time
+	Missing []string `json:"missing,omitempty"`
+	Millis  int64    `json:"ms"` // wall time
+	// Change is what is different from the run before: "was fail", "is new". It is absent when nothing
+	// is, or when the runs before are not known.
+	Change      string       `json:"change,omitempty"`
 	Differences []Difference `json:"differences,omitempty"`
 	// Packets is what the independent witness saw at the agent's hooks.
 	Packets uint64 `json:"packets,omitempty"`
@@ -107,6 +110,10 @@ type Report struct {
 	// Shard is what part of the suite was run, as ParseShard reads it; empty for the whole.
 	Shard   string   `json:"shard,omitempty"`
 	Kernels []Kernel `json:"kernels"`
+	// Outlines are what the scenarios are about, by name.
+	Outlines map[string]Outline `json:"outlines,omitempty"`
+	// Flaky are the scenarios that are not always red.
+	Flaky []Flake `json:"flaky,omitempty"`
 }
 
 // Totals counts the verdicts of a report.

@@ -79,7 +79,11 @@ func namespaces(sc *spec.Scenario, net *topology.Network) (map[uint64]string, er
 	all := map[uint64]string{}
 	for _, h := range sc.Topology.Hosts {
 		var st unix.Stat_t
-		if err := unix.Stat(net.Path(h.Name), &st); err != nil {
+		err := unix.Stat(net.Path(h.Name), &st)
+		if errors.Is(err, unix.ENOENT) {
+			continue // it was deleted
+		}
+		if err != nil {
 			return nil, fmt.Errorf("find the network namespace of %s: %w", h.Name, err)
 		}
 		all[st.Ino] = h.Name

@@ -20,12 +20,14 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	}
 	got, diffs := p.reported(told)
 	diffs = append(diffs, p.sampled(told.Flows)...)
+	diffs = append(diffs, golden.Identities(told.Flows, golden.TopologyNames(p.sc.Topology))...)
 	diffs = append(diffs, joined(told.Flows)...)
 	diffs = append(diffs, p.labelled(told.Flows)...)
 	diffs = append(diffs, p.held(told.Flows)...)
 	diffs = append(diffs, golden.Conservation(p.counters, got.Flows, p.witness)...)
 	diffs = append(diffs, golden.Compare(p.modelled(), got.Modelled(), "model")...)
 	diffs = append(diffs, p.expected()...)
+	diffs = append(diffs, p.leaks...)
 	sound := len(diffs) == 0
 	for _, c := range p.witness {
 		out.Packets += c.Packets

@@ -18,6 +18,7 @@ import (
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/record"
+	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
 	"github.com/weirnet/weir/sim/traffic"
@@ -56,6 +57,9 @@ type play struct {
 	modelConnections []golden.Connection
 	logs             []byte
 	mapped           *foreign.Map // of another program; nil for weir's own agent
+
+	before holdings            // what the runner held before the stage was set
+	leaks  []result.Difference // what is held or attached and should not be
 }
 
 func newPlay(ctx context.Context, r *Runner, sc *spec.Scenario, job *Job) (*play, error) {
@@ -147,6 +151,11 @@ func (p *play) finish(ctx context.Context) error {
 		}
 	}
 	var err error
+	if p.mapped == nil {
+		if p.leaks, err = p.leftBehind(); err != nil {
+			return err
+		}
+	}
 	if p.flows, err = os.ReadFile(p.flowFile()); err != nil {
 		return fmt.Errorf("read the agent's flows: %w", err)
 	}
@@ -161,6 +170,8 @@ func (p *play) step(ctx context.Context, s *spec.Step) error {
 		return p.direct(ctx, s)
 	case s.Link != nil:
 		return p.changeLink(ctx, s.Link)
+	case s.Host != nil:
+		return p.changeHost(ctx, s.Host)
 	}
 	return p.engine.Run(ctx, s)
 }

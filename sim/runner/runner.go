@@ -176,7 +176,14 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 	if len(out.Missing) > 0 {
 		return nil, nil, lacking(out.Missing)
 	}
+	before, err := holds()
+	if err != nil {
+		return nil, nil, err
+	}
 	play, err := newPlay(ctx, r, sc, &job)
+	if play != nil {
+		play.before = before
+	}
 	return play, want, err
 }
 
@@ -188,6 +195,13 @@ func (r *Runner) conclude(play *play, want *golden.Golden, err error, out *resul
 	}
 	if err = errors.Join(err, play.close()); err != nil {
 		return err
+	}
+	if !r.opts.Keep {
+		leaks, err := leaked(play.before)
+		if err != nil {
+			return err
+		}
+		play.leaks = append(play.leaks, leaks...)
 	}
 	judge := func() error { return play.judge(want, out) }
 	if play.mapped != nil {

@@ -140,6 +140,8 @@ func kind(s *spec.Step) string {
 		return "replay of " + s.Replay.File
 	case s.Link != nil:
 		return fmt.Sprintf("link %s: %s", s.Link.Port, s.Link.Action)
+	case s.Host != nil:
+		return fmt.Sprintf("host %s: %s", s.Host.Host, s.Host.Action)
 	case s.Impair != nil:
 		return fmt.Sprintf("impair %s > %s", s.Impair.From, s.Impair.To)
 	case s.Agent != "" && s.Table > 0:

@@ -146,7 +146,7 @@ func (s *rawScenario) take(l *list, root *node, choices []choiceOf) {
 		}
 		family, ok := familyChoice.read(l, c.value)
 		for _, step := range s.steps {
-			if ok && step.pair != nil && step.family == "" {
+			if ok && (step.pair != nil || step.mix != nil) && step.family == "" {
 				step.family = family
 			}
 		}

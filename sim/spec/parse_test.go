@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/flow"
@@ -253,4 +255,32 @@ func FuzzParse(f *testing.F) {
 			t.Fatalf("the schema refuses what the parser takes: %v", problems)
 		}
 	})
+}
+
+// TestMixIsPlainSteps checks that a mix means the same as the steps that it draws, written out.
+func TestMixIsPlainSteps(t *testing.T) {
+	const head = `summary: x
+topology:
+  client: {eth0: [10.0.0.1/24, fd00::1/64]}
+  server: {eth0: [10.0.0.2/24, fd00::2/64]}
+  links: [client/eth0 - server/eth0]
+agent: {on: [server/eth0]}
+traffic:
+`
+	mixed, err := Parse("a.yaml", []byte(head+`  - mix: [client, server]
+    flows: {tcp: 30, udp: 20, ping: 10, dns: 10, sctp: 10, fragments: 10, errors: 10}
+`))
+	require.NoError(t, err)
+	require.Greater(t, len(mixed.Steps), 200)
+	var text strings.Builder
+	for _, s := range mixed.Steps {
+		require.Equal(t, 8, s.Line)
+		text.WriteString("  " + strings.ReplaceAll(strings.TrimSpace(s.Text), "\n", "\n  ") + "\n")
+	}
+	plain, err := Parse("a.yaml", []byte(head+text.String()))
+	require.NoError(t, err)
+	places := cmpopts.IgnoreFields(Step{}, "Line", "Text")
+	lines := cmp.FilterPath(func(p cmp.Path) bool { return p.Last().String() == ".Line" }, cmp.Ignore())
+	addrs := cmp.Comparer(func(a, b netip.Addr) bool { return a == b })
+	require.Empty(t, cmp.Diff(plain.Steps, mixed.Steps, places, lines, addrs))
 }

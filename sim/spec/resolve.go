@@ -16,6 +16,8 @@ type resolver struct {
 	packets  int // sent by the steps so far
 	deleted  map[Port]bool
 	added    []placed[Port] // links that come back
+	absent   map[string]bool
+	vanished []placed[string] // hosts that are deleted at some step
 	running  agentState
 }
 
@@ -53,12 +55,28 @@ func (r *resolver) resolve() {
 		r.running = absent
 	}
 	for _, raw := range r.raw.steps {
+		if raw.mix != nil {
+			r.expand(raw)
+			continue
+		}
 		r.step(raw)
 		s.Steps = append(s.Steps, raw.step)
 	}
+	r.stepCount()
 	r.neighbours()
 	for _, p := range r.added {
 		r.plainLink(p)
+	}
+	for _, h := range r.vanished {
+		r.plainHost(h)
+	}
+}
+
+// stepCount keeps what mixes draw within what a scenario can have.
+func (r *resolver) stepCount() {
+	if n := len(r.scenario.Steps); n > MaxSteps {
+		r.add(r.raw.steps[len(r.raw.steps)-1].at, fmt.Sprintf("the mixes up to here draw %d steps", n),
+			fmt.Sprintf("a scenario has at most %d", MaxSteps))
 	}
 }
 
@@ -147,6 +165,8 @@ func (r *resolver) step(raw *rawStep) {
 		r.agentStep(raw)
 	case s.Link != nil:
 		r.linkStep(raw)
+	case s.Host != nil:
+		r.hostStep(raw)
 	case s.Impair != nil:
 		r.impairStep(raw)
 	case s.Replay != nil:
@@ -161,6 +181,9 @@ func (r *resolver) agentStep(raw *rawStep) {
 	action := raw.step.Agent
 	if !slices.Contains(agentActions[action].in, r.running) {
 		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, r.running), "")
+	}
+	if action == "start" {
+		r.watchedAreThere(raw.at)
 	}
 	r.running = agentActions[action].to
 	switch {
@@ -182,6 +205,10 @@ func (r *resolver) linkStep(raw *rawStep) {
 		return
 	}
 	p := raw.port.v
+	if r.absent[p.Host] {
+		r.add(raw.at, fmt.Sprintf("cannot take %q %s: host %q was deleted", p, raw.step.Link.Action, p.Host), "add the host again before")
+		return
+	}
 	peer, linked := r.scenario.Topology.Peer(p)
 	gone := r.deleted[p]
 	switch action := raw.step.Link.Action; {
@@ -257,7 +284,7 @@ func (r *resolver) pairStep(raw *rawStep) {
 			return
 		}
 	}
-	if !r.reachable(raw, from, to, far) {
+	if !r.reachable(raw, from, to, far) || !r.present(raw, from, to) {
 		return
 	}
 	s := &raw.step

@@ -150,6 +150,7 @@ type Agent struct {
 // Line is its place in the file.
 type Step struct {
 	Line    int
+	Text    string `json:",omitempty"` // of a step that a mix has drawn: as a file would have it
 	Packet  *Packet
 	TCP     *TCP
 	UDP     *UDP
@@ -162,6 +163,7 @@ type Step struct {
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
 	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
 	Link    *LinkChange
+	Host    *HostChange
 	Impair  *Impair
 }
 
@@ -274,6 +276,12 @@ type Socket struct {
 type LinkChange struct {
 	Port   Port
 	Action string // down, up, delete, add
+}
+
+// HostChange deletes a host, with its namespace and its links, or adds it again as it was.
+type HostChange struct {
+	Host   string
+	Action string // delete, add
 }
 
 // Expect holds expectations beside the golden file.

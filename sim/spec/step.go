@@ -31,8 +31,10 @@ type rawStep struct {
 	translated *rawPair
 	family     string // "ipv4", "ipv6" or "" for what fits
 	port       placed[Port]
+	host       placed[string]
 	mapped     []rawMapped // of a replay
 	ending     *node       // of real sockets
+	mix        *rawMix     // stands for other steps
 	isns       [2]bool     // the file gives the client's, the server's ISN
 }
 
@@ -55,11 +57,13 @@ var variants = []variant{
 		s.Ping = &Ping{ID: 1, Count: 1, Payload: 56, Reply: true}
 	}, pingObject},
 	{"burst", false, func(s *Step) { s.Burst = &Burst{Packets: 1, Seed: 1} }, burstObject},
+	{"mix", false, func(*Step) {}, mixObject},
 	{"socket", false, func(s *Step) { s.Socket = &Socket{} }, socketObject},
 	{"replay", false, func(s *Step) { s.Replay = &Replay{} }, replayObject},
 	{"advance", false, func(*Step) {}, advanceObject},
 	{"agent", false, func(*Step) {}, agentStepObject},
 	{"link", true, func(*Step) {}, linkObject},
+	{"host", true, func(*Step) {}, hostStepObject},
 	{"impair", false, func(s *Step) { s.Impair = &Impair{} }, impairObject},
 }
 

@@ -127,7 +127,10 @@ func (e *Engine) run(ctx context.Context, step *spec.Step) error {
 // send sends one frame, and waits where it has to.
 func (e *Engine) send(ctx context.Context, f *Frame) error {
 	port := spec.Port{Host: f.Host, Interface: f.Interface}
-	fd := e.senders[f.Host] // the builder knows only hosts of the topology
+	fd, ok := e.senders[f.Host]
+	if !ok {
+		return fmt.Errorf("send from %s: the host was deleted", port)
+	}
 	index, err := e.index(fd, port)
 	if err != nil {
 		return err
@@ -229,6 +232,19 @@ func (e *Engine) openSender(host string) error {
 	_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, 4<<20)
 	return nil
 }
+
+// Leave lets go of a host that is to be deleted.
+func (e *Engine) Leave(host string) error {
+	fd, ok := e.senders[host]
+	if !ok {
+		return nil
+	}
+	delete(e.senders, host)
+	return unix.Close(fd)
+}
+
+// Join makes the engine send from a host that is there again.
+func (e *Engine) Join(host string) error { return e.openSender(host) }
 
 // index asks the kernel, not the scenario: what counts is the interface that is there. The
 // ioctl answers for the namespace in which the socket was made.

@@ -133,6 +133,29 @@ const said = [];
   text.value = 'zzz'; text.dispatchEvent(new Event('input'));
   said.push('none ' + shown() + ' ' + document.getElementById('empty').hidden);
   document.getElementById('clear').click();
+  const choose = (id, v) => { const e = document.getElementById(id); e.value = v;
+    e.dispatchEvent(new Event('change')); };
+  const columns = () => document.querySelectorAll('#matrix thead .kernel:not([hidden])').length;
+  document.getElementById('changed').click();
+  said.push('changed ' + shown());
+  document.getElementById('changed').click();
+  choose('tag', 'tcp');
+  said.push('tag ' + shown());
+  choose('tag', '');
+  choose('kernel', '3'); document.getElementById('red').click();
+  said.push('kernel ' + shown() + ' columns ' + columns());
+  key('n'); await tick();
+  said.push('red there ' + title());
+  document.getElementById('clear').click();
+  said.push('clear ' + shown() + ' columns ' + columns());
+  const views = [...document.querySelectorAll('#views button')].map(b => { b.click();
+    return [...document.querySelectorAll('section[data-view]')].filter(s => !s.hidden)
+      .map(s => s.dataset.view).join(); });
+  said.push('views ' + views.join(' ') + ' ' + title());
+  said.push('moved ' + document.querySelectorAll('.cost .moved').length);
+  location.hash = '#tcp/handshake-v4@6.1'; await tick();
+  said.push('back ' + title() + ' ' + document.getElementById('matrix').closest('section').hidden +
+    ' chart ' + document.querySelectorAll('#panel .chart .arrow').length);
   window.dispatchEvent(new Event('beforeprint'));
   said.push('print ' + document.querySelectorAll('#print .detail').length);
   document.documentElement.dataset.said = said.join('; ');
@@ -148,7 +171,11 @@ const said = [];
 		"arrows tcp/retransmission on 6.1: pass, 80 ms",
 		"enter tcp/retransmission on 6.1 focus in panel true",
 		"red 9 of 24 scenarios", "text 1 of 24 scenarios", "clear 24 scenarios",
-		"chip 1 of 24 scenarios", "none 0 of 24 scenarios false", "print 10",
+		"chip 1 of 24 scenarios", "none 0 of 24 scenarios false",
+		"changed 2 of 24 scenarios", "tag 8 of 24 scenarios", "kernel 2 of 24 scenarios columns 1",
+		"red there lifecycle/adopt on 6.18", "clear 24 scenarios columns 7",
+		"views matrix costs times flaky closed", "moved 2",
+		"back tcp/handshake-v4 on 6.1 false chart 6", "print 10",
 	}, strings.Split(said, "; "))
 }
 
@@ -160,6 +187,27 @@ func TestBrowserHostile(t *testing.T) {
 	require.NotContains(t, dom, "data-error")
 	require.Contains(t, panelText(t, dom), "</script><script>alert(1)</script>")
 	require.NotContains(t, dom, "<script>alert")
+}
+
+// TestBrowserScreenshots keeps pictures of the page (go test -artifacts), light and dark, and printed.
+func TestBrowserScreenshots(t *testing.T) {
+	url := pageURL(t, sample(), "") + "#tcp/handshake-v4@6.1"
+	dir := t.ArtifactDir()
+	for name, flags := range map[string][]string{
+		"light.png": nil,
+		"dark.png":  {"--force-dark-mode", "--blink-settings=preferredColorScheme=0"},
+	} {
+		file := filepath.Join(dir, name)
+		browse(t, url, append(flags, "--screenshot="+file, "--window-size=1600,860")...)
+		info, err := os.Stat(file)
+		require.NoError(t, err)
+		require.Greater(t, info.Size(), int64(20_000), "%s is a picture of something", name)
+	}
+	file := filepath.Join(dir, "print.pdf")
+	browse(t, url, "--print-to-pdf="+file)
+	info, err := os.Stat(file)
+	require.NoError(t, err)
+	require.Greater(t, info.Size(), int64(20_000))
 }
 
 // TestBrowserLarge: 7 kernels x 120 scenarios are there within a second.

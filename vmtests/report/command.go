@@ -29,6 +29,7 @@ func Command() *cobra.Command {
 		writeCommand(),
 		mergeCommand(),
 		diffCommand(),
+		flakesCommand(),
 		tableCmd,
 		renderCommand("html", "Render the page as one self-contained file", HTML),
 		renderCommand("junit", "Render JUnit XML, a suite per kernel", JUnit),
@@ -68,6 +69,7 @@ func renderCommand(
 // writeCommand is `weir report write`.
 func writeCommand() *cobra.Command {
 	var dir string
+	var history []string
 	cmd := &cobra.Command{
 		Use:   "write RESULTS --dir DIR",
 		Short: "Write results.json and all that is made from it into a folder",
@@ -78,9 +80,18 @@ func writeCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			before, err := ReadAll(history)
+			if err != nil {
+				return err
+			}
+			if len(before) > 0 {
+				AddHistory(r, before)
+			}
 			return Write(dir, r)
 		},
 	}
+	cmd.Flags().StringSliceVar(&history, "history", nil, "results of `RUNS` before, the latest last: to tell "+
+		"what has changed, and what is flaky")
 	cmd.Flags().StringVar(&dir, "dir", "", "the `DIR` to write into; it is created if need be")
 	_ = cmd.MarkFlagRequired("dir") // it fails for an unknown flag only
 	return cmd
@@ -117,13 +128,9 @@ func mergeCommand() *cobra.Command {
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			var reports []*result.Report
-			for _, path := range args {
-				r, err := Read(path)
-				if err != nil {
-					return err
-				}
-				reports = append(reports, r)
+			reports, err := ReadAll(args)
+			if err != nil {
+				return err
 			}
 			all, err := Merge(reports, args)
 			if err != nil {
@@ -156,12 +163,9 @@ func diffCommand() *cobra.Command {
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			cmd.SilenceUsage = true
-			var both [2]*result.Report
-			for i, path := range args {
-				var err error
-				if both[i], err = Read(path); err != nil {
-					return err
-				}
+			both, err := ReadAll(args)
+			if err != nil {
+				return err
 			}
 			c := Compare(both[0], both[1])
 			if err := c.Text(cmd.OutOrStdout()); err != nil {
@@ -171,6 +175,37 @@ func diffCommand() *cobra.Command {
 				return judge(result.ExitRed)
 			}
 			return nil
+		},
+	}
+}
+
+// flakesCommand is `weir report flakes`.
+func flakesCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "flakes RESULTS...",
+		Short: "List the scenarios that are not always red",
+		Long: "List the scenarios that were red in some runs and green in others, of the same binary on\n" +
+			"the same version of a kernel. Exit codes: 0 there is none, 2 bad input, 4 there are some.",
+		Args: cobra.MinimumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cmd.SilenceUsage = true
+			reports, err := ReadAll(args)
+			if err != nil {
+				return err
+			}
+			flaky := Flakes(reports)
+			for _, f := range flaky {
+				_, err := fmt.Fprintf(cmd.OutOrStdout(), "%s on %s (%s): red in %d of %d runs of weir %s: %s\n",
+					f.Scenario, f.Kernel, f.Version, f.Red, f.Runs, f.Weir, f.Reason)
+				if err != nil {
+					return err
+				}
+			}
+			if len(flaky) > 0 {
+				return judge(result.ExitFlaky)
+			}
+			_, err = fmt.Fprintln(cmd.OutOrStdout(), "none is flaky")
+			return err
 		},
 	}
 }

@@ -85,3 +85,27 @@ func TestCommandErrors(t *testing.T) {
 		require.Error(t, err, name)
 	}
 }
+
+func TestCommandHistory(t *testing.T) {
+	dir := t.TempDir()
+	before, after := filepath.Join(dir, "before"), filepath.Join(dir, "after")
+	require.NoError(t, Write(before, oneRun("a", "6.1.0", result.Fail)))
+	require.NoError(t, Write(after, oneRun("a", "6.1.0", result.Pass)))
+	_, err := run("write", after, "--history", before, "--dir", after)
+	require.NoError(t, err)
+	r, err := Read(after)
+	require.NoError(t, err)
+	require.Equal(t, "was fail", r.Kernels[0].Scenarios[0].Change)
+	require.Len(t, r.Flaky, 1)
+
+	out, err := run("flakes", before, after)
+	require.Contains(t, out, "tcp/reset on 6.1 (6.1.0): red in 1 of 2 runs of weir a: why")
+	var code interface{ ExitCode() int }
+	require.ErrorAs(t, err, &code)
+	require.Equal(t, result.ExitFlaky, code.ExitCode())
+	out, err = run("flakes", after)
+	require.NoError(t, err)
+	require.Contains(t, out, "none is flaky")
+	_, err = run("write", after, "--history", filepath.Join(dir, "none"), "--dir", after)
+	require.Error(t, err)
+}

@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"html/template"
 	"io"
+	"maps"
 	"path"
+	"slices"
 	"sync"
 
 	"github.com/weirnet/weir/sim/result"
@@ -41,6 +43,11 @@ type page struct {
 	Looks    []lookCount
 	Kernels  []pageKernel
 	Folders  []pageFolder
+	Tags     []string // of all scenarios
+	Changed  int      // cells that are not as in the run before
+	Costs    []costTable
+	Times    []timeRow
+	Slowest  []slowRow
 	Policy   string
 	Style    template.CSS
 	Script   template.JS
@@ -89,7 +96,7 @@ type pageCell struct {
 // click, by Enter, or by the fragment scenario@kernel of the page's address.
 func HTML(w io.Writer, r *result.Report) error {
 	m := newMatrix(r)
-	data, err := m.pageJSON()
+	data, err := m.pageJSON(r.Outlines)
 	if err != nil {
 		return err
 	}
@@ -101,6 +108,11 @@ func HTML(w io.Writer, r *result.Report) error {
 		Looks:    m.looks(),
 		Kernels:  m.pageKernels(),
 		Folders:  m.pageFolders(),
+		Tags:     m.tags(r.Outlines),
+		Changed:  m.changed(),
+		Costs:    costTables(m.kernels, m.keys),
+		Times:    timeRows(m.kernels, m.keys),
+		Slowest:  m.slowest(),
 		Policy: fmt.Sprintf("default-src 'none'; img-src data:; style-src 'unsafe-inline'; "+
 			"script-src 'sha256-%s'", base64.StdEncoding.EncodeToString(hash[:])),
 		Style:  template.CSS(pageCSS),
@@ -140,6 +152,29 @@ func (m *matrix) looks() []lookCount {
 	return list
 }
 
+// tags lists all tags of the scenarios.
+func (m *matrix) tags(outlines map[string]result.Outline) []string {
+	all := map[string]bool{}
+	for _, w := range m.rows {
+		for _, t := range outlines[w.name].Tags {
+			all[t] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(all))
+}
+
+// changed counts the cells that are not as in the run before.
+func (m *matrix) changed() (n int) {
+	for _, w := range m.rows {
+		for _, s := range w.cells {
+			if s != nil && s.Change != "" {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // pageKernels lists the heads of the columns.
 func (m *matrix) pageKernels() []pageKernel {
 	var list []pageKernel
@@ -177,6 +212,9 @@ func (m *matrix) pageCells(w row) []pageCell {
 			c.Look = lookOf(s.Verdict)
 			c.Label = fmt.Sprintf("%s on %s: %s, %s",
 				w.name, m.keys[i], s.Verdict, duration(s.Millis))
+			if s.Change != "" {
+				c.Label += ", " + s.Change
+			}
 		case m.kernels[i].Unavailable != "":
 			c.Glyph, c.Label = glyphUnavailable, "kernel unavailable"
 		default:
@@ -203,6 +241,8 @@ type scriptKernel struct {
 type scriptRow struct {
 	Name    string        `json:"name"`
 	Summary string        `json:"summary,omitempty"`
+	Tags    []string      `json:"tags,omitempty"`
+	Chart   *result.Chart `json:"chart,omitempty"`
 	Cells   []*scriptCell `json:"cells"`
 }
 
@@ -214,14 +254,17 @@ type scriptCell struct {
 }
 
 // limits are how much of a cell the page carries.
-type limits struct{ redLog, goodLog, diffs int }
+type limits struct {
+	redLog, goodLog, diffs int
+	chart                  int // rows of a sequence chart
+}
 
 // pageJSON encodes the cells for the script, clipped to fit pageData. What it returns can stand
 // inside a script element: encoding/json escapes angle brackets.
-func (m *matrix) pageJSON() ([]byte, error) {
-	l := limits{redLog: 64 << 10, goodLog: 4 << 10, diffs: 200}
+func (m *matrix) pageJSON(outlines map[string]result.Outline) ([]byte, error) {
+	l := limits{redLog: 64 << 10, goodLog: 4 << 10, diffs: 200, chart: 100}
 	for {
-		data, err := json.Marshal(m.pageScript(l))
+		data, err := json.Marshal(m.pageScript(l, outlines))
 		if err != nil {
 			return nil, fmt.Errorf("encode the page's data: %w", err)
 		}
@@ -232,24 +275,36 @@ func (m *matrix) pageJSON() ([]byte, error) {
 			l.goodLog /= 4
 			continue
 		}
-		l = limits{redLog: l.redLog / 2, goodLog: l.goodLog / 2, diffs: l.diffs * 2 / 3}
+		l = limits{redLog: l.redLog / 2, goodLog: l.goodLog / 2, diffs: l.diffs * 2 / 3, chart: l.chart * 2 / 3}
 	}
 }
 
 // pageScript is the data for the script within limits.
-func (m *matrix) pageScript(l limits) pageScript {
+func (m *matrix) pageScript(l limits, outlines map[string]result.Outline) pageScript {
 	p := pageScript{Looks: looks, Kernels: []scriptKernel{}, Rows: []scriptRow{}}
 	for i, k := range m.kernels {
 		p.Kernels = append(p.Kernels, scriptKernel{Key: m.keys[i], Kernel: *k})
 	}
 	for _, w := range m.rows {
-		sr := scriptRow{Name: w.name, Summary: w.summary, Cells: []*scriptCell{}}
+		o := outlines[w.name]
+		sr := scriptRow{Name: w.name, Summary: w.summary, Tags: o.Tags, Chart: l.chartOf(o.Chart), Cells: []*scriptCell{}}
 		for _, s := range w.cells {
 			sr.Cells = append(sr.Cells, l.cell(s))
 		}
 		p.Rows = append(p.Rows, sr)
 	}
 	return p
+}
+
+// chartOf is a chart within limits; one without items is none.
+func (l limits) chartOf(c *result.Chart) *result.Chart {
+	if c == nil || l.chart == 0 || len(c.Items) <= l.chart {
+		if l.chart == 0 {
+			return nil
+		}
+		return c
+	}
+	return &result.Chart{Hosts: c.Hosts, Items: c.Items[:l.chart], More: c.More + len(c.Items) - l.chart}
 }
 
 // cell is a cell within limits.

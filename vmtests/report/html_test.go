@@ -39,11 +39,11 @@ func TestHTMLSize(t *testing.T) {
 		report *result.Report
 		limit  int
 	}{
-		"good":       {large(0, 400), 1600 << 10},
+		"good":       {large(0, 400), 2200 << 10},
 		"long logs":  {large(0, 40_000), 3_000_000},
 		"a few red":  {large(30, 5000), 3_000_000},
 		"every red":  {large(1, 20_000), 3_000_000},
-		"only names": {large(0, 0), 400 << 10},
+		"only names": {large(0, 0), 1000 << 10},
 	} {
 		t.Run(name, func(t *testing.T) {
 			start := time.Now()

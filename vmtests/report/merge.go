@@ -3,6 +3,7 @@ package report
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -18,7 +19,7 @@ func Merge(reports []*result.Report, names []string) (*result.Report, error) {
 		return nil, errors.New("merge: no report")
 	}
 	all := *reports[0]
-	all.Kernels, all.Shard = nil, ""
+	all.Kernels, all.Shard, all.Flaky, all.Outlines = nil, "", nil, map[string]result.Outline{}
 	m := merging{from: map[string]string{}, shards: map[string][]string{}}
 	for i, r := range reports {
 		if r.Weir != all.Weir {
@@ -27,6 +28,8 @@ func Merge(reports []*result.Report, names []string) (*result.Report, error) {
 		if r.Started.Before(all.Started) {
 			all.Started, all.Command = r.Started, r.Command
 		}
+		maps.Copy(all.Outlines, r.Outlines)
+		all.Flaky = append(all.Flaky, r.Flaky...)
 		all.Millis = max(all.Millis, r.Millis) // they have run at the same time
 		for k := range r.Kernels {
 			if err := m.add(&r.Kernels[k], r.Shard, names[i]); err != nil {

@@ -128,6 +128,19 @@ func Read(path string) (*result.Report, error) {
 	return r, nil
 }
 
+// ReadAll reads several reports.
+func ReadAll(paths []string) ([]*result.Report, error) {
+	var all []*result.Report
+	for _, path := range paths {
+		r, err := Read(path)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, r)
+	}
+	return all, nil
+}
+
 // Decode reads a report from the bytes of a results.json. Fields it does not know are left out.
 func Decode(data []byte) (*result.Report, error) {
 	var head struct {

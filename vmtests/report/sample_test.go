@@ -34,10 +34,38 @@ func sample() *result.Report {
 			Scenarios: sampleScenarios(line, i),
 		})
 	}
+	r.Kernels[1].Scenarios[0].Change = "was fail"
+	r.Kernels[2].Scenarios[14].Change = "was pass"
+	r.Kernels[3].Verified = map[string]int{"weir_packet": 2600, "weir_track": 9000}
+	for i := range r.Kernels {
+		r.Kernels[i].Memory = map[string]uint64{"conns4": 1 << 20, "conns6": 3 << 19}
+		r.Kernels[i].LoadMillis = 900
+	}
+	r.Flaky = []result.Flake{{Scenario: "tcp/reset", Kernel: "5.10", Version: "5.10.0-42-amd64", Weir: "v0.2.0",
+		Runs: 20, Red: 1, Reason: "planned, but no record came"}}
+	r.Outlines = sampleOutlines(sampleNames)
 	r.Kernels = append(r.Kernels, result.Kernel{
 		Line: "rc", Unavailable: "no package of a release candidate in the archive",
 	})
 	return r
+}
+
+// sampleOutlines tell of each scenario its folder, and a chart of two hosts.
+func sampleOutlines(names []string) map[string]result.Outline {
+	all := map[string]result.Outline{}
+	for _, name := range names {
+		all[name] = result.Outline{Tags: []string{"one link", folder(name)}, Chart: &result.Chart{
+			Hosts: []result.ChartHost{{Name: "client"}, {Name: "server", Watched: []string{"eth0"}}},
+			Items: []result.ChartItem{
+				{Kind: "step", Line: 9, Text: "tcp: client:40000 > server:80"},
+				{Kind: "message", Text: "TCP 40000→80 SYN seq=0", From: 0, To: 1, Seen: []int{1}},
+				{Kind: "message", Text: "TCP SYN,ACK seq=0 ack=1", From: 1, To: 0, Count: 2, Seen: []int{1},
+					Marks: []string{"retransmission"}},
+				{Kind: "message", Text: "UDP 5353→5353, 40 B", From: 1, To: result.All},
+				{Kind: "event", Line: 14, Text: "advance: 11s"},
+			}}}
+	}
+	return all
 }
 
 // sampleNames are scenarios as a tree has them.
@@ -149,7 +177,7 @@ var sampleRed = []struct {
 // large is a report of 7 kernels x 120 scenarios; every red-th cell is red with much to show.
 func large(red, log int) *result.Report {
 	r := sample()
-	r.Kernels[6].Unavailable = ""
+	r.Kernels[6].Unavailable, r.Outlines = "", largeOutlines()
 	noise := strings.Repeat("[    1.000000] a line the kernel printed meanwhile, with numbers 0x1f\n",
 		1+log/70)[:log]
 	for i := range r.Kernels {
@@ -177,16 +205,37 @@ func large(red, log int) *result.Report {
 	return r
 }
 
+// largeOutlines have a full chart for each scenario of large.
+func largeOutlines() map[string]result.Outline {
+	var names []string
+	for j := range 120 {
+		names = append(names, fmt.Sprintf("folder%02d/scenario-%03d", j/10, j))
+	}
+	all := sampleOutlines(names)
+	for _, o := range all {
+		for len(o.Chart.Items) < 60 {
+			o.Chart.Items = append(o.Chart.Items, o.Chart.Items[1])
+		}
+	}
+	return all
+}
+
 // evil is a report whose every text is hostile.
 func evil() *result.Report {
-	return &result.Report{Command: hostile, Weir: hostile, Kernels: []result.Kernel{
-		{Line: hostile, Version: hostile, Package: hostile, SHA256: hostile, Accel: hostile,
-			Scenarios: []result.Scenario{{Name: hostile, Summary: hostile, Verdict: result.Fail,
-				Reason: hostile, AgentLog: hostile, Console: hostile + "\x00\xff", Reproduce: hostile,
-				Differences: []result.Difference{{Section: hostile, Against: hostile,
-					Kind: hostile, Record: hostile,
-					Fields: []result.Field{{Name: hostile, Want: hostile, Got: "x"}}}}},
-				{Name: hostile + "/skip", Verdict: result.Skip, Reason: hostile}}},
-		{Line: hostile, Unavailable: hostile},
-	}}
+	return &result.Report{Command: hostile, Weir: hostile,
+		Outlines: map[string]result.Outline{hostile: {Tags: []string{hostile}, Chart: &result.Chart{
+			Hosts: []result.ChartHost{{Name: hostile, Watched: []string{hostile}}},
+			Items: []result.ChartItem{{Kind: "step", Text: hostile}, {Kind: "message", Text: hostile, To: 9, Seen: []int{7}}}}}},
+		Flaky: []result.Flake{{Scenario: hostile, Kernel: hostile, Version: hostile, Weir: hostile, Reason: hostile}},
+		Kernels: []result.Kernel{
+			{Line: hostile, Version: hostile, Package: hostile, SHA256: hostile, Accel: hostile, Millis: 9,
+				Verified: map[string]int{hostile: 3}, Drift: []string{hostile},
+				Scenarios: []result.Scenario{{Name: hostile, Change: hostile, Summary: hostile, Verdict: result.Fail,
+					Reason: hostile, AgentLog: hostile, Console: hostile + "\x00\xff", Reproduce: hostile,
+					Differences: []result.Difference{{Section: hostile, Against: hostile,
+						Kind: hostile, Record: hostile,
+						Fields: []result.Field{{Name: hostile, Want: hostile, Got: "x"}}}}},
+					{Name: hostile + "/skip", Verdict: result.Skip, Reason: hostile}}},
+			{Line: hostile, Unavailable: hostile},
+		}}
 }

@@ -28,7 +28,7 @@ function duration(ms) {
   return Math.floor(ms / 60000) + ' min ' + Math.floor(ms / 1000) % 60 + ' s';
 }
 
-// ---- addresses: #scenario@kernel is a cell, #@kernel a kernel
+// ---- addresses: #scenario@kernel is a cell, #@kernel a kernel, #/view a view
 
 const encode = s => encodeURIComponent(s).replace(/%2F/g, '/').replace(/%40/g, '@');
 const address = (r, k) =>
@@ -129,6 +129,62 @@ function differences(c) {
       'and ' + c.more + ' more; results.json has them all') : null];
 }
 
+// ---- the sequence chart: hosts are lifelines, frames arrows, ◆ marks where the agent sees them
+
+const ROW = 22, LEFT = 70, TOP = 34;
+
+function shape(tag, attrs, ...kids) {
+  const e = document.createElementNS('http://www.w3.org/2000/svg', tag);
+  for (const [k, v] of Object.entries(attrs)) e.setAttribute(k, v);
+  e.append(...kids);
+  return e;
+}
+
+function arrow(c, item, y, step, width) {
+  const x = i => LEFT + i * step;
+  const from = item.from < 0 ? LEFT / 3 : x(item.from);
+  const to = item.to >= 0 ? x(item.to)
+    : item.from === c.hosts.length - 1 && item.from > 0 ? from - step * .6 : from + step * .6;
+  const head = to < from ? 6 : -6;
+  const marks = [item.count > 1 && '×' + item.count, ...(item.marks || []), item.to === -2 && 'to all']
+    .filter(Boolean).join(', ');
+  const parts = [
+    shape('text', { x: Math.min(Math.max((from + to) / 2, 60), width - 60), y: y - 5, class: 'what' },
+      item.text + (marks ? ' (' + marks + ')' : '')),
+    shape('path', { d: `M${from} ${y}H${to}`, class: item.kind === 'note' ? 'arrow note' : 'arrow' }),
+    shape('path', { d: `M${to + head} ${y - 4}L${to} ${y}L${to + head} ${y + 4}`, class: 'arrow' })];
+  for (const i of item.seen || []) parts.push(shape('text', { x: x(i), y: y + 4, class: 'seen' }, '◆'));
+  return parts;
+}
+
+function chart(c) {
+  if (!c || !c.items.length) return [];
+  const widest = Math.max(...c.items.filter(i => i.kind === 'message').map(i => i.text.length), 10);
+  const step = c.hosts.length > 3 ? 150 : Math.max(170, Math.min(360, widest * 7 + 16));
+  const width = 2 * LEFT + step * Math.max(1, c.hosts.length - 1);
+  const rows = [];
+  let y = TOP;
+  for (const item of c.items) {
+    const band = item.kind === 'step' || item.kind === 'event' || item.from < 0 && item.kind === 'note';
+    y += band ? ROW : ROW + 10;
+    if (band) {
+      rows.push(shape('rect', { x: 0, y: y - 13, width, height: 18, class: item.kind }),
+        shape('text', { x: 6, y, class: 'step' }, (item.line ? item.line + '  ' : '') + item.text));
+    } else rows.push(...arrow(c, item, y, step, width));
+  }
+  const lives = c.hosts.flatMap((h, i) => [
+    shape('line', { x1: LEFT + i * step, x2: LEFT + i * step, y1: TOP - 8, y2: y + 8, class: 'life' }),
+    shape('text', { x: LEFT + i * step, y: TOP - 14, class: 'host' },
+      h.name + (h.watched ? ' ◆' + h.watched.join(',') : ''))]);
+  const height = y + 14;
+  return [el('h3', null, 'sequence'), el('div', { class: 'chart', tabindex: 0,
+    role: 'group', 'aria-label': 'Sequence chart' },
+  shape('svg', { width, height, viewBox: `0 0 ${width} ${height}`, role: 'img',
+    'aria-label': c.items.length + ' rows between ' + c.hosts.map(h => h.name).join(', ') },
+  ...lives, ...rows)),
+  c.more ? el('p', { class: 'quiet' }, 'and ' + c.more + ' more rows; weir sim explain draws them all') : null];
+}
+
 // strip shows the scenario on every kernel.
 function strip(r, k) {
   const cells = data.rows[r].cells;
@@ -145,12 +201,13 @@ function cellView(r, k) {
     row.summary ? el('p', { class: 'summary' }, row.summary) : null,
     el('div', { class: 'verdict ' + l.family },
       el('b', null, l.glyph + ' ' + c.verdict),
-      el('span', null, c.reason || l.what),
+      el('span', null, (c.reason || l.what) + (c.change ? '; ' + c.change : '')),
       el('span', { class: 'ms' }, duration(c.ms) +
         (c.packets ? ', ' + c.packets + (c.packets === 1 ? ' packet' : ' packets') : ''))),
     differences(c),
     block('reproduce', c.reproduce),
     block('console', c.console, true),
+    chart(row.chart),
     block('agent log', c.agent_log, true),
     el('h3', null, 'on every kernel'), strip(r, k));
 }
@@ -177,7 +234,7 @@ function kernelView(k) {
 
 const cells = [...document.querySelectorAll('.cell')];
 const at = (r, k) => document.querySelector(`.cell[data-r="${r}"][data-k="${k}"]`);
-const visible = c => !c.closest('tr').hidden;
+const visible = c => !c.closest('tr').hidden && !c.closest('td').hidden;
 const isRed = c => look(data.rows[c.dataset.r].cells[c.dataset.k].verdict).red;
 let current = null; // the cell or kernel button that is open
 
@@ -186,6 +243,7 @@ function show(place) {
   current = place.r == null
     ? document.querySelector(`thead button[data-k="${place.k}"]`) : at(place.r, place.k);
   current.classList.add('on');
+  view('matrix');
   const step = (label, by) => el('button', { type: 'button', class: 'btn',
     disabled: !cells.some(isRed), onclick: () => nextRed(by) }, label);
   panel.replaceChildren(
@@ -198,6 +256,7 @@ function show(place) {
   if (place.r != null) {
     current.closest('tr').hidden = false;
     current.closest('tbody').hidden = false;
+    if (current.closest('td').hidden) column('');
     rove(current);
     current.scrollIntoView({ block: 'nearest', inline: 'nearest' });
   }
@@ -219,7 +278,14 @@ function close() {
   hide();
 }
 
+// route goes to where the address says: #/view, #@kernel or #scenario@kernel.
 function route() {
+  const [, name] = location.hash.match(/^#\/(\w+)$/) || [];
+  if (name && document.querySelector(`section[data-view="${name}"]`)) {
+    hide();
+    view(name);
+    return;
+  }
   const place = resolve(location.hash);
   if (place) show(place); else hide();
 }
@@ -249,7 +315,7 @@ function rove(cell) {
 function neighbour(cell, key) {
   const rows = [...document.querySelectorAll('tr[data-r]')].filter(t => !t.hidden);
   const k = Number(cell.dataset.k);
-  const inRow = tr => [...tr.querySelectorAll('.cell')];
+  const inRow = tr => [...tr.querySelectorAll('.cell')].filter(c => !c.closest('td').hidden);
   const list = inRow(cell.closest('tr'));
   const i = list.indexOf(cell);
   switch (key) {
@@ -286,9 +352,12 @@ byId('matrix').addEventListener('keydown', e => {
 
 document.addEventListener('keydown', e => {
   if (e.ctrlKey || e.metaKey || e.altKey) return;
-  const typing = e.target instanceof Element && e.target.matches('input');
+  const typing = e.target instanceof Element && e.target.matches('input, select');
   if (e.key === 'Escape') {
-    if (typing && e.target.value) { e.target.value = ''; filter(); } else close();
+    if (typing && e.target.type !== 'checkbox' && e.target.value) {
+      e.target.value = '';
+      filter();
+    } else close();
   } else if (typing) {
     return;
   } else if (e.key === '/') {
@@ -305,15 +374,22 @@ const chips = [...document.querySelectorAll('.chip')];
 function filter() {
   const words = byId('text').value.toLowerCase().split(/\s+/).filter(Boolean);
   const red = byId('red').checked;
+  const changed = byId('changed') && byId('changed').checked;
+  const tag = byId('tag') ? byId('tag').value : '';
+  const only = byId('kernel').value;
+  const inView = (c, k) => c && (only === '' || k === Number(only));
   const on = new Set(chips.filter(c => c.getAttribute('aria-pressed') === 'true')
     .map(c => c.dataset.verdict));
   let shown = 0;
   for (const tr of document.querySelectorAll('tr[data-r]')) {
     const row = data.rows[tr.dataset.r];
-    const verdicts = row.cells.filter(Boolean).map(c => look(c.verdict));
-    const text = (row.name + ' ' + (row.summary || '') + ' ' +
-      row.cells.map(c => (c && c.reason) || '').join(' ')).toLowerCase();
-    const ok = words.every(w => text.includes(w)) && (!red || verdicts.some(l => l.red)) &&
+    const list = row.cells.filter(inView);
+    const verdicts = list.map(c => look(c.verdict));
+    const text = (row.name + ' ' + (row.summary || '') + ' ' + (row.tags || []).join(' ') + ' ' +
+      list.map(c => (c && c.reason) || '').join(' ')).toLowerCase();
+    const ok = list.length > 0 && words.every(w => text.includes(w)) &&
+      (!red || verdicts.some(l => l.red)) && (!changed || list.some(c => c.change)) &&
+      (!tag || (row.tags || []).includes(tag)) &&
       (!on.size || verdicts.some(l => on.has(l.verdict)));
     tr.hidden = !ok;
     if (ok) shown++;
@@ -321,6 +397,7 @@ function filter() {
   for (const body of document.querySelectorAll('#matrix tbody')) {
     body.hidden = !body.querySelector('tr[data-r]:not([hidden])');
   }
+  column(only);
   const n = data.rows.length;
   byId('shown').textContent = shown === n
     ? n + (n === 1 ? ' scenario' : ' scenarios') : shown + ' of ' + n + ' scenarios';
@@ -328,9 +405,22 @@ function filter() {
   if (!cells.some(c => c.tabIndex === 0 && visible(c))) rove(cells.find(visible));
 }
 
+// column shows one kernel's column, or all.
+function column(only) {
+  byId('matrix').dataset.only = only;
+  for (const th of document.querySelectorAll('#matrix thead .kernel')) {
+    th.hidden = only !== '' && th.querySelector('button').dataset.k !== only;
+  }
+  for (const tr of document.querySelectorAll('#matrix tr[data-r]')) {
+    [...tr.cells].slice(1).forEach((td, k) => { td.hidden = only !== '' && k !== Number(only); });
+  }
+}
+
 byId('tools').addEventListener('submit', e => e.preventDefault());
 byId('text').addEventListener('input', filter);
-byId('red').addEventListener('change', filter);
+for (const id of ['red', 'changed', 'kernel', 'tag']) {
+  if (byId(id)) byId(id).addEventListener('change', filter);
+}
 for (const c of chips) {
   c.addEventListener('click', () => {
     c.setAttribute('aria-pressed', c.getAttribute('aria-pressed') !== 'true');
@@ -340,8 +430,25 @@ for (const c of chips) {
 byId('clear').addEventListener('click', () => {
   byId('text').value = '';
   byId('red').checked = false;
+  if (byId('changed')) byId('changed').checked = false;
+  byId('kernel').value = '';
+  if (byId('tag')) byId('tag').value = '';
   for (const c of chips) c.setAttribute('aria-pressed', 'false');
   filter();
+});
+
+// ---- views
+
+function view(name) {
+  for (const s of document.querySelectorAll('section[data-view]')) s.hidden = s.dataset.view !== name;
+  for (const b of byId('views').children) b.setAttribute('aria-pressed', b.dataset.view === name);
+  byId('tools').hidden = name !== 'matrix';
+}
+byId('views').addEventListener('click', e => {
+  const b = e.target.closest('button');
+  if (!b) return;
+  try { history.pushState(null, '', '#/' + b.dataset.view); } catch { /* stays */ }
+  route();
 });
 
 // ---- printing: the red cells follow the matrix
