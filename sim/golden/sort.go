@@ -36,22 +36,44 @@ func (f *Flow) forward() bool {
 	return f.Initiator == InitiatorSrc || f.Initiator != InitiatorDst && first == f.Src
 }
 
+// rank is where a flow stands in the order of files, by what the two directions of a connection
+// share. A flow is compared with many, so what is costly to find out is found out once.
+type rank struct {
+	flow          *Flow
+	first, second Endpoint
+	ports         [2]int // as numbers, of first and second
+}
+
+func rankOf(f *Flow) rank {
+	p := rank{flow: f}
+	p.first, p.second = f.ends()
+	p.ports = [2]int{p.first.portOrder(), p.second.portOrder()}
+	return p
+}
+
 // comparePair orders flows by what the two directions of a connection share.
-func comparePair(a, b *Flow) int {
-	a1, a2 := a.ends()
-	b1, b2 := b.ends()
-	return cmp.Or(cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Cites, b.Cites),
-		a1.compare(b1), a2.compare(b2), cmp.Compare(a.ICMP, b.ICMP), cmp.Compare(a.Zone, b.Zone))
+func comparePair(a, b *rank) int {
+	return cmp.Or(cmp.Compare(a.flow.Proto, b.flow.Proto), cmp.Compare(a.flow.Cites, b.flow.Cites),
+		cmp.Compare(a.first.Host, b.first.Host), cmp.Compare(a.ports[0], b.ports[0]),
+		cmp.Compare(a.first.Port, b.first.Port),
+		cmp.Compare(a.second.Host, b.second.Host), cmp.Compare(a.ports[1], b.ports[1]),
+		cmp.Compare(a.second.Port, b.second.Port),
+		cmp.Compare(a.flow.ICMP, b.flow.ICMP), cmp.Compare(a.flow.Zone, b.flow.Zone))
 }
 
 // sortFlows brings flows into the order of files: by tuple, and the directions of a connection
 // side by side, the initiator's first. The order depends on the flows' values alone. Lines are
 // costly to make, so they decide only between flows of one tuple.
 func sortFlows(flows []Flow) []Flow {
-	slices.SortFunc(flows, func(a, b Flow) int {
-		if c := comparePair(&a, &b); c != 0 {
+	ranks := make([]rank, len(flows))
+	for i := range flows {
+		ranks[i] = rankOf(&flows[i])
+	}
+	slices.SortFunc(ranks, func(x, y rank) int {
+		if c := comparePair(&x, &y); c != 0 {
 			return c
 		}
+		a, b := x.flow, y.flow
 		if c := cmp.Or(a.Src.compare(b.Src), cmp.Compare(a.Packets.Value, b.Packets.Value),
 			cmp.Compare(a.Bytes.Value, b.Bytes.Value)); c != 0 {
 			return c
@@ -59,7 +81,7 @@ func sortFlows(flows []Flow) []Flow {
 		return cmp.Compare(a.record().line(), b.record().line())
 	})
 	sorted := make([]Flow, 0, len(flows))
-	for rest := flows; len(rest) > 0; {
+	for rest := ranks; len(rest) > 0; {
 		n := 1
 		for n < len(rest) && comparePair(&rest[0], &rest[n]) == 0 {
 			n++
@@ -73,24 +95,24 @@ func sortFlows(flows []Flow) []Flow {
 // interleave appends the flows of one tuple, directions alternating as long as both last. A
 // tuple can carry several connections; going by size mostly puts the two directions of the same
 // one together, which is for readers only.
-func interleave(to, flows []Flow) []Flow {
-	slices.SortStableFunc(flows, func(a, b Flow) int {
-		return cmp.Compare(b.Packets.Value, a.Packets.Value)
+func interleave(to []Flow, ranks []rank) []Flow {
+	slices.SortStableFunc(ranks, func(a, b rank) int {
+		return cmp.Compare(b.flow.Packets.Value, a.flow.Packets.Value)
 	})
-	var there, back []Flow
-	for _, f := range flows {
-		if f.forward() {
-			there = append(there, f)
+	var there, back []*Flow
+	for _, p := range ranks {
+		if p.flow.forward() {
+			there = append(there, p.flow)
 		} else {
-			back = append(back, f)
+			back = append(back, p.flow)
 		}
 	}
 	for i := range max(len(there), len(back)) {
 		if i < len(there) {
-			to = append(to, there[i])
+			to = append(to, *there[i])
 		}
 		if i < len(back) {
-			to = append(to, back[i])
+			to = append(to, *back[i])
 		}
 	}
 	return to

@@ -21,10 +21,7 @@ import (
 // stands.
 func (p *play) canRun() error {
 	for _, name := range p.sc.Agent.Features {
-		note, err := agent.ProbeFeature(name)
-		if err == nil && note != "" {
-			err = errors.New(note)
-		}
+		err := p.runner.lacks(name)
 		switch {
 		case err == nil:
 		case errors.Is(err, os.ErrPermission) || !slices.Contains(trace.Features(), name):
@@ -34,6 +31,21 @@ func (p *play) canRun() error {
 		}
 	}
 	return nil
+}
+
+// lacks is why a feature cannot run in full; nil when it can. The kernel is asked once, for that means
+// to load the feature.
+func (r *Runner) lacks(feature string) error {
+	err, known := r.features[feature]
+	if known {
+		return err
+	}
+	note, err := agent.ProbeFeature(feature)
+	if err == nil && note != "" {
+		err = errors.New(note)
+	}
+	r.features[feature] = err
+	return err
 }
 
 // addFeatures adds what the verifier walks for the programs of features. A kernel may lack what tracing

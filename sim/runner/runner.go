@@ -79,6 +79,8 @@ type Runner struct {
 	opts   Options
 	dp     *bpf.Datapath
 	prober require.Prober
+	// features is what is known of the agent's features: why one cannot run, nil if it can.
+	features map[string]error
 }
 
 // New removes what killed runs have left behind and loads the datapath. It needs root.
@@ -100,7 +102,7 @@ func New(opts Options) (*Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{opts: opts, dp: dp}, nil
+	return &Runner{opts: opts, dp: dp, features: map[string]error{}}, nil
 }
 
 // Verified is how many instructions the kernel's verifier has walked for each program of the

@@ -168,6 +168,9 @@ func faultStall(ctx context.Context, _ *kernelLog) error {
 	if err := os.WriteFile(timeout, []byte("3"), 0); err != nil {
 		return fmt.Errorf("shorten RCU's patience: %w", err)
 	}
+	if err := os.WriteFile(expedite, []byte("0"), 0); err != nil { // the patience is that of the other way
+		return fmt.Errorf("let RCU take its time: %w", err)
+	}
 	log, err := openKernelLog(true)
 	if err != nil {
 		return err

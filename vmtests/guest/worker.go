@@ -28,8 +28,6 @@ const (
 	beatEvery = 500 * time.Millisecond
 	// cancelGrace is what a scenario has to return in after it was cancelled.
 	cancelGrace = 2 * time.Second
-	// memoryLimit is the heap, in bytes, from which on the worker collects garbage.
-	memoryLimit = 160 << 20
 )
 
 // worker runs what the host orders.
@@ -49,10 +47,6 @@ type worker struct {
 // workerMain is the worker process; it returns the exit status.
 func workerMain(opts Options) int {
 	signal.Ignore(unix.SIGPIPE)
-	// Emulated, collecting garbage costs more than the memory is worth: a twentieth of the time
-	// of scenarios.
-	debug.SetGCPercent(-1)
-	debug.SetMemoryLimit(memoryLimit)
 	w := &worker{opts: opts, differ: differ.New(), cancelled: make(chan int, 1)}
 	if err := w.work(); err != nil && !errors.Is(err, io.EOF) {
 		fmt.Fprintln(os.Stderr, "weir: guest:", err)
