@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export CGO_ENABLED := 0
 WEIR := out/weir
-# KERNELS=5.10,6.12 narrows vmtest; FIGURES='--only one-warm' is passed to figures.
+# KERNELS=5.10,6.12 narrows vmtest, KERNELS=all runs every line of the archive; FIGURES='--only one-warm' is passed to figures.
 KERNELS ?=
 FIGURES ?=
 FUZZTIME ?= 10s

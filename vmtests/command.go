@@ -53,7 +53,8 @@ func Command() *cobra.Command {
 		Short: "Run scenarios on many kernels in virtual machines",
 		Long: "Run scenarios on many kernels in virtual machines.\n\n" +
 			"Kernels are named by line: 5.10, 6.12, 7.x (the newest 7.* below the newest\n" +
-			"release), newest, rc (the newest release candidate), all, or a path to a\n" +
+			"release), newest, rc (the newest release candidate), matrix (the seven that are\n" +
+			"run when nobody chooses), all (every line of the archive), or a path to a\n" +
 			"bzImage or to a folder with boot/vmlinuz-* and lib/modules/*.\n" +
 			"They are fetched once from Debian's archive and kept in $WEIR_CACHE, or in\n" +
 			"weir below the user's cache folder. No root, no KVM and no Docker is needed.",

@@ -53,7 +53,7 @@ func runCommand() *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error { return f.run(cmd, args) },
 	}
 	flags := cmd.Flags()
-	flags.StringVarP(&f.kernels, "kernel", "k", "all", "`LINES`, separated by commas")
+	flags.StringVarP(&f.kernels, "kernel", "k", "matrix", "`LINES`, separated by commas")
 	flags.StringVar(&f.match, "run", "", "only scenarios whose name matches this `REGEXP`")
 	flags.StringVar(&f.shard, "shard", "", "only part `I/N` of the scenarios, for runs on N machines "+
 		"(weir report merge)")

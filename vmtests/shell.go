@@ -39,7 +39,7 @@ func (c *common) shell(cmd *cobra.Command, args []string) error {
 	if err != nil {
 		return usage(err)
 	}
-	if len(lines) != 1 {
+	if len(lines) != 1 || lines[0] == kernel.Every {
 		return usage(errors.New("a shell wants one kernel"))
 	}
 	accel, err := qemu.ParseAccel(c.accel)

@@ -57,7 +57,7 @@ func parse(args []string, stderr io.Writer) (options, []bar, error) {
 	f.SetOutput(stderr)
 	f.StringVar(&o.weir, "weir", "out/weir", "the `BINARY` to measure; make weir builds it")
 	f.StringVar(&o.scenarios, "scenarios", "scenarios", "`FOLDER` with the scenarios to run")
-	f.StringVar(&o.kernels, "kernel", "all", "`LINES` of the matrix; fewer do not measure the bar")
+	f.StringVar(&o.kernels, "kernel", "matrix", "`LINES` of the matrix; fewer do not measure the bar")
 	f.StringVar(&o.faults, "faults-kernel", "5.10,newest", "`LINES` of the fault tests")
 	f.StringVar(&o.only, "only", "", "measure these `BARS`, separated by commas")
 	f.StringVar(&o.object, "object", "", "compare speed with a program of this compiled `FILE`")

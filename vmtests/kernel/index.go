@@ -105,6 +105,26 @@ func assemble(index []record) []archived {
 	return kernels
 }
 
+// linesOf are the lines of an archive's kernels, the oldest first, and Candidate last when there is one
+// of a line that has no release yet.
+func linesOf(kernels []archived) []string {
+	var lines []string
+	candidate := ""
+	for _, k := range slices.Backward(kernels) { // the newest come first
+		switch l, rc := lineOf(k.Version); {
+		case l == "":
+		case rc:
+			candidate = l
+		case !slices.Contains(lines, l):
+			lines = append(lines, l)
+		}
+	}
+	if candidate != "" && !slices.Contains(lines, candidate) {
+		lines = append(lines, Candidate)
+	}
+	return lines
+}
+
 // choose gives the kernels that a line may resolve to, best first. There is more than one so
 // that a package which the index names but the mirror has lost does not lose the line.
 func choose(kernels []archived, line string) []archived {

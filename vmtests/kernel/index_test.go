@@ -105,3 +105,16 @@ func TestReadIndexOfNothing(t *testing.T) {
 	require.Empty(t, choose(nil, Newest))
 	require.Empty(t, choose(nil, "7.x"))
 }
+
+func TestLinesOfAnArchive(t *testing.T) {
+	newestFirst := func(versions ...string) (all []archived) {
+		for _, v := range versions {
+			all = append(all, archived{Version: v})
+		}
+		return all
+	}
+	require.Equal(t, []string{"5.10", "6.12", "7.2", Candidate},
+		linesOf(newestFirst("7.3~rc7-1~exp1", "7.2.13-1", "7.2.9-1", "6.12.117-1", "5.10.262-1", "nonsense")))
+	require.Equal(t, []string{"7.3"}, linesOf(newestFirst("7.3.4-1", "7.3~rc7-1")), "a candidate of what is out")
+	require.Empty(t, linesOf(nil))
+}

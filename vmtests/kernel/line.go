@@ -15,6 +15,9 @@ const (
 	Candidate = "rc"
 )
 
+// Every stands for all lines that the archive has; the Store knows which.
+const Every = "all"
+
 // Matrix is what runs when nobody chooses: the oldest supported line, the long-term lines, the
 // line before the newest, the newest release and the newest release candidate.
 //
@@ -34,23 +37,23 @@ func Optional(line string) bool { return line == Newest || line == Candidate }
 // IsPath tells whether a line names files on this machine rather than a line of the archive.
 func IsPath(line string) bool { return strings.ContainsRune(line, os.PathSeparator) }
 
-// ParseLines reads a comma-separated choice of lines. "all" and "" stand for Matrix; repeated
+// ParseLines reads a comma-separated choice of lines. "matrix" and "" stand for Matrix; repeated
 // lines count once. The error names the word that is no line.
 func ParseLines(s string) ([]string, error) {
 	if s == "" {
-		s = "all"
+		s = "matrix"
 	}
 	var lines []string
 	for word := range strings.SplitSeq(s, ",") {
 		word = strings.TrimSpace(word)
 		add := []string{word}
 		switch {
-		case word == "all":
+		case word == "matrix":
 			add = Matrix
-		case Optional(word), IsPath(word), numbered.MatchString(word), major.MatchString(word):
+		case word == Every, Optional(word), IsPath(word), numbered.MatchString(word), major.MatchString(word):
 		default:
 			return nil, fmt.Errorf("unknown kernel %q: want a line (6.12), N.x (7.x), %s, %s, "+
-				"all, or a path with a slash", word, Newest, Candidate)
+				"matrix, %s, or a path with a slash", word, Newest, Candidate, Every)
 		}
 		for _, l := range add {
 			if !slices.Contains(lines, l) {

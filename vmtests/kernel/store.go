@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,20 +47,39 @@ type Found struct {
 
 // resolution is what lines.json holds for a line.
 type resolution struct {
-	Key         string    `json:"key,omitempty"` // folder of the kernel
+	Lines       []string  `json:"lines,omitempty"` // of Every: what it stands for
+	Key         string    `json:"key,omitempty"`   // folder of the kernel
 	Unavailable string    `json:"unavailable,omitempty"`
 	Resolved    time.Time `json:"resolved"`
 }
 
 // Cached looks lines up without the network. A line that was never asked for has an error that
-// is fs.ErrNotExist.
+// is fs.ErrNotExist. For Every there are all lines that the archive had when it was last asked.
 func (s *Store) Cached(lines []string) []Found {
 	known := s.load()
+	lines = expand(known, lines)
 	found := make([]Found, len(lines))
 	for i, line := range lines {
 		found[i] = s.cached(known, line)
 	}
 	return found
+}
+
+// expand puts the lines that Every stands for in its place, if they are known.
+func expand(known map[string]resolution, lines []string) []string {
+	var all []string
+	for _, line := range lines {
+		add := []string{line}
+		if line == Every && len(known[Every].Lines) > 0 {
+			add = known[Every].Lines
+		}
+		for _, l := range add {
+			if !slices.Contains(all, l) {
+				all = append(all, l)
+			}
+		}
+	}
+	return all
 }
 
 func (s *Store) cached(known map[string]resolution, line string) Found {
@@ -105,6 +125,9 @@ func (s *Store) Get(ctx context.Context, lines []string) []Found {
 	}
 	if len(missing) == 0 {
 		return found
+	}
+	if slices.Contains(missing, Every) { // only the archive knows what lines it has
+		return s.fetch(ctx, lines, false)
 	}
 	fetched := map[string]Found{}
 	for _, f := range s.fetch(ctx, missing, false) {
@@ -157,6 +180,11 @@ func (s *Store) fetch(ctx context.Context, lines []string, refresh bool) []Found
 		return all(err)
 	}
 	known := s.load()
+	if slices.Contains(lines, Every) {
+		known[Every] = resolution{Lines: linesOf(archive), Resolved: time.Now().UTC().Truncate(time.Second)}
+		lines = expand(known, lines)
+		found = make([]Found, len(lines))
+	}
 	for i, line := range lines {
 		if IsPath(line) {
 			found[i] = s.cached(nil, line)

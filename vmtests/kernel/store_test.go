@@ -171,6 +171,28 @@ func TestWrongSum(t *testing.T) {
 	require.ErrorIs(t, s.Cached([]string{"6.1"})[0].Err, fs.ErrNotExist)
 }
 
+func TestEveryLine(t *testing.T) {
+	s, dir := fakeArchive(t, map[string][]string{
+		"linux-image-6.1.0-1-cloud-amd64 6.1.10-1":   simple("6.1.0-1-cloud-amd64"),
+		"linux-image-5.10.0-3-cloud-amd64 5.10.99-1": simple("5.10.0-3-cloud-amd64"),
+	})
+	want := []string{"5.10", "6.1"}
+	linesOf := func(found []Found) (lines []string) {
+		for _, f := range found {
+			require.NoError(t, f.Err)
+			lines = append(lines, f.Line)
+		}
+		return lines
+	}
+	cached := s.Cached([]string{Every})
+	require.Len(t, cached, 1)
+	require.ErrorIs(t, cached[0].Err, fs.ErrNotExist, "nobody has asked the archive")
+	require.Equal(t, want, linesOf(s.Get(context.Background(), []string{Every, "6.1"})))
+	require.Equal(t, want, linesOf(s.Cached([]string{Every})))
+	writeText(t, filepath.Join(dir, "offline"), "", 0o644)
+	require.Equal(t, want, linesOf(s.Get(context.Background(), []string{Every})), "the archive is not asked again")
+}
+
 func TestParallelGets(t *testing.T) {
 	s, dir := fakeArchive(t, map[string][]string{
 		"linux-image-6.1.0-1-cloud-amd64 6.1.10-1": simple("6.1.0-1-cloud-amd64"),

@@ -52,12 +52,13 @@ func TestParseLines(t *testing.T) {
 		lines []string
 		err   string
 	}{
-		"all":        {"all", Matrix, ""},
+		"all":        {"all,5.10", []string{Every, "5.10"}, ""},
+		"matrix":     {"matrix", Matrix, ""},
 		"default":    {"", Matrix, ""},
 		"some":       {"6.1, 5.10,6.1", []string{"6.1", "5.10"}, ""},
 		"moving":     {"rc,newest,7.x", []string{"rc", "newest", "7.x"}, ""},
 		"path":       {"/boot/vmlinuz,./k", []string{"/boot/vmlinuz", "./k"}, ""},
-		"all and":    {"all,5.15", append(slices.Clone(Matrix), "5.15"), ""},
+		"matrix and": {"matrix,5.15", append(slices.Clone(Matrix), "5.15"), ""},
 		"typo":       {"6.1,6.1.2", nil, `unknown kernel "6.1.2"`},
 		"word":       {"newset", nil, `unknown kernel "newset"`},
 		"empty word": {"6.1,", nil, `unknown kernel ""`},
