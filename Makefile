@@ -49,6 +49,15 @@ docs: ## build the site of the documentation into out/docs, and check its links
 fuzz: ## run every fuzz target for FUZZTIME (10s), or those that match FUZZ
 	FUZZTIME=$(FUZZTIME) FUZZ='$(FUZZ)' ci/fuzz
 
+exact: weir ## run exact machines 100 times and compare the results, byte for byte; RUNS=10 for fewer
+	go run ./ci/figures --only exact --exact-runs $(or $(RUNS),100)
+
+flakes: weir ## run the matrix 20 times beside four busy loops a CPU, and count what is red; RUNS=2 for fewer
+	go run ./ci/figures --only matrix-flakes --matrix-runs $(or $(RUNS),20) --busy $$((4 * $$(nproc)))
+
+smptest: weir ## run scenarios on all kernels in machines of two CPUs; report in out/report-smp
+	$(WEIR) vm run --smp 2 $(if $(KERNELS),--kernel $(KERNELS)) --report out/report-smp $(SCENARIOS)
+
 generate: ## compile the BPF programs and their Go bindings (clang-16), and the protobuf code
 	ci/install generate
 	go generate ./...
@@ -81,4 +90,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench figures docs fuzz generate lint vulns fmt package chart clean tools weir
+.PHONY: help vmtest test apitest sim bench figures exact flakes smptest docs fuzz generate lint vulns fmt package chart clean tools weir

@@ -14,7 +14,9 @@ func TestUsageErrors(t *testing.T) {
 	t.Chdir(t.TempDir())
 	t.Setenv("WEIR_CACHE", t.TempDir())
 	for _, args := range [][]string{
-		{"run", "--kernel", "6.x.1"}, {"run", "--accel", "hvf"}, {"run", "--run", "("},
+		{"run", "--kernel", "6.x.1"}, {"run", "--accel", "hvf"}, {"run", "--smp", "0"},
+		{"run", "--smp", "99"}, {"run", "--exact", "--smp", "2"}, {"run", "--exact", "--accel", "kvm"},
+		{"run", "--smp", "2", "--costs", "x.yaml"}, {"run", "--run", "("},
 		{"run", "nowhere"}, {"list", "five"}, {"pull", "five"}, {"shell", "all"},
 		{"selftest", "--kernel", "x"},
 	} {

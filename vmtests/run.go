@@ -38,6 +38,8 @@ type runFlags struct {
 	update           bool
 	costs            string
 	history          []string
+	exact            bool
+	smp              int
 	limit            time.Duration
 }
 
@@ -67,6 +69,9 @@ func runCommand() *cobra.Command {
 		"the model agree")
 	flags.StringVar(&f.costs, "costs", "", "hold what the datapath costs on each kernel against this `FILE`; "+
 		"with --update, write it")
+	flags.BoolVar(&f.exact, "exact", false, "count instructions, and let guests' clocks go by them: "+
+		"the same scenarios give the same results, byte for byte; slow")
+	flags.IntVar(&f.smp, "smp", 1, "CPUs of each machine")
 	flags.DurationVar(&f.limit, "limit", matrix.DefaultLimits.Scenario,
 		"give a scenario up after it has done nothing for this time")
 	f.mirrorFlags(cmd)
@@ -81,6 +86,9 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	}
 	accel, err := qemu.ParseAccel(f.accel)
 	if err != nil {
+		return usage(err)
+	}
+	if err := f.checkLane(accel); err != nil {
 		return usage(err)
 	}
 	match, err := regexp.Compile(f.match)
@@ -132,6 +140,24 @@ func (f *runFlags) run(cmd *cobra.Command, args []string) error {
 	return f.show(cmd, r)
 }
 
+// checkLane finds choices that do not go together.
+func (f *runFlags) checkLane(accel qemu.Accel) error {
+	switch {
+	case f.smp < 1 || f.smp > maxCPUs:
+		return fmt.Errorf("--smp %d: want 1 to %d CPUs", f.smp, maxCPUs)
+	case f.exact && f.smp > 1:
+		return fmt.Errorf("--exact --smp %d: instructions can be counted on one CPU only", f.smp)
+	case f.exact && accel == qemu.KVM:
+		return errors.New("--exact --accel kvm: instructions are counted by tcg only")
+	case (f.exact || f.smp > 1) && f.costs != "":
+		return errors.New("--costs: what it holds is of usual machines, neither --exact nor --smp")
+	}
+	return nil
+}
+
+// maxCPUs bounds the CPUs of a machine: q35 boots with more, but guests have memory for these.
+const maxCPUs = 16
+
 // findJobs finds the scenarios that were asked for, and what runs beside them when that is the whole
 // suite: packet vectors, and a while of fuzzing.
 func findJobs(args []string, match *regexp.Regexp) ([]runner.Job, error) {
@@ -178,7 +204,7 @@ func (f *runFlags) judge(
 	line := newLiveLine(cmd.ErrOrStderr())
 	kernels, err := matrix.Run(ctx, matrix.Config{
 		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs,
-		Accel: accel, VMs: f.vms, Limits: limits, Progress: line.show,
+		Accel: accel, VMs: f.vms, CPUs: f.smp, Exact: f.exact, Limits: limits, Progress: line.show,
 	})
 	line.clear()
 	if err != nil {

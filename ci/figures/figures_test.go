@@ -26,11 +26,11 @@ func TestChoose(t *testing.T) {
 		args, want []string
 	}{
 		"usual": {nil, slices.Concat([]string{"bad-input", "one-warm", "faults", "matrix-warm",
-			"host-flakes", "matrix-flakes"}, speed)},
+			"host-flakes", "matrix-flakes", "exact", "smp"}, speed)},
 		"cold": {[]string{"--cold"}, slices.Concat([]string{"bad-input", "one-warm", "faults",
-			"matrix-warm", "host-flakes", "matrix-flakes", "cold"}, speed)},
-		"without the long ones": {[]string{"--host-runs=0", "--matrix-runs=0"},
-			slices.Concat([]string{"bad-input", "one-warm", "faults", "matrix-warm"}, speed)},
+			"matrix-warm", "host-flakes", "matrix-flakes", "cold", "exact", "smp"}, speed)},
+		"without the long ones": {[]string{"--host-runs=0", "--matrix-runs=0", "--exact-runs=0"},
+			slices.Concat([]string{"bad-input", "one-warm", "faults", "matrix-warm", "smp"}, speed)},
 		"one":          {[]string{"--only", "bad-input"}, []string{"bad-input"}},
 		"two":          {[]string{"--only", "faults, bad-input"}, []string{"bad-input", "faults"}},
 		"cold by name": {[]string{"--only", "cold"}, []string{"cold"}},

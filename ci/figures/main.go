@@ -46,6 +46,7 @@ type options struct {
 	hostRuns   int
 	matrixRuns int
 	oneRuns    int
+	exactRuns  int
 	busy       int
 	cold, list bool
 }
@@ -65,6 +66,7 @@ func parse(args []string, stderr io.Writer) (options, []bar, error) {
 	f.IntVar(&o.hostRuns, "host-runs", 50, "`RUNS` of all scenarios on this kernel; 0 leaves it out")
 	f.IntVar(&o.matrixRuns, "matrix-runs", 10, "`RUNS` of the matrix; 0 leaves it out")
 	f.IntVar(&o.oneRuns, "one-runs", 5, "`RUNS` of one scenario on one kernel")
+	f.IntVar(&o.exactRuns, "exact-runs", 10, "`RUNS` of exact machines, to be compared; 0 leaves it out")
 	f.IntVar(&o.busy, "busy", 4, "busy `LOOPS` beside the runs that look for flakes")
 	f.BoolVar(&o.cold, "cold", false, "also measure with empty caches; fetches all kernels")
 	f.BoolVar(&o.list, "list", false, "list the bars and measure nothing")
@@ -75,7 +77,7 @@ func parse(args []string, stderr io.Writer) (options, []bar, error) {
 	if f.NArg() > 0 {
 		err = errors.Join(err, fmt.Errorf("unexpected argument %q", f.Arg(0)))
 	}
-	if o.oneRuns < 1 || o.busy < 0 || o.hostRuns < 0 || o.matrixRuns < 0 {
+	if o.oneRuns < 1 || o.busy < 0 || o.hostRuns < 0 || o.matrixRuns < 0 || o.exactRuns < 0 {
 		err = errors.Join(err, errors.New("numbers of runs and loops cannot be negative"))
 	}
 	if err != nil {

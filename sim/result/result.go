@@ -86,8 +86,11 @@ type Kernel struct {
 	// Unavailable is why the kernel could not be had; no scenario ran then.
 	Unavailable string `json:"unavailable,omitempty"`
 	Accel       string `json:"accel,omitempty"` // tcg, kvm, or host
-	BootMillis  int64  `json:"boot_ms,omitempty"`
-	Restores    int    `json:"restores,omitempty"` // times a snapshot was restored
+	// Lane is what sets the machine apart from the usual one: "exact", whose clock goes by the
+	// instructions it has run, or "smp 2", of two CPUs. Empty for the usual one.
+	Lane       string `json:"lane,omitempty"`
+	BootMillis int64  `json:"boot_ms,omitempty"`
+	Restores   int    `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
 	Verified map[string]int `json:"verified,omitempty"`
 	// Memory is how many bytes each map of the datapath takes, as the kernel reckons.

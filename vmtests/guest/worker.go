@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/signal"
 	"runtime"
@@ -89,8 +90,7 @@ func (w *worker) work() error {
 	if err := w.to.Send(wire.TypeReady, ready); err != nil {
 		return err
 	}
-	// Here the snapshot is taken; everything below happens in a restored guest.
-	if w.orders, err = wire.ReceiveOrders(w.from, w.to); err != nil {
+	if w.orders, err = w.receiveOrders(); err != nil {
 		return err
 	}
 	if now := w.orders.Now; !now.IsZero() {
@@ -104,6 +104,19 @@ func (w *worker) work() error {
 		return errors.New(ready.Error)
 	}
 	return w.runAll()
+}
+
+// receiveOrders waits for the host's orders, unless the guest was started with them. While it waits the
+// snapshot is taken; everything after it happens in a restored guest.
+func (w *worker) receiveOrders() (wire.Orders, error) {
+	packed, err := os.ReadFile(initramfs.Orders)
+	if errors.Is(err, fs.ErrNotExist) {
+		return wire.ReceiveOrders(w.from, w.to)
+	}
+	if err != nil {
+		return wire.Orders{}, fmt.Errorf("read orders: %w", err)
+	}
+	return wire.UnpackOrders(packed)
 }
 
 // loadedModules are the names of the modules that the initramfs holds.

@@ -25,6 +25,7 @@ const (
 	ModuleDir  = "/modules"
 	ModuleList = "/modules/load"   // a line per file in ModuleDir, in order: name, parameters
 	AbsentList = "/modules/absent" // wanted modules that the kernel does not have
+	Orders     = "/orders"         // what the guest has to do, if it is not told that later
 )
 
 // ErrDynamic is returned for an init binary that needs a dynamic loader, which a guest lacks.
@@ -34,8 +35,9 @@ var ErrDynamic = errors.New("not a static binary (build with CGO_ENABLED=0)")
 var folders = []string{"dev", "proc", "sys", "run", "tmp", "modules", "etc", "root"}
 
 // Build writes an archive to w with the binary at init and the wanted modules of the kernel's
-// module folder; modules is empty for a kernel that has everything built in.
-func Build(w io.Writer, init, modules string, wanted []string) error {
+// module folder; modules is empty for a kernel that has everything built in. Orders are a file of
+// the guest unless they are nil.
+func Build(w io.Writer, init, modules string, wanted []string, orders []byte) error {
 	bin, err := os.ReadFile(init)
 	if err != nil {
 		return fmt.Errorf("read init binary: %w", err)
@@ -54,13 +56,13 @@ func Build(w io.Writer, init, modules string, wanted []string) error {
 		}
 	}
 	buf := bufio.NewWriterSize(w, 1<<20)
-	if err := write(cpio.NewWriter(buf), bin, load, absent); err != nil {
+	if err := write(cpio.NewWriter(buf), bin, load, absent, orders); err != nil {
 		return fmt.Errorf("write initramfs: %w", err)
 	}
 	return buf.Flush()
 }
 
-func write(w *cpio.Writer, bin []byte, load []module, absent []string) error {
+func write(w *cpio.Writer, bin []byte, load []module, absent []string, orders []byte) error {
 	var err error
 	put := func(name string, mode cpio.FileMode, body []byte) {
 		if err != nil {
@@ -82,6 +84,9 @@ func write(w *cpio.Writer, bin []byte, load []module, absent []string) error {
 	}
 	put(ModuleList, cpio.TypeReg|0o644, []byte(names.String()))
 	put(AbsentList, cpio.TypeReg|0o644, []byte(strings.Join(absent, "\n")))
+	if orders != nil {
+		put(Orders, cpio.TypeReg|0o600, orders)
+	}
 	if err != nil {
 		return err
 	}

@@ -90,7 +90,7 @@ func TestBuild(t *testing.T) {
 	put(t, init, makeELF("", false))
 	var out bytes.Buffer
 	require.NoError(t, Build(&out, init, dir,
-		[]string{"8021q", "sch-ingress", "ipv6", "dummy", "veth"}))
+		[]string{"8021q", "sch-ingress", "ipv6", "dummy", "veth"}, []byte("do it")))
 	files := map[string]string{}
 	for r := cpio.NewReader(&out); ; {
 		h, err := r.Next()
@@ -107,6 +107,7 @@ func TestBuild(t *testing.T) {
 		"dummy.ko numdummies=0\n", files["modules/load"])
 	require.Equal(t, "veth", files["modules/absent"])
 	require.True(t, strings.HasPrefix(files["modules/8021q.ko"], elf.ELFMAG))
+	require.Equal(t, "do it", files["orders"])
 	require.Contains(t, files, "proc")
 	require.NotContains(t, files, "modules/not_wanted.ko")
 }
@@ -114,7 +115,7 @@ func TestBuild(t *testing.T) {
 func TestBuildWithoutModules(t *testing.T) {
 	init := filepath.Join(t.TempDir(), "weir")
 	put(t, init, makeELF("", false))
-	require.NoError(t, Build(io.Discard, init, "", Modules))
+	require.NoError(t, Build(io.Discard, init, "", Modules, nil))
 }
 
 func TestBuildErrors(t *testing.T) {
@@ -142,7 +143,7 @@ func TestBuildErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := Build(io.Discard, tt.init, tt.modules, []string{tt.module})
+			err := Build(io.Discard, tt.init, tt.modules, []string{tt.module}, nil)
 			require.ErrorContains(t, err, tt.err)
 		})
 	}

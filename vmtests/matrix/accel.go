@@ -30,6 +30,7 @@ type host struct {
 type platform struct {
 	accel  qemu.Accel
 	tscKHz int
+	cpus   int
 }
 
 // decide chooses the accelerator. That /dev/kvm can be opened means nothing: there are hosts
@@ -46,7 +47,10 @@ func decide(ctx context.Context, c Config, s *snapshots) (platform, error) {
 	if h.TSCkHz == 0 {
 		h.TSCkHz = qemu.MeasureTSC()
 	}
-	p := platform{accel: c.Accel, tscKHz: h.TSCkHz}
+	p := platform{accel: c.Accel, tscKHz: h.TSCkHz, cpus: max(c.CPUs, 1)}
+	if c.Exact {
+		p.accel = qemu.TCG
+	}
 	if p.accel != qemu.TCG && p.accel != qemu.KVM {
 		if p.accel, err = h.choose(ctx, c, s); err != nil {
 			return p, err
@@ -85,12 +89,12 @@ func (h *host) choose(ctx context.Context, c Config, s *snapshots) (qemu.Accel, 
 
 // tryKVM boots a kernel with KVM up to the first sign of life of PID 1.
 func (s *snapshots) tryKVM(ctx context.Context, k kernel.Kernel, limit time.Duration) error {
-	dir, err := os.MkdirTemp(s.dir, ".new-*")
+	dir, err := s.temporary()
 	if err != nil {
 		return fmt.Errorf("try KVM: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	if err := s.buildInitrd(dir, k); err != nil {
+	if err := s.buildInitrd(dir, k, nil); err != nil {
 		return err
 	}
 	vm, err := qemu.Start(ctx, qemu.Machine{

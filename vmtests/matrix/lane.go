@@ -3,9 +3,11 @@ package matrix
 import (
 	"context"
 	"fmt"
+	"os"
 	"time"
 
 	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/vmtests/qemu"
 	"github.com/weirnet/weir/vmtests/wire"
 )
 
@@ -24,7 +26,9 @@ func (l *lane) run(ctx context.Context, jobs []int, start time.Time) {
 		}
 		l.mu.Lock()
 		snap := l.snap
-		l.out.Restores++
+		if !l.m.Exact {
+			l.out.Restores++
+		}
 		l.mu.Unlock()
 		e, records, err := l.session(ctx, snap, jobs, pending)
 		for n, r := range records {
@@ -40,7 +44,7 @@ func (l *lane) run(ctx context.Context, jobs []int, start time.Time) {
 			if err != nil {
 				reason = err.Error()
 			}
-			if failed < attempts {
+			if failed < attempts && !l.m.Exact {
 				l.renew(ctx, snap)
 			}
 		}
@@ -58,28 +62,80 @@ func missing(got []*result.Scenario) []int {
 	return pending
 }
 
-// session runs the pending ones of jobs in one restored guest, until it ends. The records belong
-// to pending, by index.
+// session runs the pending ones of jobs in one guest, until it ends. The records belong to pending, by
+// index.
 func (l *lane) session(ctx context.Context, snap *snapshot, jobs, pending []int) (
 	e ending, records []*result.Scenario, err error,
 ) {
 	orders := wire.Orders{Faults: l.m.Faults, Now: time.Now()}
+	if l.m.Exact {
+		orders.Now = qemu.ExactStart
+	}
 	for _, n := range pending {
 		orders.Jobs = append(orders.Jobs, l.m.Jobs[jobs[n]])
 	}
-	vm, err := snap.restore(ctx)
+	if l.m.Exact {
+		e, records, err = l.exact(ctx, orders)
+	} else {
+		e, records, err = l.restored(ctx, snap, orders)
+	}
 	if err != nil {
 		return e, nil, fmt.Errorf("run guest: %w", err)
+	}
+	return e, records, nil
+}
+
+// restored runs orders in a guest restored from a snapshot.
+func (l *lane) restored(ctx context.Context, snap *snapshot, orders wire.Orders) (
+	ending, []*result.Scenario, error,
+) {
+	vm, err := snap.restore(ctx)
+	if err != nil {
+		return ending{}, nil, err
 	}
 	defer vm.Close()
 	s := newSession(vm, vm.Control, l.m.Limits, orders)
 	s.recorded = l.recorded
-	e = s.run(ctx)
+	e := s.run(ctx)
+	return e, s.close(e), nil
+}
+
+// exact runs orders in a guest that is booted with them.
+func (l *lane) exact(ctx context.Context, orders wire.Orders) (ending, []*result.Scenario, error) {
+	dir, err := l.m.snaps.temporary()
+	if err != nil {
+		return ending{}, nil, err
+	}
+	defer os.RemoveAll(dir)
+	packed, err := orders.Pack()
+	if err != nil {
+		return ending{}, nil, err
+	}
+	if err := l.m.snaps.buildInitrd(dir, l.kernel, packed); err != nil {
+		return ending{}, nil, err
+	}
+	vm, err := qemu.Start(ctx, exactIn(dir, l.kernel))
+	if err != nil {
+		return ending{}, nil, err
+	}
+	defer vm.Close()
+	s := newSession(vm, vm.Control, l.m.Limits, orders)
+	s.recorded = l.recorded
+	e := s.follow(ctx, wire.NewWriter(vm.Control))
+	e.took = 0 // by the host's clock
+	if s.ready.Release != "" {
+		l.learn(s.ready)
+	}
+	return e, s.close(e), nil
+}
+
+// close gives the records, with the verdict of an ending where one belongs.
+func (s *session) close(e ending) []*result.Scenario {
 	if e.culprit != noScenario {
-		e.apply(s.results, orders.Jobs[e.culprit].Name)
+		e.apply(s.results, s.orders.Jobs[e.culprit].Name)
 		s.passedOver()
 	}
-	return e, s.results, nil
+	return s.results
 }
 
 // passedOver gives the scenarios that ended before the session did, but without a record, their

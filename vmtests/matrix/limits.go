@@ -25,6 +25,14 @@ var DefaultLimits = Limits{
 	Trial:    5 * time.Second,
 }
 
+// exact are the limits for guests whose clock is not the host's, and to which nothing may be sent: a
+// scenario ends by the guest's own deadline, and only a guest that is silent is given up.
+func (l Limits) exact() Limits {
+	l.Silence = l.Boot
+	l.Scenario, l.Busy = 10*l.Boot, 10*l.Boot
+	return l
+}
+
 // stopwatch tells how much time a machine has had.
 type stopwatch struct {
 	vm    interface{ Starved() time.Duration }

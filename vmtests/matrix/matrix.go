@@ -14,6 +14,7 @@ import (
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/qemu"
+	"github.com/weirnet/weir/vmtests/wire"
 )
 
 // Config says what runs where.
@@ -24,8 +25,12 @@ type Config struct {
 	Jobs    []runner.Job   // scenarios, run on every kernel; names are unique
 	Faults  bool           // Jobs named fault/... are the harness's own faults
 	Accel   qemu.Accel     // empty: Auto
-	VMs     int            // at a time; 0: one per CPU, which was measured to be best
-	Limits  Limits         // zero: DefaultLimits
+	VMs     int            // at a time; 0: as many as there are CPUs for, which was measured to be best
+	CPUs    int            // of a machine; 0: one
+	// Exact makes the results of every run the same, byte for byte: see qemu.Machine.Exact. Each kernel
+	// is booted, for a snapshot would have to be told what to do.
+	Exact  bool
+	Limits Limits // zero: DefaultLimits
 	// Progress is called when a kernel or a part of it is done, by one goroutine at a time. It
 	// may be nil.
 	Progress func(Progress)
@@ -56,7 +61,10 @@ func Run(ctx context.Context, c Config) ([]result.Kernel, error) {
 		c.Limits = DefaultLimits
 	}
 	if c.VMs <= 0 {
-		c.VMs = runtime.NumCPU()
+		c.VMs = max(1, runtime.NumCPU()/max(c.CPUs, 1))
+	}
+	if c.Exact {
+		c.Limits = c.Limits.exact()
 	}
 	snaps, err := newSnapshots(c.Cache, c.Binary, c.Limits)
 	if err != nil {
@@ -119,7 +127,7 @@ type lane struct {
 func (m *matrix) newLane(f kernel.Found) *lane {
 	l := &lane{m: m, kernel: f.Kernel, out: result.Kernel{
 		Line: f.Line, Version: f.Kernel.Release, Package: f.Kernel.Package,
-		SHA256: f.Kernel.SHA256, Accel: string(m.on.accel),
+		SHA256: f.Kernel.SHA256, Accel: string(m.on.accel), Lane: m.laneName(),
 	}}
 	if f.Err != nil {
 		l.out.Unavailable, l.out.Accel = f.Err.Error(), ""
@@ -131,6 +139,17 @@ func (m *matrix) newLane(f kernel.Found) *lane {
 			Reason: "it did not run", Reproduce: Reproduce(f.Line, j.Name)}
 	}
 	return l
+}
+
+// laneName is what sets the run's machines apart from those of a usual run; "" if nothing does.
+func (m *matrix) laneName() string {
+	switch {
+	case m.Exact:
+		return "exact"
+	case m.on.cpus > 1:
+		return fmt.Sprintf("smp %d", m.on.cpus)
+	}
+	return ""
 }
 
 // Reproduce is the command that runs one scenario on one kernel.
@@ -167,6 +186,10 @@ func (m *matrix) do(ctx context.Context, t task) {
 		t.lane.out.Millis += time.Since(start).Milliseconds()
 		t.lane.mu.Unlock()
 	}()
+	if m.Exact {
+		t.lane.run(ctx, m.all(), start)
+		return
+	}
 	if !t.boot {
 		t.lane.run(ctx, t.jobs, start)
 		return
@@ -178,9 +201,7 @@ func (m *matrix) do(ctx context.Context, t task) {
 	}
 	t.lane.snap = snap
 	t.lane.out.BootMillis = snap.facts.BootMillis
-	t.lane.out.Version = snap.facts.Ready.Release
-	t.lane.out.Verified, t.lane.out.Memory = snap.facts.Ready.Verified, snap.facts.Ready.Memory
-	t.lane.out.LoadMillis = snap.facts.Ready.LoadMs
+	t.lane.learn(snap.facts.Ready)
 	if snap.created {
 		m.report(t.lane, Booted, start)
 	}
@@ -189,6 +210,13 @@ func (m *matrix) do(ctx context.Context, t task) {
 		m.queue.push(task{lane: t.lane, jobs: p, cost: t.lane.cost(p)})
 	}
 	t.lane.run(ctx, parts[0], start)
+}
+
+// learn takes down what a guest has said of itself.
+func (l *lane) learn(r wire.Ready) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.out.Version, l.out.Verified, l.out.Memory, l.out.LoadMillis = r.Release, r.Verified, r.Memory, r.LoadMs
 }
 
 // split divides the jobs into parts that run in guests of their own, so that no CPU is idle at

@@ -35,6 +35,7 @@ type session struct {
 	damage  string        // what was wrong with the first bytes that did not check
 	damaged time.Duration // when they came
 
+	ready   wire.Ready         // of a guest that the session saw boot
 	running int                // number of the running scenario
 	last    int                // number of the scenario that started last
 	results []*result.Scenario // by number; nil: no record yet
@@ -105,6 +106,11 @@ func (s *session) run(ctx context.Context) ending {
 	if err := wire.SendOrders(w, s.orders, func() error { return s.awaitAck(ctx) }); err != nil {
 		return s.end(result.Error, noScenario, err.Error())
 	}
+	return s.follow(ctx, w)
+}
+
+// follow follows a guest that has its orders.
+func (s *session) follow(ctx context.Context, w *wire.Writer) ending {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
@@ -165,6 +171,10 @@ func (s *session) receive(r received) *ending {
 		return s.over(result.Corrupt, s.last, s.damage)
 	}
 	switch r.frame.Type {
+	case wire.TypeReady:
+		if err := r.frame.Decode(&s.ready); err != nil {
+			return s.over(result.Corrupt, noScenario, err.Error())
+		}
 	case wire.TypeBeat:
 		var m wire.Beat
 		if r.frame.Decode(&m) == nil {

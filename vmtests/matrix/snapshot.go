@@ -61,8 +61,16 @@ func machineIn(dir string, k kernel.Kernel, on platform) qemu.Machine {
 	return qemu.Machine{
 		Accel: on.accel, TSCkHz: on.tscKHz,
 		Kernel: k.Image, Initrd: filepath.Join(dir, fileInitrd),
-		RAM: filepath.Join(dir, fileRAM), MemoryMiB: memoryMiB, CPUs: 1,
+		RAM: filepath.Join(dir, fileRAM), MemoryMiB: memoryMiB, CPUs: on.cpus,
 		Append: []string{guest.Argument},
+	}
+}
+
+// exactIn is the exact machine that is booted in a folder.
+func exactIn(dir string, k kernel.Kernel) qemu.Machine {
+	return qemu.Machine{
+		Accel: qemu.TCG, Exact: true, Kernel: k.Image, Initrd: filepath.Join(dir, fileInitrd),
+		MemoryMiB: memoryMiB, CPUs: 1, Append: []string{guest.Argument},
 	}
 }
 
@@ -118,11 +126,16 @@ func (s *snapshots) key(k kernel.Kernel, on platform) (string, error) {
 		}
 		fmt.Fprintf(h, "%s", cpu)
 	}
-	return prefix(k) + hex.EncodeToString(h.Sum(nil))[:16], nil
+	return prefix(k, on) + hex.EncodeToString(h.Sum(nil))[:16], nil
 }
 
 // prefix is what the names of a kernel's snapshots have in common.
-func prefix(k kernel.Kernel) string { return k.Release + "_" }
+func prefix(k kernel.Kernel, on platform) string {
+	if on.cpus > 1 {
+		return fmt.Sprintf("%s-smp%d_", k.Release, on.cpus)
+	}
+	return k.Release + "_"
+}
 
 // get finds the snapshot of a kernel, or boots the kernel and makes it.
 func (s *snapshots) get(
@@ -143,17 +156,26 @@ func (s *snapshots) get(
 	return snap, s.create(ctx, snap)
 }
 
+// temporary makes a folder. One that a killed process has left is removed in time.
+func (s *snapshots) temporary() (string, error) {
+	dir, err := os.MkdirTemp(s.dir, ".new-*")
+	if err != nil {
+		return "", fmt.Errorf("make snapshot folder: %w", err)
+	}
+	return dir, nil
+}
+
 // drop forgets a snapshot that turned out to be of no use.
 func (s *snapshots) drop(snap *snapshot) { _ = os.RemoveAll(snap.dir) }
 
 // create boots the kernel and puts the snapshot in place in one step.
 func (s *snapshots) create(ctx context.Context, snap *snapshot) error {
-	tmp, err := os.MkdirTemp(s.dir, ".new-*")
+	tmp, err := s.temporary()
 	if err != nil {
-		return fmt.Errorf("make snapshot folder: %w", err)
+		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := s.buildInitrd(tmp, snap.kernel); err != nil {
+	if err := s.buildInitrd(tmp, snap.kernel, nil); err != nil {
 		return err
 	}
 	vm, facts, err := boot(ctx, machineIn(tmp, snap.kernel, snap.on), s.limits)
@@ -183,16 +205,16 @@ func (s *snapshots) create(ctx context.Context, snap *snapshot) error {
 		}
 		return fmt.Errorf("place snapshot: %w", err)
 	}
-	s.prune(prefix(snap.kernel))
+	s.prune(prefix(snap.kernel, snap.on))
 	return nil
 }
 
-func (s *snapshots) buildInitrd(dir string, k kernel.Kernel) error {
+func (s *snapshots) buildInitrd(dir string, k kernel.Kernel, orders []byte) error {
 	f, err := os.Create(filepath.Join(dir, fileInitrd))
 	if err != nil {
 		return fmt.Errorf("write initramfs: %w", err)
 	}
-	err = initramfs.Build(f, s.binary, k.Modules, initramfs.Modules)
+	err = initramfs.Build(f, s.binary, k.Modules, initramfs.Modules, orders)
 	if cerr := f.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("write initramfs: %w", cerr)
 	}

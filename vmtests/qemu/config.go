@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Program is the QEMU that is started.
@@ -46,6 +47,10 @@ type Machine struct {
 	// TSCkHz is the rate of the host's time stamp counter, see MeasureTSC; zero leaves it to an
 	// emulated guest to find out.
 	TSCkHz int
+	// Exact makes every run of the machine the same: instructions are counted, and its clock goes by
+	// them, not by the host's. It is for one CPU and TCG, and for guests that nothing is sent to:
+	// when that would arrive is the host's matter.
+	Exact bool
 	// RAM is a file that holds the guest's memory; empty keeps it anonymous. The file is
 	// written to, unless Incoming is set: then it is copied on write.
 	RAM string
@@ -66,6 +71,16 @@ var usual = []string{
 // with the clock in hand, goes wrong when the host is busy.
 var emulated = []string{"no_timer_check", "tsc=reliable"}
 
+// ExactStart is what the clock of an exact machine shows when it starts.
+var ExactStart = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
+
+// exact are QEMU's arguments that make a machine exact: an instruction takes 4 ns, idling takes no
+// time of the host, and what QEMU draws at random begins with the same seed.
+func exact() []string {
+	return []string{"-icount", "shift=2,sleep=off", "-seed", "1",
+		"-rtc", "clock=vm,base=" + ExactStart.Format("2006-01-02T15:04:05")}
+}
+
 // emulatedCPU is the CPU of guests under emulation: all that QEMU can do, but for fast string
 // instructions. Told that there are some, kernels and Go copy and clear memory byte by byte, which
 // was measured to be a quarter of the time in which an agent starts.
@@ -85,6 +100,9 @@ func (m Machine) Args() []string {
 	if m.Accel == KVM {
 		accel, cpu = "kvm", "host"
 	}
+	if m.Exact {
+		cpu += ",rdrand=off,rdseed=off"
+	}
 	machine := "q35"
 	var ram []string
 	if m.RAM != "" {
@@ -102,12 +120,16 @@ func (m Machine) Args() []string {
 		"-smp", strconv.Itoa(max(m.CPUs, 1)), "-m", strconv.Itoa(m.MemoryMiB),
 	}
 	args = append(args, ram...)
-	for _, c := range []struct {
-		id string
-		fd int
-	}{{"console", fdConsole}, {"control", fdControl}, {"monitor", fdMonitor}} {
-		args = append(args, "-chardev", fmt.Sprintf("socket,id=%s,fd=%d", c.id, c.fd))
+	if m.Exact {
+		args = append(args, exact()...)
 	}
+	line := "socket,id=%s,fd=%d"
+	if m.Exact {
+		line = "file,id=%s,path=/dev/fd/%d"
+	}
+	args = append(args, "-chardev", fmt.Sprintf(line, "console", fdConsole),
+		"-chardev", fmt.Sprintf(line, "control", fdControl),
+		"-chardev", fmt.Sprintf("socket,id=monitor,fd=%d", fdMonitor))
 	args = append(args, "-serial", "chardev:console", "-serial", "chardev:control",
 		"-mon", "chardev=monitor,mode=control",
 		"-kernel", m.Kernel, "-initrd", m.Initrd,
@@ -126,6 +148,9 @@ func (m Machine) arguments() []string {
 		if m.TSCkHz > 0 {
 			args = append(args, fmt.Sprintf("tsc_early_khz=%d", m.TSCkHz))
 		}
+	}
+	if m.Exact {
+		args = append(args, "nokaslr")
 	}
 	return append(args, m.Append...)
 }

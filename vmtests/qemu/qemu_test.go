@@ -39,6 +39,14 @@ func TestArgs(t *testing.T) {
 	require.Contains(t, args, "share=off")
 	require.Contains(t, args, "-incoming defer")
 
+	require.NotContains(t, args, "-icount")
+	m = Machine{Accel: TCG, Exact: true}
+	args = strings.Join(m.Args(), " ")
+	for _, want := range []string{"-icount shift=2,sleep=off", "-seed 1", "clock=vm,base=2026-01-01T00:00:00",
+		"rdrand=off", "nokaslr", "file,id=control,path=/dev/fd/4", "socket,id=monitor,fd=5"} {
+		require.Contains(t, args, want)
+	}
+
 	m = Machine{Accel: KVM, CPUs: 2, TSCkHz: 1}
 	args = strings.Join(m.Args(), " ")
 	require.Contains(t, args, "-M q35 -accel kvm -cpu host -smp 2")
@@ -91,8 +99,14 @@ func within(t *testing.T, what string, done <-chan struct{}) {
 }
 
 func TestEndOfTheMachine(t *testing.T) {
+	for name, m := range map[string]Machine{"usual": {}, "exact": {Exact: true}} {
+		t.Run(name, func(t *testing.T) { endOfTheMachine(t, m) })
+	}
+}
+
+func endOfTheMachine(t *testing.T, m Machine) {
 	fakeQEMU(t, "echo hello >&3; echo complaint >&2; echo frame >&4; exit 0")
-	vm, err := Start(t.Context(), Machine{})
+	vm, err := Start(t.Context(), m)
 	require.NoError(t, err)
 	defer vm.Close()
 	within(t, "end", vm.Done())
@@ -103,6 +117,18 @@ func TestEndOfTheMachine(t *testing.T) {
 	line, err := bufio.NewReader(vm.Control).ReadString('\n')
 	require.NoError(t, err)
 	require.Equal(t, "frame\n", line)
+}
+
+// TestExactMachineDoesNotWait writes byte by byte what nobody reads, as QEMU does, without waiting: a guest
+// that had to wait would do so for as long as the host pleases.
+func TestExactMachineDoesNotWait(t *testing.T) {
+	fakeQEMU(t, "dd if=/dev/zero of=/dev/fd/4 bs=1 count=5000 oflag=nonblock 2>/dev/null; echo $? >&3")
+	vm, err := Start(t.Context(), Machine{Exact: true})
+	require.NoError(t, err)
+	defer vm.Close()
+	within(t, "end", vm.Done())
+	vm.Kill()
+	require.Equal(t, "0\n", vm.Printed())
 }
 
 func TestContextKills(t *testing.T) {

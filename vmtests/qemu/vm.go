@@ -5,7 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io"
 	"os"
 	"os/exec"
 	"runtime"
@@ -18,7 +18,7 @@ import (
 // VM is a running virtual machine.
 type VM struct {
 	// Control is the guest's second serial line.
-	Control net.Conn
+	Control io.ReadWriteCloser
 	// Console is what the guest prints on its first serial line.
 	Console *Console
 
@@ -41,19 +41,13 @@ func Start(ctx context.Context, m Machine) (*VM, error) {
 
 func start(ctx context.Context, m Machine, state *os.File) (*VM, error) {
 	vm := &VM{machine: m, stderr: &tail{}, done: make(chan struct{})}
-	var (
-		conns  [3]*net.UnixConn
-		theirs [3]*os.File
-	)
-	for i := range conns {
-		var err error
-		if conns[i], theirs[i], err = socketPair(); err != nil {
-			return nil, err
-		}
-		defer theirs[i].Close()
+	lines, err := m.connect()
+	if err != nil {
+		return nil, err
 	}
+	defer lines.closeTheirs()
 	cmd := exec.Command(Program, m.Args()...)
-	cmd.ExtraFiles = theirs[:]
+	cmd.ExtraFiles = lines.theirs
 	if state != nil {
 		cmd.ExtraFiles = append(cmd.ExtraFiles, state)
 	}
@@ -72,15 +66,13 @@ func start(ctx context.Context, m Machine, state *os.File) (*VM, error) {
 		}
 	}()
 	if err := <-started; err != nil {
-		for _, c := range conns {
-			_ = c.Close()
-		}
+		_ = lines.closeOurs()
 		return nil, fmt.Errorf("start QEMU: %w", err)
 	}
 	vm.process = cmd.Process
-	vm.Console = readConsole(conns[0])
-	vm.Control = conns[1]
-	vm.monitor = newMonitor(conns[2])
+	vm.Console = readConsole(lines.console)
+	vm.Control = lines.control
+	vm.monitor = newMonitor(lines.monitor)
 	go func() {
 		select {
 		case <-ctx.Done():
@@ -88,9 +80,7 @@ func start(ctx context.Context, m Machine, state *os.File) (*VM, error) {
 		case <-vm.done:
 		}
 		<-vm.Console.closed
-		for _, c := range []net.Conn{conns[0], conns[2]} { // Control may hold unread frames
-			_ = c.Close()
-		}
+		_, _ = lines.console.Close(), lines.monitor.Close() // Control may hold unread frames
 	}()
 	return vm, nil
 }
@@ -129,23 +119,6 @@ func (vm *VM) Complaint() string {
 // Interrupt sends the guest a non-maskable interrupt. A guest that takes it for a reason to panic
 // thereby tells where it hangs.
 func (vm *VM) Interrupt() error { return vm.monitor.call("inject-nmi", nil, nil, nil) }
-
-// socketPair gives a connection, and its other end for a child process.
-func socketPair() (*net.UnixConn, *os.File, error) {
-	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
-	if err != nil {
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	theirs := os.NewFile(uintptr(fds[1]), "guest")
-	ours := os.NewFile(uintptr(fds[0]), "host")
-	defer ours.Close()
-	conn, err := net.FileConn(ours)
-	if err != nil {
-		_ = theirs.Close()
-		return nil, nil, fmt.Errorf("make socket pair: %w", err)
-	}
-	return conn.(*net.UnixConn), theirs, nil
-}
 
 // tail keeps the last bytes written to it.
 type tail struct {

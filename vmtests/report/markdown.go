@@ -59,7 +59,7 @@ func (m *matrix) mdKernels(b *bytes.Buffer) {
 		}
 		c := countsOf(k)
 		fmt.Fprintf(b, "| **%s** | %s | %s | %s | %s | %s | %d | %d | %d |\n", mdText(k.Line),
-			mdText(k.Version), mdText(k.Accel), boot, verified(k), duration(k.Millis),
+			mdText(k.Version), mdText(lane(k)), boot, verified(k), duration(k.Millis),
 			c.passed(), c.failed(), c.skipped())
 	}
 	b.WriteByte('\n')

@@ -57,6 +57,11 @@ func newMatrix(r *result.Report) *matrix {
 	return m
 }
 
+// lane is how a kernel's guests were run.
+func lane(k *result.Kernel) string {
+	return strings.TrimSpace(k.Accel + " " + k.Lane)
+}
+
 // add puts the result on kernel i into the row.
 func (w *row) add(i int, s *result.Scenario) {
 	if w.summary == "" {

@@ -91,6 +91,10 @@ func (m *merged) join(k *result.Kernel, name string) error {
 	if m.Version != k.Version {
 		return fmt.Errorf("%s is %s in %s, %s in %s", m.Line, m.Version, m.from, k.Version, name)
 	}
+	if m.Lane != k.Lane {
+		return fmt.Errorf("%s ran on other machines in %s (%s) than in %s (%s)", m.Line, m.from, lane(&m.Kernel),
+			name, lane(k))
+	}
 	m.BootMillis = max(m.BootMillis, k.BootMillis)
 	m.Millis = max(m.Millis, k.Millis)
 	m.Restores += k.Restores

@@ -83,6 +83,10 @@ func TestMergeErrors(t *testing.T) {
 			r[1].Kernels[1].Version = "6.1.0-52-amd64"
 			return r
 		}, "6.1 is 6.1.0-51-amd64 in machine1, 6.1.0-52-amd64 in machine2"},
+		"other machines": {func(r []*result.Report) []*result.Report {
+			r[1].Kernels[1].Lane = "smp 2"
+			return r
+		}, "6.1 ran on other machines in machine1 (tcg) than in machine2 (tcg smp 2)"},
 		"other weir": {func(r []*result.Report) []*result.Report {
 			r[2].Weir = "v0.3.0"
 			return r

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -129,6 +128,39 @@ type part struct {
 	More bool   `json:"more,omitempty"`
 }
 
+// Pack encodes and compresses orders.
+func (o Orders) Pack() ([]byte, error) {
+	plain, err := json.Marshal(o)
+	if err != nil {
+		return nil, fmt.Errorf("encode orders: %w", err)
+	}
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(plain); err != nil {
+		return nil, fmt.Errorf("compress orders: %w", err)
+	}
+	if err := z.Close(); err != nil {
+		return nil, fmt.Errorf("compress orders: %w", err)
+	}
+	return packed.Bytes(), nil
+}
+
+// UnpackOrders is the reverse of Pack.
+func UnpackOrders(packed []byte) (o Orders, err error) {
+	z, err := gzip.NewReader(bytes.NewReader(packed))
+	if err != nil {
+		return o, fmt.Errorf("decompress orders: %w", err)
+	}
+	plain, err := io.ReadAll(z)
+	if err != nil {
+		return o, fmt.Errorf("decompress orders: %w", err)
+	}
+	if err := json.Unmarshal(plain, &o); err != nil {
+		return o, fmt.Errorf("decode orders: %w", err)
+	}
+	return o, nil
+}
+
 // partSize bounds a piece of orders, in bytes before encoding. A guest's serial driver buffers
 // 64 KiB and drops what comes beyond, so the host must not send more than that unasked.
 const partSize = 24 << 10
@@ -136,18 +168,11 @@ const partSize = 24 << 10
 // SendOrders sends orders to a guest: compressed, in parts, each after ack was called, which has
 // to wait for the guest's TypeAck of the part before.
 func SendOrders(w *Writer, o Orders, ack func() error) error {
-	plain, err := json.Marshal(o)
+	data, err := o.Pack()
 	if err != nil {
-		return fmt.Errorf("encode orders: %w", err)
+		return err
 	}
-	var packed bytes.Buffer
-	z := gzip.NewWriter(&packed)
-	if _, err := z.Write(plain); err != nil {
-		return fmt.Errorf("compress orders: %w", err)
-	}
-	if err := z.Close(); err != nil {
-		return fmt.Errorf("compress orders: %w", err)
-	}
+	packed := bytes.NewBuffer(data)
 	for {
 		p := part{Data: packed.Next(partSize), More: packed.Len() > 0}
 		if err := w.Send(TypeOrders, p); err != nil {
@@ -164,40 +189,25 @@ func SendOrders(w *Writer, o Orders, ack func() error) error {
 
 // ReceiveOrders is the guest's side of SendOrders. It returns io.EOF when the line ends first.
 func ReceiveOrders(r *Reader, w *Writer) (Orders, error) {
-	var (
-		o      Orders
-		packed bytes.Buffer
-	)
+	var packed bytes.Buffer
 	for {
 		f, err := r.Next()
 		if err != nil {
-			return o, err
+			return Orders{}, err
 		}
 		if f.Type != TypeOrders {
-			return o, fmt.Errorf("receive orders: frame of type %q came instead", f.Type)
+			return Orders{}, fmt.Errorf("receive orders: frame of type %q came instead", f.Type)
 		}
 		var p part
 		if err := f.Decode(&p); err != nil {
-			return o, err
+			return Orders{}, err
 		}
 		packed.Write(p.Data)
 		if err := w.Send(TypeAck, nil); err != nil {
-			return o, err
+			return Orders{}, err
 		}
 		if !p.More {
-			break
+			return UnpackOrders(packed.Bytes())
 		}
 	}
-	z, err := gzip.NewReader(&packed)
-	if err != nil {
-		return o, fmt.Errorf("decompress orders: %w", err)
-	}
-	plain, err := io.ReadAll(z)
-	if err != nil {
-		return o, fmt.Errorf("decompress orders: %w", err)
-	}
-	if err := json.Unmarshal(plain, &o); err != nil {
-		return o, errors.Join(errors.New("decode orders"), err)
-	}
-	return o, nil
 }
