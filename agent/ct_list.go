@@ -315,6 +315,7 @@ func statsTable(w io.Writer, s *conntrack.Stats) error {
 		fmt.Fprintf(t, "ended: %s\t%d\t%.1f/s\n", why, s.Ended[why], now.Ended[why])
 	}
 	fmt.Fprintf(t, "insert errors\t%d\n", s.InsertErrors)
+	fmt.Fprintf(t, "delete errors\t%d\n", s.DeleteErrors)
 	fmt.Fprintf(t, "lost for a full table\t%d packets\n", s.Full.Packets)
 	for i, b := range s.Ages {
 		switch {

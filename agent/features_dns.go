@@ -49,9 +49,9 @@ type heldLookups struct {
 // reasonNoRoom is the reason of records that the sink did not take in time.
 const reasonNoRoom = "sink"
 
-func (d *lookups) drain(now int64) error {
+func (d *lookups) drain(now int64, stop bool) error {
 	d.forget(now)
-	err := d.feature.Drain(now, d.timeout, func(t *latency.Transaction) {
+	err := d.feature.Drain(now, d.timeout, stop, func(t *latency.Transaction) {
 		d.add(t, now)
 		d.record(dnsRecord(t))
 	})
@@ -118,7 +118,7 @@ func dnsRecord(t *latency.Transaction) flow.DNS {
 	if t.Name != "" {
 		r.Name, r.Type = t.Name, flow.DNSType(t.Type)
 	}
-	if t.Outcome != latency.Unanswered {
+	if t.Response != 0 {
 		r.Rcode, r.Truncated = flow.Rcode(t.Rcode), t.Truncated
 	}
 	if t.Outcome == latency.Answered {
@@ -130,7 +130,7 @@ func dnsRecord(t *latency.Transaction) flow.DNS {
 
 // add sums up for the connection's record.
 func (d *lookups) add(t *latency.Transaction, now int64) {
-	if t.Outcome == latency.Unasked {
+	if t.Outcome == latency.Unasked || t.Outcome == latency.Open {
 		return
 	}
 	k := lookupKey{t.Client, t.Server, t.Zone, t.Protocol}

@@ -105,7 +105,7 @@ func (f *features) closeLatency() error {
 // go to the sink.
 func (f *features) drainLatency(now int64, stop bool) {
 	if f.dns != nil {
-		f.report(latency.FeatureDNS, f.dns.drain(now), 0) // losses are records
+		f.report(latency.FeatureDNS, f.dns.drain(now, stop), 0) // losses are records
 	}
 	if f.handshakes != nil {
 		before := f.handshakes.lost

@@ -69,6 +69,9 @@ func (a *Agent) TableStats(ages bool) (conntrack.Stats, error) {
 	if s.InsertErrors, err = a.dp.Refusals(); err != nil {
 		return s, err
 	}
+	if s.DeleteErrors, err = a.dp.Undeleted(); err != nil {
+		return s, err
+	}
 	if s.Full, err = a.refused(); err != nil || !ages {
 		return s, err
 	}

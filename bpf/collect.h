@@ -57,6 +57,23 @@ static __always_inline int bury(struct conn *c)
 	return WORK_DONE;
 }
 
+/* The kernel may refuse to delete (README section 9, EBUSY). The entry is retired again then,
+ * and the next sweep deletes it.
+ */
+static __always_inline void deleted(long err, struct conn *c, struct work *w)
+{
+	if (!err) {
+		deletions++;
+		return;
+	}
+	bpf_spin_lock(&c->lock);
+	if (c->id == w->id && c->life == LIFE_DEAD)
+		c->life = LIFE_RETIRED;
+	bpf_spin_unlock(&c->lock);
+	w->result = WORK_GONE;
+	undeleted++;
+}
+
 static __always_inline int retires(struct work *w)
 {
 	return w->op == WORK_RETIRE || w->op == WORK_FORCE || w->op == WORK_EVICT;
@@ -134,10 +151,8 @@ PART work4(struct __sk_buff *skb)
 	w->result = do_work(conn, w, (struct conn *)a->conn);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
-		bpf_map_delete_elem(&conns4, &w->key);
-		deletions++;
-	}
+	if (w->op == WORK_DELETE && w->result == WORK_DONE)
+		deleted(bpf_map_delete_elem(&conns4, &w->key), conn, w);
 	return 0;
 }
 
@@ -162,10 +177,8 @@ PART work6(struct __sk_buff *skb)
 	w->result = do_work(conn, w, (struct conn *)a->conn);
 	if (retires(w) && has_slots(conn))
 		work_slots(skb, w);
-	if (w->op == WORK_DELETE && w->result == WORK_DONE) {
-		bpf_map_delete_elem(&conns6, &w->key);
-		deletions++;
-	}
+	if (w->op == WORK_DELETE && w->result == WORK_DONE)
+		deleted(bpf_map_delete_elem(&conns6, &w->key), conn, w);
 	return 0;
 }
 

@@ -51,6 +51,9 @@ type Options struct {
 	// Sweep is how the tables are gone through: SweepIter, SweepBatch, or empty for the best.
 	Sweep string
 	Settings
+
+	// patch changes the programs before they are loaded; for tests.
+	patch func(*ebpf.CollectionSpec)
 }
 
 // Datapath is the loaded datapath. Its methods may not be called concurrently.
@@ -257,6 +260,9 @@ func (d *Datapath) spec() (*ebpf.CollectionSpec, error) {
 		spec.Variables["wake_at"].Set(uint32(d.opts.Ring/8)),
 	); err != nil {
 		return nil, fmt.Errorf("set the object's constants: %w", err)
+	}
+	if d.opts.patch != nil {
+		d.opts.patch(spec)
 	}
 	return spec, nil
 }

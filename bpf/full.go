@@ -27,6 +27,16 @@ func (d *Datapath) Refusals() (uint64, error) {
 	return n, nil
 }
 
+// Undeleted is how many deletions the kernel has refused since the datapath was loaded, for the same
+// reason. The next sweep deletes such entries.
+func (d *Datapath) Undeleted() (uint64, error) {
+	var n uint64
+	if err := d.objs.Undeleted.Get(&n); err != nil {
+		return 0, fmt.Errorf("read how many deletions were refused: %w", err)
+	}
+	return n, nil
+}
+
 // SetAlarm makes the next packet that finds no place in its table ring the bell, once.
 func (d *Datapath) SetAlarm(on bool) error {
 	if err := d.objs.FullAlarm.Set(bit(on)); err != nil {

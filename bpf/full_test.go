@@ -6,7 +6,10 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // collect ends the connections that are chosen.
@@ -252,4 +255,49 @@ func TestEvictIsForUnanswered(t *testing.T) {
 		}
 	}
 	require.Equal(t, 2, done)
+}
+
+// A deletion that the kernel refuses leaves the connection retired: it is counted, its place stays taken,
+// and who comes next can read and delete it, while a packet begins another connection in its place.
+func TestRefusedDeletion(t *testing.T) {
+	d := load(t, Options{Virtual: true, patch: refuseDeletions})
+	send(t, d, 1, tcp(t, client, server, "S", 1, 0, 0))
+	send(t, d, 1, tcp(t, endpoint{client.ip, 2}, server, "S", 1, 0, 0))
+	var cs []Candidate
+	for _, e := range entries(t, d) {
+		cs = append(cs, Candidate{Key: e.Key(), Force: true})
+	}
+	require.Len(t, cs, 2)
+	for round := uint64(1); round <= 2; round++ {
+		require.NoError(t, d.Retire(cs))
+		read := 0
+		require.NoError(t, d.Read(cs, func(*Candidate, *Entry) error { read++; return nil }))
+		require.Equal(t, 2, read, "it can be read as before")
+		require.NoError(t, d.Delete(cs))
+		for _, c := range cs {
+			require.False(t, c.Done)
+		}
+		n, err := d.Undeleted()
+		require.NoError(t, err)
+		require.Equal(t, 2*round, n)
+	}
+	send(t, d, 1, tcp(t, client, server, "S", 1, 0, 0))
+	living := 0
+	for _, e := range entries(t, d) {
+		if e.Flow != cs[0].Key.Flow && e.Flow != cs[1].Key.Flow {
+			living++
+		}
+	}
+	require.Equal(t, 1, living, "a packet takes the place over")
+}
+
+// refuseDeletions makes every deletion from a connection table end as on a kernel that is interrupted.
+func refuseDeletions(spec *ebpf.CollectionSpec) {
+	insns := spec.Programs["weir_collect"].Instructions
+	for i := range insns {
+		if insns[i].IsBuiltinCall() && asm.BuiltinFunc(insns[i].Constant) == asm.FnMapDeleteElem {
+			busy := asm.Mov.Imm(asm.R0, -int32(unix.EBUSY))
+			insns[i] = busy.WithMetadata(insns[i].Metadata)
+		}
+	}
 }

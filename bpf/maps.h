@@ -210,6 +210,8 @@ volatile u64 filter_list = 0;	      /* where its rules are: filter.h */
  * either, and full4 or full6 is what it was before the last insertion that found no room.
  */
 volatile u64 deletions = 1;
+/* Deletions that the kernel has refused; `collect` alone writes it. */
+volatile u64 undeleted;
 volatile u64 full4 = 0;
 volatile u64 full6 = 0;
 

@@ -404,6 +404,7 @@ const (
 	weirVarSlots          = "slots"
 	weirVarTakeoverNs     = "takeover_ns"
 	weirVarTunnels        = "tunnels"
+	weirVarUndeleted      = "undeleted"
 	weirVarUnusedEvent    = "unused_event"
 	weirVarUnusedLost     = "unused_lost"
 	weirVarUnusedProgram  = "unused_program"
@@ -508,6 +509,7 @@ type weirVariableSpecs struct {
 	Slots          *ebpf.VariableSpec `ebpf:"slots"`
 	TakeoverNs     *ebpf.VariableSpec `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.VariableSpec `ebpf:"tunnels"`
+	Undeleted      *ebpf.VariableSpec `ebpf:"undeleted"`
 	UnusedEvent    *ebpf.VariableSpec `ebpf:"unused_event"`
 	UnusedLost     *ebpf.VariableSpec `ebpf:"unused_lost"`
 	UnusedProgram  *ebpf.VariableSpec `ebpf:"unused_program"`
@@ -600,6 +602,7 @@ type weirVariables struct {
 	Slots          *ebpf.Variable `ebpf:"slots"`
 	TakeoverNs     *ebpf.Variable `ebpf:"takeover_ns"`
 	Tunnels        *ebpf.Variable `ebpf:"tunnels"`
+	Undeleted      *ebpf.Variable `ebpf:"undeleted"`
 	UnusedEvent    *ebpf.Variable `ebpf:"unused_event"`
 	UnusedLost     *ebpf.Variable `ebpf:"unused_lost"`
 	UnusedProgram  *ebpf.Variable `ebpf:"unused_program"`

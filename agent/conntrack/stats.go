@@ -22,6 +22,8 @@ type Stats struct {
 	Rates *Rates `json:"rates,omitempty"`
 	// InsertErrors is how many insertions the kernel has refused although there was room.
 	InsertErrors uint64 `json:"insert_errors"`
+	// DeleteErrors is how many deletions the kernel has refused; the next sweep tried again.
+	DeleteErrors uint64 `json:"delete_errors"`
 	// Full is packets that came for a full table and are lost, by the policy reject.
 	Full bpf.Count `json:"full"`
 	// Ages counts connections by the time since their first packet; nil unless it was asked for.

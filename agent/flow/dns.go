@@ -9,6 +9,7 @@ import (
 const (
 	DNSAnswered   = "answered"   // a query and its response
 	DNSUnanswered = "unanswered" // a query to which no response came in time
+	DNSOpen       = "open"       // a query whose response was waited for when the agent stopped
 	DNSUnasked    = "unasked"    // a response whose query was not seen
 	DNSUnreadable = "unreadable" // so many messages that could not be read, for one reason
 	DNSLost       = "lost"       // so many that found no room, for one reason

@@ -23,6 +23,9 @@ const (
 	ctaTupleOriginal = 1
 	ctaTupleReply    = 2
 	ctaStatus        = 3
+	ctaProtoInfo     = 4
+	ctaCountersOrig  = 9
+	ctaCountersReply = 10
 	ctaID            = 12
 	ctaZone          = 18
 
@@ -44,7 +47,14 @@ const (
 	ctaICMPv6Type   = 8
 	ctaICMPv6Code   = 9
 
-	statusDying = 1 << 9 // IPS_DYING of nf_conntrack_common.h
+	ctaProtoInfoTCP      = 1
+	ctaProtoInfoTCPState = 1
+
+	ctaCountersPackets = 1
+	ctaCountersBytes   = 2
+
+	statusSeenReply = 1 << 1 // IPS_SEEN_REPLY of nf_conntrack_common.h
+	statusDying     = 1 << 9 // IPS_DYING
 )
 
 // tracked is an entry of the kernel's connection tracking.
@@ -53,6 +63,10 @@ type tracked struct {
 	zone  uint16   // the kernel's, not the agent's
 	id    uint32   // tells entries apart that have one tuple after another
 	dying bool
+
+	replied bool     // the responder has sent something
+	tcp     TCPState // 0: it is not TCP
+	counts  [2]Count // of the initiator and of the responder; zero unless the kernel counts
 }
 
 // translated tells whether the connection has two names.
@@ -75,8 +89,14 @@ func decode(payload []byte) (tracked, error) {
 			return decodeTuple(v, &reply)
 		case ctaStatus:
 			status, err := number[uint32](v)
-			t.dying = status&statusDying != 0
+			t.dying, t.replied = status&statusDying != 0, status&statusSeenReply != 0
 			return err
+		case ctaProtoInfo:
+			return decodeProtoInfo(v, &t.tcp)
+		case ctaCountersOrig:
+			return decodeCount(v, &t.counts[0])
+		case ctaCountersReply:
+			return decodeCount(v, &t.counts[1])
 		case ctaID:
 			return set(&t.id, v)
 		case ctaZone:
@@ -165,6 +185,33 @@ func decodeProtocol(b []byte, t *Tuple) error {
 	})
 }
 
+// decodeProtoInfo reads the state of TCP; that of other protocols is passed over.
+func decodeProtoInfo(b []byte, to *TCPState) error {
+	return attributes(b, func(kind uint16, v []byte) error {
+		if kind != ctaProtoInfoTCP {
+			return nil
+		}
+		return attributes(v, func(kind uint16, v []byte) error {
+			if kind != ctaProtoInfoTCPState {
+				return nil
+			}
+			return set((*uint8)(to), v)
+		})
+	})
+}
+
+func decodeCount(b []byte, to *Count) error {
+	return attributes(b, func(kind uint16, v []byte) error {
+		switch kind {
+		case ctaCountersPackets:
+			return set(&to.Packets, v)
+		case ctaCountersBytes:
+			return set(&to.Bytes, v)
+		}
+		return nil
+	})
+}
+
 // attributes goes through netlink attributes (struct nlattr).
 func attributes(b []byte, each func(kind uint16, value []byte) error) error {
 	for len(b) >= unix.SizeofNlAttr {
@@ -186,18 +233,18 @@ func attributes(b []byte, each func(kind uint16, value []byte) error) error {
 }
 
 // number reads a value in network order, as ctnetlink writes all of them.
-func number[T uint8 | uint16 | uint32](b []byte) (T, error) {
+func number[T uint8 | uint16 | uint32 | uint64](b []byte) (T, error) {
 	var v T
 	if len(b) != binary.Size(v) {
 		return 0, fmt.Errorf("a number of %d bytes has %d", binary.Size(v), len(b))
 	}
 	for _, x := range b {
-		v = T(uint32(v)<<8 | uint32(x))
+		v = T(uint64(v)<<8 | uint64(x))
 	}
 	return v, nil
 }
 
-func set[T uint8 | uint16 | uint32](to *T, b []byte) (err error) {
+func set[T uint8 | uint16 | uint32 | uint64](to *T, b []byte) (err error) {
 	*to, err = number[T](b)
 	return err
 }

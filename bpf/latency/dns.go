@@ -15,11 +15,12 @@ import (
 // Outcome says what a Transaction is.
 type Outcome uint8
 
-// The outcomes (enum outcome, but for Unanswered, which user space finds).
+// The outcomes (enum outcome, but for Unanswered and Open, which user space finds).
 const (
 	Answered   Outcome = 1 // a query and its response
 	Unanswered Outcome = 2 // a query to which no response came in time
 	Unasked    Outcome = 3 // a response whose query was not seen
+	Open       Outcome = 4 // a query whose response was still waited for at the end
 )
 
 // String returns the outcome's name.
@@ -31,6 +32,8 @@ func (o Outcome) String() string {
 		return "unanswered"
 	case Unasked:
 		return "unasked"
+	case Open:
+		return "open"
 	}
 	return fmt.Sprintf("outcome-%d", uint8(o))
 }
@@ -126,9 +129,10 @@ type pair struct {
 }
 
 // Drain calls fn for each response since the last call, and for each query that was sent more
-// than timeout before now and has none. What fn is given is valid during the call.
-func (d *DNS) Drain(now int64, timeout time.Duration, fn func(*Transaction)) error {
-	late, err := d.expire(now, int64(timeout))
+// than timeout before now and has none; at the stop, for each other query without one as well. What fn
+// is given is valid during the call.
+func (d *DNS) Drain(now int64, timeout time.Duration, stop bool, fn func(*Transaction)) error {
+	late, err := d.expire(now, int64(timeout), stop)
 	if err != nil {
 		return fmt.Errorf("go through the DNS queries: %w", err)
 	}
@@ -150,6 +154,9 @@ func (d *DNS) Drain(now int64, timeout time.Duration, fn func(*Transaction)) err
 	for p, q := range late {
 		t = transaction(&p.key)
 		t.Outcome, t.Query, t.Repeats = Unanswered, int64(q.At), q.Repeats
+		if now-t.Query <= int64(timeout) {
+			t.Outcome = Open
+		}
 		t.Question = question(q.Question.Asked, q.Question.Type, q.Question.Name[:q.Question.Length])
 		fn(&t)
 	}
@@ -159,15 +166,15 @@ func (d *DNS) Drain(now int64, timeout time.Duration, fn func(*Transaction)) err
 	return nil
 }
 
-// expire deletes the queries that are done with, and returns those without an answer.
-func (d *DNS) expire(now, timeout int64) (map[pair]dnsQuery, error) {
+// expire deletes the queries that are done with, at the stop all, and returns those without an answer.
+func (d *DNS) expire(now, timeout int64, stop bool) (map[pair]dnsQuery, error) {
 	var done []dnsQueryKey
 	late := map[pair]dnsQuery{}
 	err := batch.Each(d.objs.Queries, func(k *dnsQueryKey, q *dnsQuery) {
 		switch {
 		case q.Answered != 0 && now-int64(q.Answered) > answeredFor:
 			done = append(done, *k)
-		case q.Answered == 0 && now-int64(q.At) > timeout:
+		case q.Answered == 0 && (stop || now-int64(q.At) > timeout):
 			done = append(done, *k)
 			late[pair{*k, q.At}] = *q
 		}

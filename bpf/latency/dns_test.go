@@ -51,10 +51,15 @@ func header(id, flags, questions uint16) []byte {
 	return m
 }
 
-func drain(t testing.TB, d *DNS, now int64) (all []Transaction) {
+func drain(t testing.TB, d *DNS, now int64) []Transaction {
+	t.Helper()
+	return drainAll(t, d, now, false)
+}
+
+func drainAll(t testing.TB, d *DNS, now int64, stop bool) (all []Transaction) {
 	t.Helper()
 	require.NoError(t, d.SetNow(now))
-	require.NoError(t, d.Drain(now, timeout, func(x *Transaction) { all = append(all, *x) }))
+	require.NoError(t, d.Drain(now, timeout, stop, func(x *Transaction) { all = append(all, *x) }))
 	return all
 }
 
@@ -165,6 +170,24 @@ func TestDNSUnanswered(t *testing.T) {
 	require.Equal(t, Unasked, got[0].Outcome)
 	require.Equal(t, "a.b.", got[0].Name)
 	require.Zero(t, got[0].Query)
+}
+
+// At the stop everything is told: what is late as unanswered, the rest as open, once.
+func TestDNSOpenAtStop(t *testing.T) {
+	d := openDNS(t)
+	h := newHooks(t, d, false)
+	h.send(t, 0, udp(t, client4, server4, message(1, 0, "a.", 1)))
+	now := begin + int64(timeout)
+	require.NoError(t, d.SetNow(now))
+	h.send(t, 0, udp(t, client4, server4, message(2, 0, "b.", 1)))
+	h.send(t, 0, udp(t, client4, server4, message(3, 0, "c.", 1)))
+	h.send(t, 0, udp(t, server4, client4, message(3, 0x8000, "c.", 1)))
+	outcomes := map[uint16]Outcome{}
+	for _, x := range drainAll(t, d, now+1, true) {
+		outcomes[x.ID] = x.Outcome
+	}
+	require.Equal(t, map[uint16]Outcome{1: Unanswered, 2: Open, 3: Answered}, outcomes)
+	require.Empty(t, drainAll(t, d, now+1, true))
 }
 
 // TestDNSApart: whatever is in the key keeps transactions apart.

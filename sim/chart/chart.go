@@ -31,6 +31,7 @@ type Host struct {
 	Name    string
 	Watched []string // interfaces that the agent watches
 	Stack   bool     // the kernel answers there by itself
+	Tracked bool     // the kernel tracks connections there, and what it has must agree with the agent
 }
 
 // Kind is what an Item is.
@@ -76,7 +77,7 @@ func New(sc *spec.Scenario, source []byte) (*Chart, error) {
 		reach: reach.New(&sc.Topology), builder: traffic.NewBuilder(&sc.Topology),
 	}
 	for _, h := range sc.Topology.Hosts {
-		host := Host{Name: h.Name, Stack: h.Stack}
+		host := Host{Name: h.Name, Stack: h.Stack, Tracked: h.Tracked}
 		for _, p := range sc.Agent.On {
 			if p.Host == h.Name {
 				host.Watched = append(host.Watched, p.Interface)

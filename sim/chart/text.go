@@ -103,7 +103,13 @@ func (t *text) lifelines() { t.emit(t.bare()) }
 
 func (t *text) heads() {
 	fmt.Fprintf(&t.b, "%s: %s\n", result.Printable(t.Name), result.Printable(t.Summary))
-	t.b.WriteString("◆ where the agent watches, and the frames it sees there\n\n")
+	t.b.WriteString("◆ where the agent watches, and the frames it sees there\n")
+	for _, h := range t.Hosts {
+		if h.Tracked {
+			fmt.Fprintf(&t.b, "the connection tracking of %s must agree with the agent at the end\n", h.Name)
+		}
+	}
+	t.b.WriteString("\n")
 	var r row
 	for i := range t.Hosts {
 		label := t.label(i)

@@ -81,6 +81,7 @@ func agentEvents(sc *spec.Scenario) (all []string) {
 		"filters":                    len(a.Filters.Rules) > 0 || a.Filters.Default != "",
 		"sample":                     a.Sample != 1,
 		"no picking up":              !a.MidStream,
+		"oracle: " + sc.Oracle:       sc.Oracle != "",
 		"tables of an older layout":  a.Layout != 0,
 	} {
 		if is {

@@ -182,7 +182,7 @@ func (d *decoder) oneDNS(n *node) (DNS, error) {
 }
 
 func isOutcome(s string) error {
-	known := []string{flow.DNSAnswered, flow.DNSUnanswered, flow.DNSUnasked, flow.DNSUnreadable,
+	known := []string{flow.DNSAnswered, flow.DNSUnanswered, flow.DNSOpen, flow.DNSUnasked, flow.DNSUnreadable,
 		flow.DNSLost}
 	if !slices.Contains(known, s) {
 		return fmt.Errorf("%q is none of %s", s, strings.Join(known, ", "))

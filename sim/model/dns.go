@@ -223,19 +223,25 @@ func (q *query) fill(r *flow.DNS) {
 	r.Repeats, r.Start = q.repeats, q.at
 }
 
-// sweep gives up what is open for too long, and forgets what is answered.
-func (d *dns) sweep(now int64) {
+// sweep gives up what is open for too long, and forgets what is answered. At the stop all is given up.
+func (d *dns) sweep(now int64, stop bool) {
 	for t, q := range d.open {
 		switch {
 		case q.answered != 0 && now-q.answered > answeredFor:
 			delete(d.open, t)
 		case q.answered == 0 && now-q.at > d.timeout:
-			delete(d.open, t)
-			r := t.record(flow.DNSUnanswered)
-			q.fill(&r)
-			d.told = append(d.told, r)
+			d.giveUp(t, q, flow.DNSUnanswered)
+		case q.answered == 0 && stop:
+			d.giveUp(t, q, flow.DNSOpen)
 		}
 	}
+}
+
+func (d *dns) giveUp(t transaction, q *query, outcome string) {
+	delete(d.open, t)
+	r := t.record(outcome)
+	q.fill(&r)
+	d.told = append(d.told, r)
 }
 
 // DNS returns what is told of DNS, in no order: transactions, and for each reason how many messages are

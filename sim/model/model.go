@@ -335,7 +335,7 @@ func (m *Model) Sweep(now int64) {
 // collect ends what has expired.
 func (m *Model) collect(now int64) {
 	if m.dns != nil {
-		m.dns.sweep(now)
+		m.dns.sweep(now, false)
 	}
 	if m.handshakes != nil {
 		m.handshakes.sweep(now, false)
@@ -366,6 +366,9 @@ func (m *Model) Stop(now int64) {
 	m.fragments = newFragments()
 	if m.handshakes != nil {
 		m.handshakes.sweep(now, true)
+	}
+	if m.dns != nil {
+		m.dns.sweep(now, true)
 	}
 	m.collect(now)
 	for _, c := range m.sorted() {

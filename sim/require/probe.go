@@ -11,6 +11,8 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/sim/oracle"
 )
 
 // Prober asks the kernel at hand, once for each feature. It is for one goroutine at a time.
@@ -72,6 +74,12 @@ func try(name string) error {
 		return missingIf(netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: loopback, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 		}}), unix.ENOENT, unix.EOPNOTSUPP)
+	case "nf_conntrack":
+		there, err := oracle.Probe()
+		if err == nil && !there {
+			err = errMissing
+		}
+		return err
 	}
 	return kind(name)
 }

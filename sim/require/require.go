@@ -32,6 +32,7 @@ var features = []Feature{
 	{"ipvlan", "ipvlan", "5.10"},
 	{"macvlan", "macvlan", "5.10"},
 	{"netkit", "", "6.12"},
+	{"nf_conntrack", "nf_conntrack_netlink", "5.10"},
 	{"tc", "sch_ingress", "5.10"},
 	{"tcx", "", "6.6"},
 	{"tun", "tun", "5.10"},

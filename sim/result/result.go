@@ -42,7 +42,7 @@ type Field struct {
 type Difference struct {
 	// Section is what was compared: flows, connections, labels, counters, conservation.
 	Section string `json:"section"`
-	// Against is what it was compared with: golden, model, witness, or invariant.
+	// Against is what it was compared with: golden, model, witness, invariant, or oracle.
 	Against string `json:"against"`
 	// Kind is missing, extra, duplicate or differs.
 	Kind string `json:"kind"`

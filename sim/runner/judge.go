@@ -28,6 +28,7 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	diffs = append(diffs, golden.Compare(p.modelled(), got.Modelled(), "model")...)
 	diffs = append(diffs, p.expected()...)
 	diffs = append(diffs, p.leaks...)
+	diffs = append(diffs, p.oracle...)
 	sound := len(diffs) == 0
 	for _, c := range p.witness {
 		out.Packets += c.Packets

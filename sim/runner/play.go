@@ -55,6 +55,7 @@ type play struct {
 	ledgers     []control.Counters // of each of the agent's lives, near its end
 	// modelConnections is the model's table at the same moment.
 	modelConnections []golden.Connection
+	oracle           []result.Difference // of the agent's table from the scenario's oracle
 	logs             []byte
 	mapped           *foreign.Map // of another program; nil for weir's own agent
 
@@ -321,6 +322,9 @@ func (p *play) stopAgent(ctx context.Context) error {
 		return err
 	}
 	p.connections = connections
+	if err := p.consult(connections); err != nil {
+		return err
+	}
 	p.modelConnections = golden.Connections(p.model.Connections(p.now),
 		golden.TopologyNames(p.sc.Topology))
 	p.add(&ledger)

@@ -25,6 +25,7 @@ type rawScenario struct {
 	topology rawTopology
 	agent    rawAgent
 	cluster  placed[*Cluster]
+	oracle   placed[string]
 	steps    []*rawStep
 	expect   Expect
 }
@@ -60,6 +61,9 @@ var scenarioObject = object[rawScenario]{
 		put("cluster", "Who owns addresses, and when, as the agent is told.",
 			keepPlace(clusterObject.value()),
 			func(s *rawScenario, v placed[Cluster]) { s.cluster = placed[*Cluster]{&v.v, v.at} }),
+		put("oracle", "What else must agree with the agent at the end: the kernel's own connection tracking, of "+
+			"the router that the agent watches.", keepPlace(choice(OracleConntrack)),
+			func(s *rawScenario, v placed[string]) { s.oracle = v }),
 		put("traffic", "What happens, step by step.", listOf("steps", stepValue, 1, MaxSteps),
 			func(s *rawScenario, v []*rawStep) { s.steps = v }).must(),
 		put("expect", "Expectations beside the golden file.", expectObject.value(),
@@ -169,6 +173,8 @@ var expectObject = object[Expect]{
 		put("counters", "Counters that must hold at the end, in packets over all hooks.",
 			keyed("the counters", counterNames(), number[uint64](0, 1<<53)),
 			func(e *Expect, v map[string]uint64) { e.Counters = v }),
+		put("uncounted", "Packets that the oracle leaves uncounted by design; 0 by default.", keepPlace(number[uint64](1, 1<<53)),
+			func(e *Expect, v placed[uint64]) { e.Uncounted, e.uncountedAt = v.v, v.at }),
 		put("free", "Fields whose values real sockets decide; golden files have * there.",
 			listOf("fields", choice(freeFields...), 0, len(freeFields)),
 			func(e *Expect, v []string) { e.Free = v }),

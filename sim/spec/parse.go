@@ -63,7 +63,7 @@ func (s *rawScenario) scenario(l *list, file string) *Scenario {
 		return nil
 	}
 	out := &Scenario{Name: Name(file), Summary: s.summary, Tags: s.tags, Topology: topology,
-		Agent: s.agent.agent, Cluster: s.cluster.v, Expect: s.expect, Requires: s.requires}
+		Agent: s.agent.agent, Cluster: s.cluster.v, Oracle: s.oracle.v, Expect: s.expect, Requires: s.requires}
 	r := resolver{list: l, scenario: out, raw: s}
 	r.resolve()
 	return out

@@ -43,6 +43,7 @@ func (s *Scenario) required() []string {
 		}
 	}
 	need(s.Agent.Hook)
+	need(s.Oracle)
 	slices.Sort(all)
 	return slices.Compact(all)
 }

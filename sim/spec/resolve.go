@@ -63,6 +63,7 @@ func (r *resolver) resolve() {
 		s.Steps = append(s.Steps, raw.step)
 	}
 	r.stepCount()
+	r.oracle()
 	r.neighbours()
 	for _, p := range r.added {
 		r.plainLink(p)

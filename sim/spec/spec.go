@@ -20,6 +20,7 @@ type Scenario struct {
 	Topology Topology
 	Agent    Agent
 	Cluster  *Cluster // nil: the agent knows nothing of addresses
+	Oracle   string   // OracleConntrack: what else must agree with the agent; "": nothing
 	Steps    []Step   // "traffic" in the file
 	Expect   Expect
 }
@@ -41,6 +42,8 @@ type Host struct {
 	// off elsewhere, so that the kernel sends nothing (no RST to scripted packets) of its own.
 	Stack      bool
 	Interfaces []Interface
+	// Tracked makes the kernel track connections, for the scenario's oracle; derived.
+	Tracked bool
 	// NAT are the address translations of a router, by the kernel's connection tracking.
 	NAT []NAT
 	// Routes are those of the file; where it has none, derived: to everything through the only
@@ -289,6 +292,9 @@ type Expect struct {
 	// Counters that must hold at the end, by name: "lost.table-full",
 	// "left_out.filter", "seen" (packets).
 	Counters map[string]uint64
+	// Uncounted is how many packets the oracle has left uncounted, by design.
+	Uncounted   uint64
+	uncountedAt *node
 	// Free names fields of flows and connections whose values real sockets decide; they
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string

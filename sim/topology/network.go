@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/sim/oracle"
 	"github.com/weirnet/weir/sim/spec"
 )
 
@@ -167,6 +168,11 @@ func (n *Network) configure() error {
 		}
 		if err := h.translate(); err != nil {
 			return fmt.Errorf("host %s: %w", h.spec.Name, err)
+		}
+		if h.spec.Tracked {
+			if err := n.Do(h.spec.Name, oracle.Enable); err != nil {
+				return fmt.Errorf("host %s: %w", h.spec.Name, err)
+			}
 		}
 	}
 	return nil
