@@ -15,7 +15,7 @@ VERSION ?= $(shell ci/version)
 SCENARIOS := scenarios docs/examples/scenarios
 
 help: ## print this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/report
 	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --costs vmtests/costs.yaml --report out/report $(SCENARIOS)
