@@ -8,11 +8,14 @@ KERNELS ?=
 FIGURES ?=
 FUZZTIME ?= 10s
 FUZZ ?= .
+SOAK ?= 5m
+# What a release is called: of the tag, or of the commits since then.
+VERSION ?= $(shell ci/version)
 # What is run: the suite, and the examples of the documentation.
 SCENARIOS := scenarios docs/examples/scenarios
 
 help: ## print this list
-	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 10
+	@sed -nE 's/^([a-z]+):.*## (.*)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
 
 vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/report
 	$(WEIR) vm run $(if $(KERNELS),--kernel $(KERNELS)) --costs vmtests/costs.yaml --report out/report $(SCENARIOS)
@@ -38,8 +41,14 @@ bench: weir ## measure speed, as ratios within one run
 	$(WEIR) bench
 	go test -run '^$$' -bench . ./...
 
+rates: weir ## compare with other observers at the highest rate, and write docs/rates.md from that (needs root)
+	ci/rates
+
 figures: weir ## measure every bar and say whether it holds
 	go run ./ci/figures $(FIGURES)
+
+soak: ## an agent under load and faults for SOAK (5m), with 2 million connections and another one that comes and goes
+	go test ./agent -count=1 -v -timeout=3h -run='^TestSoak$$' -soak=$(SOAK) -soak.held=2000000 -soak.new=1000000 -patience=5m
 
 docs: ## build the site of the documentation into out/docs, and check its links
 	ci/install docs
@@ -74,8 +83,21 @@ fmt: ## format Go and C
 
 package: ## build a small binary, man pages and shell completions in out/package
 	@mkdir -p out/package
-	go build -trimpath -ldflags='-s -w' -o out/package/weir .
+	go build -trimpath -buildvcs=false -ldflags='-s -w -X main.version=$(VERSION)' -o out/package/weir .
 	out/package/weir pages out/package
+
+sbom: ## write what the binary in out/package is made of, as CycloneDX JSON, beside it
+	go -C ci/tools run ./sbom $(CURDIR)/out/package/weir '$(VERSION)' >out/package/weir.cdx.json
+
+release: ## build an archive, a .deb, an .rpm, their SBOM and checksums in out/release
+	@VERSION='$(VERSION)' ci/release
+
+reproducible: ## build the release twice, from two folders, and compare the bytes
+	ci/reproducible
+
+packages: release ## install the .deb on this machine, try it, remove it; look into the .rpm (needs root)
+	ci/install packages
+	VERSION='$(VERSION)' ci/packages
 
 chart: ## lint the Helm chart, and write packaging/kubernetes from it
 	ci/chart/check --update
@@ -90,4 +112,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench figures exact flakes smptest docs fuzz generate lint vulns fmt package chart clean tools weir
+.PHONY: help vmtest test apitest sim bench rates figures exact flakes smptest soak docs fuzz generate lint vulns fmt package sbom release reproducible packages chart clean tools weir

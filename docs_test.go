@@ -138,6 +138,7 @@ func parses(args []string) error {
 	root := command()
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
+	root.InitDefaultVersionFlag()
 	cmd, args, err := root.Find(args)
 	if err == nil {
 		cmd.InitDefaultHelpFlag()
@@ -208,6 +209,7 @@ func newChecker(t *testing.T) *checker {
 	c := &checker{root: command(), makefile: string(makefile), figures: string(figures), anyFlags: map[string]bool{}}
 	c.root.InitDefaultHelpCmd()
 	c.root.InitDefaultCompletionCmd()
+	c.root.InitDefaultVersionFlag()
 	c.collect(c.root)
 	return c
 }

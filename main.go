@@ -68,6 +68,7 @@ func command() *cobra.Command {
 	root := &cobra.Command{
 		Use:           "weir",
 		Short:         "an eBPF network-flow agent, and the harness that proves it",
+		Version:       versionText(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}

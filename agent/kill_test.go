@@ -117,17 +117,24 @@ func delivered(t testing.TB, file string) bpf.Count {
 // union adds up the records of one leg; they are cumulative.
 func union(records []flow.Record) bpf.Count {
 	slices.SortFunc(records, func(a, b flow.Record) int { return cmp.Compare(a.PacketsBefore, b.PacketsBefore) })
-	var sum bpf.Count
-	var end bpf.Count // of what was told so far
+	var sum, told bpf.Count
 	for _, r := range records {
-		to := bpf.Count{Packets: r.PacketsBefore + r.Packets, Bytes: r.BytesBefore + r.Bytes}
-		from := bpf.Count{Packets: max(end.Packets, r.PacketsBefore), Bytes: max(end.Bytes, r.BytesBefore)}
-		if to.Packets > from.Packets {
-			sum.Add(bpf.Count{Packets: to.Packets - from.Packets, Bytes: to.Bytes - from.Bytes})
-			end = to
-		}
+		var fresh bpf.Count
+		fresh, told = untold(told, &r)
+		sum.Add(fresh)
 	}
 	return sum
+}
+
+// untold is what of a record those before it have not told, which reach up to a count of packets; and up to
+// where all of them reach.
+func untold(told bpf.Count, r *flow.Record) (fresh, to bpf.Count) {
+	to = bpf.Count{Packets: r.PacketsBefore + r.Packets, Bytes: r.BytesBefore + r.Bytes}
+	if to.Packets <= told.Packets {
+		return fresh, told
+	}
+	from := bpf.Count{Packets: max(told.Packets, r.PacketsBefore), Bytes: max(told.Bytes, r.BytesBefore)}
+	return bpf.Count{Packets: to.Packets - from.Packets, Bytes: to.Bytes - from.Bytes}, to
 }
 
 func (p *pair) pinned(t testing.TB) Config {

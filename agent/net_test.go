@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"flag"
 	"fmt"
 	"net"
 	"os"
@@ -19,8 +20,9 @@ import (
 // What the tests with the real datapath stand on: two network namespaces with a veth pair between
 // them that carries nothing but what the tests send.
 
-// patience is how long a test waits for what must come; on a good day it takes milliseconds.
-const patience = 10 * time.Second
+// patience is how long a test waits for what must come; on a good day it takes milliseconds. With millions of
+// connections it takes longer.
+var patience = flag.Duration("patience", 10*time.Second, "how long a test waits for what must come")
 
 func needRoot(t testing.TB) {
 	t.Helper()
@@ -32,7 +34,7 @@ func needRoot(t testing.TB) {
 // eventually polls until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(patience); !holds(); runtime.Gosched() {
+	for end := time.Now().Add(*patience); !holds(); runtime.Gosched() {
 		if time.Now().After(end) {
 			require.FailNow(t, "waited in vain: "+what)
 		}

@@ -41,11 +41,21 @@ func newReceiver(t testing.TB) *receiver {
 	return &receiver{l.Addr().String(), filepath.Join(t.TempDir(), "collected.jsonl")}
 }
 
-// start begins to receive, until stop.
+// start begins to receive into its file, until stop.
 func (r *receiver) start(t testing.TB) (stop func()) {
 	t.Helper()
 	sink, err := file.Open(file.Options{Path: r.file})
 	require.NoError(t, err)
+	end := r.serve(t, sink)
+	return func() {
+		end()
+		require.NoError(t, sink.Close())
+	}
+}
+
+// serve begins to receive into a sink, until stop.
+func (r *receiver) serve(t testing.TB, sink export.Sink) (stop func()) {
+	t.Helper()
 	c, err := collect.New(collect.Options{Sink: sink, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", r.address)
@@ -56,7 +66,6 @@ func (r *receiver) start(t testing.TB) (stop func()) {
 	return func() {
 		cancel()
 		require.NoError(t, <-ended)
-		require.NoError(t, sink.Close())
 	}
 }
 

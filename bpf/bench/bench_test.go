@@ -194,6 +194,7 @@ func TestFlags(t *testing.T) {
 		"--set x=1":                           "go together",
 		"-o yaml":                             "want table or json",
 		"--rounds -1":                         "want at least 1",
+		"--end-to-end --run x":                "--end-to-end goes with",
 		"--run (":                             "--run",
 		"--object a --program b --set x":      `--set "x": want name=number`,
 		"--object a --program b --set x=y":    `--set "x=y"`,

@@ -3,6 +3,7 @@ package bench
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"regexp"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,7 @@ type flags struct {
 	object, program, match, output string
 	set                            []string
 	rounds                         int
+	endToEnd                       bool
 }
 
 // Command is `weir bench`.
@@ -26,26 +28,40 @@ func (f *flags) command() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if f.endToEnd {
+				r, err := RunEndToEnd(cmd.Context(), EndToEndOptions{Rounds: f.rounds, Progress: cmd.ErrOrStderr()})
+				if err != nil {
+					return err
+				}
+				return f.print(cmd.OutOrStdout(), &r)
+			}
 			opts.Progress = cmd.ErrOrStderr()
 			r, err := Run(cmd.Context(), opts)
 			if err != nil {
 				return err
 			}
-			if f.output == "json" {
-				enc := json.NewEncoder(cmd.OutOrStdout())
-				enc.SetIndent("", "  ")
-				return enc.Encode(r)
-			}
-			return r.Write(cmd.OutOrStdout())
+			return f.print(cmd.OutOrStdout(), &r)
 		},
 	}
+	c.Flags().BoolVar(&f.endToEnd, "end-to-end", false,
+		"send at the highest rate past no observer, weir, and others that are installed")
 	c.Flags().StringVar(&f.object, "object", "", "compare with a program of this compiled `FILE`")
 	c.Flags().StringVar(&f.program, "program", "", "`NAME` of the tc program in it")
 	c.Flags().StringArrayVar(&f.set, "set", nil, "set a global variable of it, as `NAME=NUMBER`; repeatable")
 	c.Flags().StringVar(&f.match, "run", "", "only figures whose name matches this regular expression")
-	c.Flags().IntVar(&f.rounds, "rounds", 0, "rounds of each case (0: 15)")
+	c.Flags().IntVar(&f.rounds, "rounds", 0, "rounds of each case (0: 15; end to end: 5)")
 	c.Flags().StringVarP(&f.output, "output", "o", "table", "table or json")
 	return c
+}
+
+// print writes a result in the form that was asked for.
+func (f *flags) print(w io.Writer, r interface{ Write(io.Writer) error }) error {
+	if f.output != "json" {
+		return r.Write(w)
+	}
+	enc := json.NewEncoder(w)
+	enc.SetIndent("", "  ")
+	return enc.Encode(r)
 }
 
 // options turns the flags into options.
@@ -59,6 +75,9 @@ func (f *flags) options() (Options, error) {
 	}
 	if (f.object == "") != (f.program == "") || f.object == "" && f.set != nil {
 		return opts, fmt.Errorf("--object and --program go together, and --set with them")
+	}
+	if f.endToEnd && (f.object != "" || f.match != "") {
+		return opts, fmt.Errorf("--end-to-end goes with --rounds and --output alone")
 	}
 	if f.match != "" {
 		re, err := regexp.Compile(f.match)
