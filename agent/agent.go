@@ -52,11 +52,13 @@ type Agent struct {
 	pulse    pulse
 	level    *slog.LevelVar
 	interval chan time.Duration // a new one, for Run
+	finder   *ifaces.Finder     // nil without discovery
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
 	placed   []placed
-	left     []placed // of an earlier agent, taken off
+	left     []placed // taken off
+	unplaced map[ifaces.Key]control.Unwatched
 	sweeper  *sweeper
 	census   census
 	pacer    *pacer
@@ -69,7 +71,11 @@ type Agent struct {
 type placed struct {
 	namespace string
 	at        *bpf.Attachment
+	named     bool // the configuration names the interface
 }
+
+// key names the interface.
+func (p *placed) key() ifaces.Key { return ifaces.Key{Inode: p.at.Namespace, Index: p.at.Interface} }
 
 // New loads or adopts the datapath and attaches it to all interfaces. Nothing stays behind when it
 // fails.
@@ -138,6 +144,9 @@ func (a *Agent) start() error {
 			return err
 		}
 	}
+	if err := a.startDiscovery(); err != nil {
+		return err
+	}
 	if err := a.dropLeftovers(); err != nil {
 		return err
 	}
@@ -160,7 +169,11 @@ func (a *Agent) dropLeftovers() error {
 	}
 	for _, at := range a.dp.Leftovers() {
 		namespace, err := ifaces.ByInode(at.Namespace)
-		p := placed{namespace, at}
+		p := placed{namespace: namespace, at: at}
+		if at.Off {
+			a.left = append(a.left, p)
+			continue
+		}
 		if err == nil || at.Mode != bpf.TC {
 			err = a.takeOff(p)
 		}
@@ -190,29 +203,51 @@ func (a *Agent) load() error {
 	return err
 }
 
-// attach puts both directions of an interface in place.
+// attach puts both directions of an interface of the configuration in place.
 func (a *Agent) attach(n Interface) error {
 	return ifaces.Do(n.Namespace, func() error {
 		found, err := ifaces.Find(n.Namespace, n.Name)
 		if err != nil {
 			return err
 		}
-		for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
-			at, err := a.dp.Attach(bpf.Hook{
-				Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
-				Zone: n.Zone, L3: found.L3, Mode: n.Hook,
-			})
-			if err != nil {
-				return fmt.Errorf("%s %s: %w", n.Name, dir, err)
-			}
-			hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
-			a.hooks[at.Number] = hook
-			a.placed = append(a.placed, placed{n.Namespace, at})
-			a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
-			a.attachLatency(at)
+		before := len(a.placed)
+		err = a.place(n, found)
+		for i := range a.placed[before:] {
+			a.placed[before+i].named = true
 		}
-		return nil
+		return err
 	})
+}
+
+// place puts both directions of an interface in place, or none. It must be called in its namespace.
+func (a *Agent) place(n Interface, found ifaces.Interface) error {
+	before := len(a.placed)
+	for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
+		at, err := a.dp.Attach(bpf.Hook{
+			Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
+			Zone: n.Zone, L3: found.L3, Mode: n.Hook,
+		})
+		if err != nil {
+			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))
+		}
+		hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
+		a.hooks[at.Number] = hook
+		a.placed = append(a.placed, placed{namespace: n.Namespace, at: at})
+		a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
+		a.attachLatency(at)
+	}
+	return nil
+}
+
+// takeOffFrom takes the last attachments off.
+func (a *Agent) takeOffFrom(first int) error {
+	var errs []error
+	for _, p := range a.placed[first:] {
+		errs = append(errs, a.takeOff(p))
+	}
+	a.left = append(a.left, a.placed[first:]...)
+	a.placed = a.placed[:first]
+	return errors.Join(errs...)
 }
 
 // hook names a hook number. Numbers that an earlier agent gave away and this one does not
@@ -253,6 +288,8 @@ func (a *Agent) Run(ctx context.Context) error {
 			return a.stop()
 		case every = <-a.interval:
 			t.Reset(every)
+		case <-a.looks():
+			a.discover()
 		case <-rings:
 			full, err = a.drain()
 		case <-s.tick:
@@ -398,6 +435,14 @@ func (a *Agent) Counters() (control.Counters, error) {
 		out.Hooks = append(out.Hooks, control.HookCounters{Hook: a.hook(p.at.Number), Mode: p.at.Mode,
 			Gone: i >= len(a.placed), Counters: c})
 	}
+	former, err := a.dp.Counters(bpf.FormerHooks)
+	if err != nil {
+		return out, err
+	}
+	if former.Seen.Packets > 0 {
+		out.Hooks = append(out.Hooks, control.HookCounters{Hook: flow.Hook{Interface: control.FormerHooks}, Gone: true,
+			Counters: former})
+	}
 	strays, err := a.dp.Counters(0)
 	if err != nil {
 		return out, err
@@ -436,11 +481,18 @@ func (a *Agent) takeOff(p placed) error {
 	if p.at.Mode != bpf.TC { // a link is let go from anywhere
 		return off()
 	}
-	err := ifaces.Do(p.namespace, off)
-	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, and a filter with it; what is ours is not
-		return ifaces.DoNowhere(off)
+	entered := false
+	err := ifaces.Enter(ifaces.Namespace{Name: p.namespace, Inode: p.at.Namespace}, func() error {
+		entered = true
+		return off()
+	})
+	if entered {
+		return err
 	}
-	return err
+	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, or has lost its name; what is ours is not
+		err = nil
+	}
+	return errors.Join(err, a.dp.Leave(p.at), ifaces.DoNowhere(func() error { return a.features.detach(p.at) }))
 }
 
 // abandon undoes a start that failed. What an earlier agent had pinned stays for the next one.
@@ -466,7 +518,7 @@ func (a *Agent) release() error {
 }
 
 func (a *Agent) closeFiles() error {
-	var errs []error
+	errs := []error{a.stopDiscovery()}
 	a.labels.close()
 	if a.chains != nil {
 		errs = append(errs, a.chains.Close())

@@ -16,8 +16,11 @@ import (
 
 // Config is the agent's configuration file. Durations are written like "90s" or "2h4m".
 type Config struct {
-	// Interfaces are those that are watched, in both directions; at least one.
+	// Interfaces are those that are watched, in both directions, and must be there when the agent starts. At
+	// least one, unless Discover is there.
 	Interfaces []Interface `yaml:"interfaces"`
+	// Discover watches interfaces as they come and go.
+	Discover *Discover `yaml:"discover,omitempty"`
 	// Pin is a folder on a bpffs (mounted when it is not): tables and attachments live on there
 	// when the agent is killed, and the next one adopts them. Empty: they end with the agent.
 	Pin string `yaml:"pin"`
@@ -213,7 +216,7 @@ func parseConfig(file string, data []byte, environ []string, override func(*Conf
 			return Config{}, fmt.Errorf("%s: there is no such file; name it with --config, "+
 				"or name an interface: \"weir agent eth0\"", file)
 		}
-		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` is needed", file)
+		return Config{}, fmt.Errorf("%s: the file is empty; at least `interfaces` or `discover` is needed", file)
 	}
 	if err := c.Check(); err != nil {
 		return Config{}, located(file, data, set, err)
@@ -234,16 +237,8 @@ func located(file string, data []byte, set map[string]string, err error) error {
 
 // Check tells what is wrong with the configuration.
 func (c *Config) Check() error {
-	if len(c.Interfaces) == 0 {
-		return fmt.Errorf("interfaces: at least one is needed, e.g. [{name: eth0}]")
-	}
-	for i, n := range c.Interfaces {
-		if n.Name == "" {
-			return fmt.Errorf("interfaces[%d].name: is missing", i)
-		}
-		if !slices.Contains([]string{"", bpf.TCX, bpf.TC, bpf.Netkit}, n.Hook) {
-			return fmt.Errorf("interfaces[%d].hook: %q; want tcx, tc or netkit, or leave it out", i, n.Hook)
-		}
+	if err := c.checkInterfaces(); err != nil {
+		return err
 	}
 	if err := checkTableSize(c.Table.Size); err != nil {
 		return err
@@ -295,6 +290,31 @@ func (c *Config) Check() error {
 	}
 	_, err := c.settings()
 	return err
+}
+
+func (c *Config) checkInterfaces() error {
+	if len(c.Interfaces) == 0 && c.Discover == nil {
+		return fmt.Errorf("interfaces: at least one is needed, e.g. [{name: eth0}], or discover: {} for all")
+	}
+	for i, n := range c.Interfaces {
+		if n.Name == "" {
+			return fmt.Errorf("interfaces[%d].name: is missing", i)
+		}
+		if !knownHook(n.Hook) {
+			return fmt.Errorf("interfaces[%d].hook: %q; want tcx, tc or netkit, or leave it out", i, n.Hook)
+		}
+	}
+	if c.Discover == nil {
+		return nil
+	}
+	if _, err := c.Discover.options(); err != nil {
+		return fmt.Errorf("discover.%w", err)
+	}
+	return nil
+}
+
+func knownHook(mode string) bool {
+	return slices.Contains([]string{"", bpf.TCX, bpf.TC, bpf.Netkit}, mode)
 }
 
 func checkTableSize(entries int) error {
@@ -349,7 +369,7 @@ func (c *Config) settings() (bpf.Settings, error) {
 
 // namespaces tells whether interfaces in network namespaces other than the agent's are watched.
 func (c *Config) namespaces() bool {
-	return slices.ContainsFunc(c.Interfaces, func(n Interface) bool { return n.Namespace != "" })
+	return c.Discover.foreign() || slices.ContainsFunc(c.Interfaces, func(n Interface) bool { return n.Namespace != "" })
 }
 
 // DatapathOptions is what a datapath for this configuration is loaded with.

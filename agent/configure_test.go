@@ -45,7 +45,7 @@ func TestConfigPlaces(t *testing.T) {
 		{"misspelt inside", smallest + "dns: {port: [53]}", "", `weir.yaml:2:7: unknown key "port"; did you mean "ports"?`},
 		{"misspelt in a list", smallest + "sinks:\n  - grpc: {adress: a}", "",
 			`weir.yaml:3:12: unknown key "adress"; did you mean "address"?`},
-		{"like none", smallest + "unheardof: 1", "", "known: interfaces, pin, table"},
+		{"like none", smallest + "unheardof: 1", "", "known: interfaces, discover, pin, table"},
 		{"value", smallest + "table:\n  size: 0", "", "weir.yaml:3:9: table.size: 0; want"},
 		{"contradiction", smallest + "interval: 5s\nactive: 1s", "", "weir.yaml:2:11: interval: 5s, active: 1s"},
 		{"contradiction in a list", smallest + "sinks:\n  - {file: {path: x}, grpc: {address: 'a:1'}}", "", "weir.yaml:3:5: sinks[0]: want one of"},
@@ -115,7 +115,7 @@ func TestConfigCompat(t *testing.T) {
 	require.NoError(t, err)
 	c, err := ParseConfig("shown", []byte(text))
 	require.NoError(t, err)
-	require.Equal(t, []Interface{{Name: "eth0"}}, c.Interfaces)
+	require.Equal(t, []string{"eth0"}, c.Discover.Allow)
 	require.Equal(t, "collector:2055", c.Sinks[0].GRPC.Address)
 	require.Equal(t, []string{"rtt"}, c.Features)
 	require.Equal(t, 123, c.Table.Size, "our own variables beat theirs")

@@ -110,10 +110,12 @@ func (p *pair) flood(t testing.TB, tuples int) *flood {
 	return f
 }
 
+// sourcePort is the offset of the UDP header in a frame; its checksum is not looked at.
+const sourcePort = 14 + 20
+
 func (f *flood) run(fd int, frame []byte, tuples int, sent *atomic.Uint64) error {
-	const sport = 14 + 20 // offset of the UDP header; its checksum is not looked at
 	for n := 0; !f.stop.Load(); n = (n + 1) % tuples {
-		binary.BigEndian.PutUint16(frame[sport:], uint16(1024+n))
+		binary.BigEndian.PutUint16(frame[sourcePort:], uint16(1024+n))
 		if err := transmit(fd, frame); err != nil {
 			return err
 		}

@@ -51,23 +51,32 @@ func (s *sweeper) evict(limit int, now int64) (room bool, err error) {
 		quotas[i] = tables[i].oldest(tables[i].held - limit)
 	}
 	room = quotas[0] != everyone && quotas[1] != everyone
+	return room, s.cut(now, func(e *bpf.Entry) bool {
+		return e.Unanswered() && quotas[e.Family/6].take(now-e.Last())
+	}, func(k bpf.Key) bpf.Candidate { return bpf.Candidate{Key: k, Evict: true} })
+}
+
+// cut ends connections for want of room of some kind: those that are chosen, as far as the candidate that is
+// made of each allows.
+func (s *sweeper) cut(now int64, chosen func(*bpf.Entry) bool, candidate func(bpf.Key) bpf.Candidate) error {
 	pass := s.dp.Pass(bpf.Wanted{Now: now, All: true})
 	for more := true; more; {
 		begun := len(s.ends)
+		var err error
 		more, err = pass.Next(bpf.Show{Entry: func(e *bpf.Entry) error {
-			if e.Unanswered() && quotas[e.Family/6].take(now-e.Last()) {
-				s.ends = append(s.ends, bpf.Candidate{Key: e.Key(), Evict: true})
+			if chosen(e) {
+				s.ends = append(s.ends, candidate(e.Key()))
 			}
 			return nil
 		}})
 		if err != nil {
-			return false, err
+			return err
 		}
 		if err := s.retire(begun, !more, now, false); err != nil {
-			return false, err
+			return err
 		}
 	}
-	return room, nil
+	return nil
 }
 
 // ages counts the connections of a table, and those that are unanswered by how long they have

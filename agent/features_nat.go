@@ -21,31 +21,66 @@ const FeatureNAT = "nat"
 type translations struct {
 	dp        *bpf.Datapath
 	table     *nat.Table
-	listeners []*nat.Listener
-	zones     map[string][]uint16 // by namespace, as hooks name it
-	logged    nat.Stats           // what was logged of
+	listeners map[string]*nat.Listener // by namespace, as hooks name it
+	zones     map[string][]uint16      // likewise
+	logged    nat.Stats                // what was logged of
 }
 
 // startTranslations listens in every namespace in which an interface is watched.
 func startTranslations(cfg *Config, dp *bpf.Datapath) (*translations, error) {
-	t := &translations{dp: dp, table: nat.NewTable(cfg.Table.Size), zones: map[string][]uint16{}}
-	for _, n := range cfg.Interfaces {
-		name := n.shown()
-		if t.zones[name] == nil {
-			if err := t.listen(n.Namespace, name); err != nil {
-				return nil, errors.Join(err, t.close())
-			}
+	t := &translations{dp: dp, table: nat.NewTable(cfg.Table.Size), zones: map[string][]uint16{},
+		listeners: map[string]*nat.Listener{}}
+	for i := range cfg.Interfaces {
+		if err := t.also(&cfg.Interfaces[i]); err != nil {
+			return nil, errors.Join(err, t.close())
 		}
-		t.zones[name] = append(t.zones[name], n.Zone)
 	}
 	return t, nil
+}
+
+// also listens where another interface is watched.
+func (t *translations) also(n *Interface) error {
+	name := n.shown()
+	if t.listeners[name] == nil {
+		if err := t.listen(n.Namespace, name); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(t.zones[name], n.Zone) {
+		t.zones[name] = append(t.zones[name], n.Zone)
+	}
+	return nil
+}
+
+// also tells the features that an interface is watched now.
+func (f *features) also(n *Interface, log *slog.Logger) {
+	if f == nil || f.nat == nil {
+		return
+	}
+	if err := f.nat.also(n); err != nil {
+		log.Error("feature", "name", FeatureNAT, "namespace", n.shown(), "error", err)
+	}
+}
+
+// keepOnly stops listening in namespaces of which no interface is watched any more, as that keeps a
+// namespace alive.
+func (t *translations) keepOnly(names map[string]bool) error {
+	var errs []error
+	for name, l := range t.listeners {
+		if !names[name] {
+			errs = append(errs, l.Close())
+			delete(t.listeners, name)
+			delete(t.zones, name)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 func (t *translations) listen(namespace, name string) error {
 	return ifaces.Do(namespace, func() error {
 		l, err := nat.Listen(name, t.table)
 		if err == nil {
-			t.listeners = append(t.listeners, l)
+			t.listeners[name] = l
 		}
 		return err
 	})

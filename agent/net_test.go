@@ -70,12 +70,24 @@ type pair struct {
 	near, far       string // the namespaces' paths
 	nearIP, farIP   net.IP
 	nearMAC, farMAC net.HardwareAddr
+	link            int // of several between the two namespaces; 0 is the first one
 }
 
 const (
 	nearName, farName = "near0", "far0"
 	farIndex          = 77
 )
+
+func (p *pair) nearLink() string { return linkName(nearName, p.link) }
+
+func (p *pair) farLink() string { return linkName(farName, p.link) }
+
+func linkName(first string, link int) string {
+	if link == 0 {
+		return first
+	}
+	return fmt.Sprintf("%s.%d", first, link)
+}
 
 func newPair(t testing.TB) *pair {
 	t.Helper()
@@ -95,15 +107,15 @@ func (p *pair) build(t testing.TB) {
 	defer near.Close()
 	inside(t, p.far, func() error {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.Index, attrs.HardwareAddr = farName, farIndex, p.farMAC
-		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: nearName,
+		attrs.Name, attrs.Index, attrs.HardwareAddr = p.farLink(), farIndex+p.link, p.farMAC
+		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.nearLink(),
 			PeerHardwareAddr: p.nearMAC, PeerNamespace: netlink.NsFd(near.Fd())})
 		if err != nil {
 			return err
 		}
-		return setUp(farName, p.farIP, p.nearIP, p.nearMAC)
+		return setUp(p.farLink(), p.farIP, p.nearIP, p.nearMAC)
 	})
-	inside(t, p.near, func() error { return setUp(nearName, p.nearIP, p.farIP, p.farMAC) })
+	inside(t, p.near, func() error { return setUp(p.nearLink(), p.nearIP, p.farIP, p.farMAC) })
 }
 
 // setUp makes an interface carry IPv4 to its only neighbour and say nothing of its own accord.
@@ -137,7 +149,7 @@ func inside(t testing.TB, namespace string, fn func() error) {
 func (p *pair) received(t testing.TB) (packets, bytes uint64) {
 	t.Helper()
 	inside(t, p.far, func() error {
-		l, err := netlink.LinkByName(farName)
+		l, err := netlink.LinkByName(p.farLink())
 		if err == nil {
 			packets, bytes = l.Attrs().Statistics.RxPackets, l.Attrs().Statistics.RxBytes
 		}
@@ -151,7 +163,7 @@ func (p *pair) socket(t testing.TB) int {
 	t.Helper()
 	fd := -1
 	inside(t, p.near, func() error {
-		l, err := netlink.LinkByName(nearName)
+		l, err := netlink.LinkByName(p.nearLink())
 		if err != nil {
 			return err
 		}

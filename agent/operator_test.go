@@ -58,8 +58,8 @@ func TestStatusText(t *testing.T) {
 	require.Equal(t, `Agent ab12, process 7, up for 1m30s: NOT HEALTHY: it hangs
 
 Watched interfaces
-  hook-3: an earlier agent's, taken off
   eth0: ingress and egress, attached by tcx
+  1 hooks were taken off; what they have counted is below, too
 
 Packets
   100 seen: 90 counted, 0 that another hook has counted

@@ -97,7 +97,7 @@ func (p *pulse) ready() error {
 // Healthy is nil when the agent does its work, else what is wrong. It never waits for a sweep.
 func (a *Agent) Healthy() error { return a.pulse.healthy(time.Now()) }
 
-// Ready is nil when all interfaces are watched and the agent is healthy. A sink that is down is no reason:
+// Ready is nil when the interfaces that were there at the start are watched and the agent is healthy. A sink that is down is no reason:
 // what it is for waits in its queue.
 func (a *Agent) Ready() error {
 	if err := a.pulse.ready(); err != nil {

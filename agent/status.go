@@ -25,6 +25,7 @@ func (a *Agent) Status() (control.Status, error) {
 	s.Table = control.Table{Size: a.dp.Options().Table, IPv4: a.sweeper.held.IPv4, IPv6: a.sweeper.held.IPv6}
 	s.Features = a.features.states()
 	s.Probes = a.probes()
+	s.Unwatched = a.unwatched()
 	return s, nil
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/export"
+	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -58,7 +59,7 @@ func statusText(w io.Writer, s *control.Status, now time.Time) error {
 		health = "NOT HEALTHY: " + s.Trouble
 	}
 	fmt.Fprintf(&b, "Agent %s, process %d, up for %v: %s\n", s.Boot, s.PID, now.Sub(s.Since).Round(time.Second), health)
-	describeHooks(&b, s.Hooks)
+	describeHooks(&b, s)
 	describePackets(&b, &s.Counters)
 	describeTable(&b, s)
 	describeFeatures(&b, s)
@@ -69,16 +70,17 @@ func statusText(w io.Writer, s *control.Status, now time.Time) error {
 	return err
 }
 
-func describeHooks(b *strings.Builder, hooks []control.HookCounters) {
+func describeHooks(b *strings.Builder, s *control.Status) {
 	b.WriteString("\nWatched interfaces\n")
 	// Both directions of an interface come one after the other.
 	type place struct{ where, mode string }
 	var order []place
 	directions := map[place][]string{}
-	for i := range hooks {
-		h := &hooks[i]
+	gone := 0
+	for i := range s.Hooks {
+		h := &s.Hooks[i]
 		if h.Gone {
-			fmt.Fprintf(b, "  %s: an earlier agent's, taken off\n", strings.TrimSpace(h.Hook.String()))
+			gone++
 			continue
 		}
 		p := place{strings.TrimSuffix(h.Hook.String(), " "+string(h.Hook.Direction)), h.Mode}
@@ -92,6 +94,13 @@ func describeHooks(b *strings.Builder, hooks []control.HookCounters) {
 	}
 	if len(order) == 0 {
 		b.WriteString("  none\n")
+	}
+	for _, u := range s.Unwatched {
+		hook := flow.Hook{Namespace: u.Namespace, Interface: u.Interface}
+		fmt.Fprintf(b, "  %s: NOT WATCHED: %s\n", strings.TrimSpace(hook.String()), u.Reason)
+	}
+	if gone > 0 {
+		fmt.Fprintf(b, "  %d hooks were taken off; what they have counted is below, too\n", gone)
 	}
 }
 

@@ -240,10 +240,10 @@ func (s *sweeper) bury(ends []bpf.Candidate, now int64, stop bool) error {
 func (s *sweeper) why(c *bpf.Candidate, e *bpf.Entry, now int64, stop bool) flow.EndReason {
 	switch {
 	case s.expired(e, now):
+	case c.Evict && !stop:
+		return flow.EndResource
 	case stop, c.Force:
 		return flow.EndForced
-	case c.Evict:
-		return flow.EndResource
 	}
 	return flow.EndReason(c.End)
 }

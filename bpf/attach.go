@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 
 	"github.com/cilium/ebpf"
@@ -48,6 +49,7 @@ type Attachment struct {
 	Hook
 	Number uint16 // the hook's number in the datapath, from 1
 	Mode   string // TCX, Netkit or TC
+	Off    bool   // it was taken off
 	link   link.Link
 }
 
@@ -65,11 +67,19 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 	}
 	a := &Attachment{Hook: h, Number: number}
 	if err := d.attach(a, stub, known); err != nil {
-		return nil, errors.Join(fmt.Errorf("attach to interface %d: %w", h.Interface, err),
-			d.release(number))
+		return nil, errors.Join(fmt.Errorf("attach to interface %d: %w", h.Interface, err), d.undo(a))
 	}
 	d.attached++
 	return a, nil
+}
+
+// undo takes back what there is of an attachment that has failed. Once there is a link, it may have counted.
+func (d *Datapath) undo(a *Attachment) error {
+	if a.link == nil {
+		return d.release(a.Number)
+	}
+	d.attached++
+	return d.Detach(a)
 }
 
 func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
@@ -200,24 +210,68 @@ func filter(at *Hook, p Place, fd int) *netlink.BpfFilter {
 
 // Detach takes the packet path off a hook. It must be called in the hook's network namespace, on
 // a locked thread. The clsact qdisc stays: others may use it. A hook whose interface is gone
-// is already off. The counters stay readable until the number is given away.
+// is already off. The counters stay readable until Reclaim gives the number back.
 func (d *Datapath) Detach(a *Attachment) error {
+	if a.Mode == TC {
+		if err := detachTC(&a.Hook, packetPath); err != nil {
+			return errors.Join(fmt.Errorf("detach from interface %d: %w", a.Interface, err), d.Leave(a))
+		}
+	}
+	if err := errors.Join(d.letGo(a), d.markOff(a.Number)); err != nil {
+		return fmt.Errorf("detach from interface %d: %w", a.Interface, err)
+	}
+	return nil
+}
+
+// Leave is Detach for a tc filter whose network namespace cannot be entered any more. It may go on
+// counting for as long as the namespace lives.
+func (d *Datapath) Leave(a *Attachment) error {
+	var id ebpf.ProgramID
+	if p := d.stubs[a.Number]; p != nil {
+		info, err := p.Info()
+		if err != nil {
+			return fmt.Errorf("leave interface %d: %w", a.Interface, err)
+		}
+		id, _ = info.ID()
+	}
+	d.left[a.Number] = id
+	return d.letGo(a)
+}
+
+// letGo closes what this process holds of an attachment.
+func (d *Datapath) letGo(a *Attachment) error {
 	var errs []error
 	if a.link != nil {
 		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
-	}
-	if a.Mode == TC {
-		errs = append(errs, detachTC(&a.Hook, packetPath))
 	}
 	if p := d.stubs[a.Number]; p != nil {
 		errs = append(errs, p.Close())
 		delete(d.stubs, a.Number)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return fmt.Errorf("detach from interface %d: %w", a.Interface, err)
-	}
 	d.attached = max(0, d.attached-1) // an earlier agent's was not counted
-	return nil
+	return errors.Join(errs...)
+}
+
+// InPlace tells whether an attachment is still there: with its interface it goes, and others may take a
+// tc filter off. It must be called in the hook's network namespace, on a locked thread.
+func (d *Datapath) InPlace(a *Attachment) (bool, error) {
+	if a.link != nil {
+		return isOn(a.link, a.Interface), nil
+	}
+	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	if err != nil {
+		return false, fmt.Errorf("open netlink: %w", err)
+	}
+	defer h.Close()
+	ours := filter(&a.Hook, packetPath, 0)
+	device := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: a.Interface}}
+	all, err := h.FilterList(device, ours.Parent)
+	if err != nil {
+		return false, fmt.Errorf("list the filters of interface %d: %w", a.Interface, err)
+	}
+	return slices.ContainsFunc(all, func(f netlink.Filter) bool {
+		return f.Attrs().Handle == ours.Handle && f.Attrs().Priority == ours.Priority
+	}), nil
 }
 
 func removePin(path string) error {

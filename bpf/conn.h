@@ -218,7 +218,8 @@ struct hook_stats {
 
 enum hook_flags {
 	HOOK_ON = 1,
-	HOOK_L3 = 2, /* frames begin with the IP header */
+	HOOK_L3 = 2,  /* frames begin with the IP header */
+	HOOK_OFF = 4, /* was taken off; user space alone cares */
 };
 
 struct hook {

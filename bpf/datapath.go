@@ -61,8 +61,9 @@ type Datapath struct {
 	opts    Options
 	objs    weirObjects
 	stubs   map[uint16]*ebpf.Program
-	hooks   map[uint16]weirHook // numbers in use
-	claimed map[uint16]bool     // those of them that this agent has attached
+	hooks   map[uint16]weirHook       // numbers in use
+	claimed map[uint16]bool           // those of them that this agent has attached
+	left    map[uint16]ebpf.ProgramID // those whose tc filter, with this program, may still be there
 	events  *Ring
 	rules   int   // where the filter's list begins
 	now     int64 // the virtual clock
@@ -124,7 +125,8 @@ func Load(opts Options) (*Datapath, error) {
 		return nil, fmt.Errorf("lift the limit on locked memory: %w", err)
 	}
 	d := &Datapath{opts: opts, wanted: opts.Table, now: 1, stubs: map[uint16]*ebpf.Program{},
-		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{}, Probes: probe()}
+		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{},
+		left: map[uint16]ebpf.ProgramID{}, Probes: probe()}
 	if opts.Pin != "" {
 		if err := d.lookAround(); err != nil {
 			return nil, err

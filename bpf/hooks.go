@@ -10,15 +10,23 @@ import (
 
 // The flags of struct hook (enum hook_flags).
 const (
-	hookOn uint8 = 1
-	hookL3 uint8 = 2
+	hookOn  uint8 = 1
+	hookL3  uint8 = 2
+	hookOff uint8 = 4
 )
 
 // ErrHooks is returned by Attach when all hook numbers are taken.
 var ErrHooks = errors.New("no hook number is free")
 
+const maxHooks = 1024 // MAX_HOOKS in conn.h
+
+// FormerHooks is the number under which the counters of hooks stand whose numbers were given back.
+// No hook has it.
+const FormerHooks uint16 = maxHooks - 1
+
 // assign finds the hook's number, or gives it a free one. Known tells that an earlier agent had
-// the same hook, whose counters go on.
+// the same hook, whose counters go on. One that was taken off never comes back: an interface with its
+// index is another one.
 func (d *Datapath) assign(h Hook) (number uint16, known bool, err error) {
 	want := weirHook{Ifindex: uint32(h.Interface), Netns: h.Namespace, Zone: h.Zone, Flags: hookOn}
 	if h.Egress {
@@ -27,12 +35,12 @@ func (d *Datapath) assign(h Hook) (number uint16, known bool, err error) {
 	if h.L3 {
 		want.Flags |= hookL3
 	}
-	for n := uint16(1); uint32(n) < d.objs.Hooks.MaxEntries(); n++ {
+	for n := uint16(1); n < FormerHooks; n++ {
 		have, used := d.hooks[n]
 		if !used && number == 0 {
 			number = n
 		}
-		if used && have.Ifindex == want.Ifindex && have.Netns == want.Netns &&
+		if used && !d.Off(n) && have.Ifindex == want.Ifindex && have.Netns == want.Netns &&
 			have.Egress == want.Egress {
 			number, known = n, true
 			break
@@ -61,10 +69,12 @@ func (d *Datapath) release(number uint16) error {
 	}
 	delete(d.hooks, number)
 	delete(d.claimed, number)
+	delete(d.left, number)
 	return d.clearCounters(number)
 }
 
-// Leftovers lists the attachments of an earlier agent that no Attach has taken over, for Detach.
+// Leftovers lists the attachments of an earlier agent that no Attach has taken over, for Detach unless
+// they are off.
 // Their counters go on being read by number: packets that they saw are still to be reported.
 func (d *Datapath) Leftovers() []*Attachment {
 	var all []*Attachment
@@ -72,7 +82,7 @@ func (d *Datapath) Leftovers() []*Attachment {
 		if d.claimed[number] {
 			continue
 		}
-		a := &Attachment{Number: number, Mode: TC, Hook: Hook{Interface: int(h.Ifindex),
+		a := &Attachment{Number: number, Mode: TC, Off: h.Flags&hookOff != 0, Hook: Hook{Interface: int(h.Ifindex),
 			Egress: h.Egress != 0, Namespace: h.Netns, Zone: h.Zone, L3: h.Flags&hookL3 != 0}}
 		if pin := d.linkPin(number); pin != "" {
 			if l, err := link.LoadPinnedLink(pin, nil); err == nil {

@@ -139,7 +139,7 @@ type renewal struct {
 // renew loads it. Nothing is changed yet.
 func (d *Datapath) renew(entries int) (*renewal, error) {
 	next := &Datapath{opts: d.opts, wanted: d.wanted, now: d.now, stubs: d.stubs, hooks: d.hooks,
-		claimed: d.claimed, events: d.events, attached: d.attached, Adopted: d.Adopted, Probes: d.Probes}
+		claimed: d.claimed, left: d.left, events: d.events, attached: d.attached, Adopted: d.Adopted, Probes: d.Probes}
 	next.opts.Table = entries
 	for _, family := range []uint8{4, 6} {
 		table, err := d.table(family).Clone()

@@ -199,26 +199,36 @@ func newBatch[K, V any](m *ebpf.Map, family uint8, buf *buffers[K, V]) *batch[K,
 var whole = &ebpf.BatchOptions{ElemFlags: uint64(ebpf.LookupLock)}
 
 func (b *batch[K, V]) next(p *Pass) (more bool, err error) {
-	keys, values := b.buf.keys, b.buf.values
-	n, err := b.m.BatchLookup(&b.cursor, keys, values, whole)
-	if errors.Is(err, unix.ENOSPC) {
-		// One hash bucket holds more than the buffer; the cursor has not moved.
-		b.buf.grow(2 * len(keys))
-		return true, nil
-	}
-	end := errors.Is(err, ebpf.ErrKeyNotExist)
-	if err != nil && !end {
+	n, end, err := b.fill()
+	if err != nil {
 		return false, err
 	}
 	for i := range n {
-		if connOf(b.family, unsafe.Pointer(&values[i])).Life != lifeDead {
+		if connOf(b.family, unsafe.Pointer(&b.buf.values[i])).Life != lifeDead {
 			p.held[b.family/6]++
 		}
-		if err := p.one(b.family, unsafe.Pointer(&values[i])); err != nil {
+		if err := p.one(b.family, unsafe.Pointer(&b.buf.values[i])); err != nil {
 			return false, err
 		}
 	}
-	// A table that grows as fast as it is read would be read for ever.
-	b.read += n
-	return !end && b.read <= 2*int(b.m.MaxEntries()), nil
+	return !end && !b.endless(), nil
 }
+
+// fill reads the next chunk into the buffer, and tells whether it was the last one.
+func (b *batch[K, V]) fill() (n int, end bool, err error) {
+	n, err = b.m.BatchLookup(&b.cursor, b.buf.keys, b.buf.values, whole)
+	if errors.Is(err, unix.ENOSPC) {
+		// One hash bucket holds more than the buffer; the cursor has not moved.
+		b.buf.grow(2 * len(b.buf.keys))
+		return 0, false, nil
+	}
+	end = errors.Is(err, ebpf.ErrKeyNotExist)
+	if err != nil && !end {
+		return 0, false, err
+	}
+	b.read += n
+	return n, end, nil
+}
+
+// endless tells whether to give up: a table that grows as fast as it is read would be read for ever.
+func (b *batch[K, V]) endless() bool { return b.read > 2*int(b.m.MaxEntries()) }

@@ -69,7 +69,7 @@ type Candidate struct {
 	Key Key
 	// Force retires it although it has not expired.
 	Force bool
-	// Evict does so as long as it is unanswered.
+	// Evict does so as long as it is unanswered; with Force, in any case.
 	Evict bool
 	// Done is the answer to the last step. When it is false, a packet has come in between: the
 	// connection lives on, or what it had not reported comes as an event.

@@ -32,10 +32,14 @@ const DefaultSocket = "/run/weir/control.sock"
 type HookCounters struct {
 	Hook flow.Hook `json:"hook"`
 	Mode string    `json:"mode"` // tcx, tc or netkit
-	// Gone says that it was an earlier agent's, and was taken off.
+	// Gone says that it was taken off: its interface is gone, or not watched any more.
 	Gone bool `json:"gone,omitempty"`
 	bpf.Counters
 }
+
+// FormerHooks is the name of the interface under which hooks that were taken off are summed up, once nothing
+// names them any more.
+const FormerHooks = "former-hooks"
 
 // Counters is the agent's ledger.
 type Counters struct {

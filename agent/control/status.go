@@ -16,7 +16,16 @@ type Status struct {
 	Sweeps   Sweeps    `json:"sweeps"`
 	Features []Feature `json:"features"` // all that there are
 	Probes   []Probe   `json:"probes"`
+	// Unwatched are interfaces that were discovered and cannot be watched. They are tried again.
+	Unwatched []Unwatched `json:"unwatched,omitempty"`
 	Counters
+}
+
+// Unwatched is an interface that cannot be watched.
+type Unwatched struct {
+	Namespace string `json:"namespace,omitempty"`
+	Interface string `json:"interface"`
+	Reason    string `json:"reason"`
 }
 
 // Table is how full the two connection tables were at the last sweep.

@@ -1,4 +1,4 @@
-// Package ifaces finds network interfaces in network namespaces.
+// Package ifaces finds network interfaces in network namespaces, and notices those that come and go.
 package ifaces
 
 import (
@@ -124,7 +124,11 @@ func enter(path string) (back func() error, err error) {
 		return nil, closing(own, err)
 	}
 	defer target.Close()
-	if err := unix.Setns(int(target.Fd()), unix.CLONE_NEWNET); err != nil {
+	err = unix.Setns(int(target.Fd()), unix.CLONE_NEWNET)
+	if errors.Is(err, unix.EINVAL) { // what was mounted on the file has gone
+		err = fmt.Errorf("%w: no network namespace is there: %w", err, os.ErrNotExist)
+	}
+	if err != nil {
 		return nil, closing(own, err)
 	}
 	return func() error {
@@ -149,16 +153,11 @@ func Find(namespace, name string) (Interface, error) {
 	if err != nil {
 		return Interface{}, fmt.Errorf("find interface %s: %w (there are: %s)", name, err, names(h))
 	}
-	var st syscall.Stat_t
-	if err := syscall.Stat("/proc/thread-self/ns/net", &st); err != nil {
+	inode, err := inodeOf("/proc/thread-self/ns/net")
+	if err != nil {
 		return Interface{}, fmt.Errorf("find the network namespace's inode: %w", err)
 	}
-	attrs := l.Attrs()
-	encap := attrs.EncapType
-	return Interface{
-		Name: name, Index: attrs.Index, Namespace: namespace, Inode: st.Ino,
-		L3: encap != "ether" && encap != "loopback",
-	}, nil
+	return interfaceOf(l.Attrs(), Namespace{namespace, inode}), nil
 }
 
 func names(h *netlink.Handle) string {

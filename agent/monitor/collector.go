@@ -41,6 +41,7 @@ func Metrics() []Metric {
 		{"weir_reported_packets_total", "Packets in all records.", nil, counter},
 		{"weir_reported_bytes_total", "Their bytes.", nil, counter},
 		{"weir_hooks", "Hooks that are in place: directions of interfaces.", []string{"mode"}, gauge},
+		{"weir_interfaces_unwatched", "Interfaces that were discovered and cannot be watched.", nil, gauge},
 		{"weir_table_entries", "Connections in the table at the last sweep.", []string{"family"}, gauge},
 		{"weir_table_size", "Connections that each table has room for.", nil, gauge},
 		{"weir_sweep_seconds", "How long the sweeps took.", nil, histogram},
@@ -102,6 +103,7 @@ func (c *collector) Collect(to chan<- prometheus.Metric) {
 	}
 	p := printer{c.known, to}
 	p.packets(&s.Counters)
+	p.put("weir_interfaces_unwatched", float64(len(s.Unwatched)))
 	p.table(&s)
 	for i := range s.Sinks {
 		p.sink(&s.Sinks[i])

@@ -54,8 +54,11 @@ type rule func(t *translation, name, value string) error
 // variables are all of the NetObserv agent, those of old versions included.
 func variables() map[string]rule {
 	all := map[string]rule{
-		"INTERFACES":                         interfaces,
-		"EXCLUDE_INTERFACES":                 only("lo", "weir watches what INTERFACES names, and nothing else"),
+		"INTERFACES":                         interfaces("WEIR_DISCOVER_ALLOW"),
+		"EXCLUDE_INTERFACES":                 interfaces("WEIR_DISCOVER_DENY"),
+		"INTERFACE_IPS":                      interfaceIPs,
+		"LISTEN_INTERFACES":                  listenMode,
+		"LISTEN_POLL_PERIOD":                 duration("WEIR_DISCOVER_EVERY"),
 		"DIRECTION":                          only("both", "weir watches both directions: a connection has two"),
 		"TC_ATTACH_MODE":                     attachMode,
 		"CACHE_MAX_FLOWS":                    to("WEIR_TABLE_SIZE"),
@@ -73,7 +76,6 @@ func variables() map[string]rule {
 		"METRICS_PREFIX":                     refuse("weir's metrics are called weir_...: docs/operating.md lists them"),
 		"PPROF_ADDR":                         refuse("profiles are on the control socket, at /debug/pprof/"),
 		"PROFILE_PORT":                       refuse("profiles are on the control socket, at /debug/pprof/"),
-		"INTERFACE_IPS":                      refuse("interfaces are chosen by name: set INTERFACES"),
 		"FLP_CONFIG":                         refuse("there is no flowlogs-pipeline inside weir; send to one by EXPORT=grpc"),
 		"FLOW_FILTER_RULES":                  refuse("write them as `filters` of weir's configuration file"),
 		"OPENSSL_PATH":                       same("it is of ENABLE_OPENSSL_TRACKING only"),
@@ -103,7 +105,6 @@ func variables() map[string]rule {
 	}
 	for name, why := range map[string]string{
 		"AGENT_IP": identity, "AGENT_IP_IFACE": identity, "AGENT_IP_TYPE": identity,
-		"LISTEN_INTERFACES": watches, "LISTEN_POLL_PERIOD": watches,
 		"PREFERRED_INTERFACE_FOR_MAC_PREFIX": "interfaces are told apart by namespace and index, not by address",
 		"TC_ATTACH_RETRIES":                  "an attachment that fails is an error at once",
 		"TCX_ATTACH_ANCHOR_INGRESS":          anchors, "TCX_ATTACH_ANCHOR_EGRESS": anchors,
@@ -123,7 +124,6 @@ func variables() map[string]rule {
 // Why variables are of no consequence.
 const (
 	identity = "records tell the agent by `boot`, and the sender's address is the connection's"
-	watches  = "weir watches the interfaces that INTERFACES names"
 	anchors  = "weir attaches at the head"
 	queues   = "queues are bounded by bytes: `queue` of a sink"
 	memory   = "the garbage collector needs no help"
@@ -210,22 +210,50 @@ func truth(value string) (bool, error) {
 	return on, nil
 }
 
-// interfaces reads names; items between slashes are regular expressions.
-func interfaces(t *translation, _, value string) error {
-	var items []string
-	for _, name := range strings.Split(value, ",") {
-		name = strings.TrimSpace(name)
-		if strings.HasPrefix(name, "/") {
-			return errors.New("weir watches interfaces by name; regular expressions are not translated")
+// interfaces reads a list of names; items between slashes are regular expressions, as they are with us.
+func interfaces(ours string) rule {
+	return func(t *translation, _, value string) error {
+		var items []string
+		for _, item := range strings.Split(value, ",") {
+			if item = strings.TrimSpace(item); item != "" {
+				items = append(items, strconv.Quote(item))
+			}
 		}
-		if name != "" {
-			items = append(items, fmt.Sprintf("{name: %q}", name))
+		if len(items) > 0 {
+			t.out[ours] = "[" + strings.Join(items, ", ") + "]"
 		}
+		return nil
 	}
-	if len(items) > 0 {
-		t.out["WEIR_INTERFACES"] = "[" + strings.Join(items, ", ") + "]"
+}
+
+// interfaceIPs reads a list of prefixes.
+func interfaceIPs(t *translation, name, value string) error {
+	if value != "" && t.vars["INTERFACES"]+t.vars["EXCLUDE_INTERFACES"] != "" {
+		return errors.New("stands alone, without INTERFACES and EXCLUDE_INTERFACES")
 	}
+	return interfaces("WEIR_DISCOVER_ALLOW")(t, name, value)
+}
+
+func listenMode(t *translation, _, value string) error {
+	if value != "watch" && value != "poll" && value != "" {
+		return errors.New("want watch or poll")
+	}
+	t.out["WEIR_DISCOVER_MODE"] = value
 	return nil
+}
+
+// duration gives a duration to one of our variables.
+func duration(ours string) rule {
+	return func(t *translation, _, value string) error {
+		if value == "" {
+			return nil
+		}
+		if _, err := time.ParseDuration(value); err != nil {
+			return errors.New("want a duration like 5s")
+		}
+		t.out[ours] = value
+		return nil
+	}
 }
 
 func attachMode(_ *translation, _, value string) error {
@@ -275,6 +303,8 @@ const (
 	defaultCache       = "5000"
 	defaultTimeout     = "5s"
 	defaultBatch       = "10000"
+	defaultListen      = "watch"
+	namespaces         = `[own, "*"]` // where it looks for interfaces
 )
 
 func metrics(t *translation, _, value string) error {
@@ -324,7 +354,7 @@ func (t *translation) sinks() {
 // defaults are theirs where they differ from ours.
 func (t *translation) defaults() {
 	for name, value := range map[string]string{"WEIR_TABLE_SIZE": defaultCache, "WEIR_INTERVAL": defaultTimeout,
-		"WEIR_ACTIVE": defaultTimeout} {
+		"WEIR_ACTIVE": defaultTimeout, "WEIR_DISCOVER_MODE": defaultListen, "WEIR_DISCOVER_NAMESPACES": namespaces} {
 		if t.out[name] == "" {
 			t.out[name] = value
 		}

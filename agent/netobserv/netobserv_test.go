@@ -9,14 +9,16 @@ import (
 )
 
 func TestTranslate(t *testing.T) {
-	ours, notes, err := Translate([]string{"HOME=/root", "INTERFACES=eth0, eth1", "EXPORT=grpc", "TARGET_HOST=fd00::1",
+	ours, notes, err := Translate([]string{"HOME=/root", "INTERFACES=eth0, /^br-\\d/", "EXPORT=grpc", "TARGET_HOST=fd00::1",
 		"TARGET_PORT=2055", "TARGET_TLS_CA_CERT_PATH=/ca", "GRPC_MESSAGE_MAX_FLOWS=500", "GRPC_RECONNECT_TIMER=5m",
 		"CACHE_MAX_FLOWS=1000", "CACHE_ACTIVE_TIMEOUT=3s", "SAMPLING=50", "ENABLE_RTT=true", "ENABLE_DNS_TRACKING=1",
 		"ENABLE_PKT_DROPS=false", "DNS_TRACKING_PORT=5353", "LOG_LEVEL=trace", "METRICS_ENABLE=true",
-		"METRICS_TLS_CERT_PATH=/c", "DIRECTION=both", "AGENT_IP_IFACE=external", "EXCLUDE_INTERFACES=lo"})
+		"METRICS_TLS_CERT_PATH=/c", "DIRECTION=both", "AGENT_IP_IFACE=external", "EXCLUDE_INTERFACES=lo",
+		"LISTEN_INTERFACES=poll", "LISTEN_POLL_PERIOD=20s"})
 	require.NoError(t, err)
-	require.Equal(t, []string{"WEIR_ACTIVE=3s", "WEIR_DNS_PORTS=5353", "WEIR_FEATURES=dns,rtt",
-		`WEIR_INTERFACES=[{name: "eth0"}, {name: "eth1"}]`, "WEIR_INTERVAL=3s", "WEIR_LOG_LEVEL=debug",
+	require.Equal(t, []string{"WEIR_ACTIVE=3s", `WEIR_DISCOVER_ALLOW=["eth0", "/^br-\\d/"]`,
+		`WEIR_DISCOVER_DENY=["lo"]`, "WEIR_DISCOVER_EVERY=20s", "WEIR_DISCOVER_MODE=poll", `WEIR_DISCOVER_NAMESPACES=[own, "*"]`,
+		"WEIR_DNS_PORTS=5353", "WEIR_FEATURES=dns,rtt", "WEIR_INTERVAL=3s", "WEIR_LOG_LEVEL=debug",
 		"WEIR_MONITOR_ADDRESS=:9090", "WEIR_MONITOR_TLS_CERT=/c", "WEIR_SAMPLE=50", "WEIR_SINKS_0_BATCH=500",
 		"WEIR_SINKS_0_GRPC_ADDRESS=[fd00::1]:2055", "WEIR_SINKS_0_GRPC_RECONNECT=5m", "WEIR_SINKS_0_GRPC_TLS_CA=/ca",
 		"WEIR_TABLE_SIZE=1000"}, ours)
@@ -28,7 +30,7 @@ func TestTranslate(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	ours, _, err := Translate(nil)
 	require.NoError(t, err)
-	require.Equal(t, []string{"WEIR_ACTIVE=5s", "WEIR_INTERVAL=5s", "WEIR_TABLE_SIZE=5000"}, ours)
+	require.Equal(t, []string{"WEIR_ACTIVE=5s", "WEIR_DISCOVER_MODE=watch", `WEIR_DISCOVER_NAMESPACES=[own, "*"]`, "WEIR_INTERVAL=5s", "WEIR_TABLE_SIZE=5000"}, ours)
 }
 
 func TestRefusals(t *testing.T) {
@@ -36,8 +38,8 @@ func TestRefusals(t *testing.T) {
 		"EXPORT=kafka":              "EXPORT=kafka: only grpc",
 		"EXPORT=grpc":               "TARGET_HOST and TARGET_PORT",
 		"TARGET_PORT=1":             "TARGET_HOST and TARGET_PORT",
-		"INTERFACES=/ens.*/":        "regular expressions",
-		"EXCLUDE_INTERFACES=eth0":   "names, and nothing else",
+		"LISTEN_INTERFACES=listen":  "watch or poll",
+		"LISTEN_POLL_PERIOD=10":     "a duration",
 		"DIRECTION=ingress":         "both directions",
 		"TC_ATTACH_MODE=xdp":        "tcx, tc or any",
 		"ENABLE_RTT=maybe":          "true or false",
@@ -55,7 +57,9 @@ func TestRefusals(t *testing.T) {
 		_, _, err := Translate([]string{variable})
 		require.ErrorContains(t, err, want, variable)
 	}
-	_, _, err := Translate([]string{"DIRECTION=ingress", "SAMPLING=x"})
+	_, _, err := Translate([]string{"INTERFACE_IPS=10.0.0.0/8", "INTERFACES=eth0"})
+	require.ErrorContains(t, err, "INTERFACE_IPS=10.0.0.0/8: stands alone")
+	_, _, err = Translate([]string{"DIRECTION=ingress", "SAMPLING=x"})
 	require.ErrorContains(t, err, "DIRECTION")
 	require.ErrorContains(t, err, "SAMPLING", "all that is wrong is told at once")
 }

@@ -1,0 +1,483 @@
+package agent
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/bpf"
+)
+
+// discovering is a configuration that finds the interfaces of the far namespace by itself.
+func (p *pair) discovering(t testing.TB, mode string) Config {
+	t.Helper()
+	cfg := p.watching(t)
+	cfg.Interfaces = nil
+	cfg.Discover = &Discover{Mode: mode, Namespaces: []string{p.far}}
+	if mode == ifaces.Poll {
+		cfg.Discover.Every = minEvery
+	}
+	return cfg
+}
+
+// more is another veth pair between the two namespaces.
+func (p *pair) more(t testing.TB, n int) *pair {
+	t.Helper()
+	q := *p
+	q.link = n
+	subnet := byte(n % 250)
+	q.nearIP, q.farIP = net.IPv4(10, 1, subnet, 1), net.IPv4(10, 1, subnet, 2)
+	q.build(t)
+	return &q
+}
+
+func (p *pair) remove(t testing.TB) {
+	t.Helper()
+	inside(t, p.far, func() error {
+		l, err := netlink.LinkByName(p.farLink())
+		if err != nil {
+			return err
+		}
+		return netlink.LinkDel(l)
+	})
+}
+
+// watches tells whether both directions of an interface are watched.
+func watches(t testing.TB, a *Agent, name string) bool {
+	t.Helper()
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	n := 0
+	for _, placed := range a.placed {
+		if a.hook(placed.at.Number).Interface == name {
+			n++
+		}
+	}
+	return n == 2
+}
+
+func informers(t *testing.T, test func(t *testing.T, mode string)) {
+	for _, mode := range []string{ifaces.Watch, ifaces.Poll} {
+		t.Run(mode, func(t *testing.T) { test(t, mode) })
+	}
+}
+
+// TestDiscover lets interfaces come, change their names and go.
+func TestDiscover(t *testing.T) {
+	informers(t, func(t *testing.T, informer string) {
+		modes(t, func(t *testing.T, mode string) {
+			p := newPair(t)
+			cfg := p.discovering(t, informer)
+			cfg.Discover.Hook, cfg.Discover.Zone = mode, 7
+			l := newLedger()
+			a, err := New(cfg, Options{Sink: l})
+			require.NoError(t, err)
+			require.Equal(t, ours(mode), p.attached(t), "what is there is watched from the beginning")
+			require.False(t, watches(t, a, "lo"))
+			stop := run(t, a)
+
+			q := p.more(t, 1)
+			eventually(t, "the new interface to be watched", func() bool { return watches(t, a, q.farLink()) })
+			q.send(t, q.udp(t, 1, 2, 0))
+			inside(t, p.far, func() error {
+				l, err := netlink.LinkByName(q.farLink())
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetName(l, "renamed")
+			})
+			eventually(t, "the new name to be known", func() bool { return watches(t, a, "renamed") })
+			inside(t, p.far, func() error {
+				l, err := netlink.LinkByName("renamed")
+				if err != nil {
+					return err
+				}
+				return netlink.LinkDel(l)
+			})
+			eventually(t, "the interface to be let go", func() bool { return !watches(t, a, "renamed") })
+
+			r := p.more(t, 1) // the same index again
+			eventually(t, "an interface with the same index to be watched", func() bool { return watches(t, a, r.farLink()) })
+			r.send(t, r.udp(t, 3, 4, 0))
+			eventually(t, "both packets to be seen", func() bool { return sumOf(t, a).Accounted.Packets == 2 })
+			require.NoError(t, stop())
+			require.Equal(t, uint64(2), l.sum.Packets)
+			require.Empty(t, l.wrong)
+			require.Equal(t, uint16(7), l.records[0].Zone)
+			names := map[uint16]string{1: "renamed", 3: r.farLink()}
+			for _, record := range l.records {
+				if record.Reason == flow.EndForced {
+					require.Equal(t, []flow.Hook{{Namespace: p.far, Interface: names[record.SrcPort], Direction: flow.Ingress}}, record.Seen)
+				}
+			}
+			require.Empty(t, p.attached(t))
+		})
+	})
+}
+
+// TestDiscoverReplacedAtOnce deletes an interface and makes another one with its name and index before
+// anybody can look: nothing but the kernel's message, or a look at the hook, tells them apart.
+func TestDiscoverReplacedAtOnce(t *testing.T) {
+	informers(t, func(t *testing.T, informer string) {
+		modes(t, func(t *testing.T, mode string) {
+			p := newPair(t)
+			cfg := p.discovering(t, informer)
+			cfg.Discover.Hook = mode
+			a, err := New(cfg, Options{Sink: newLedger()})
+			require.NoError(t, err)
+			p.rebuild(t)
+			require.Empty(t, p.attached(t))
+			stop := run(t, a)
+			eventually(t, "the new interface to be watched", func() bool { return len(p.attached(t)) == 2 })
+			require.NoError(t, stop())
+		})
+	})
+}
+
+// TestDiscoverRestoresHook takes a tc filter of the agent off, as whoever deletes the clsact qdisc does.
+func TestDiscoverRestoresHook(t *testing.T) {
+	p := newPair(t)
+	cfg := p.discovering(t, ifaces.Poll)
+	cfg.Discover.Hook = bpf.TC
+	a, err := New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	stop := run(t, a)
+	inside(t, p.far, func() error {
+		return netlink.QdiscDel(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{LinkIndex: farIndex,
+			Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT}})
+	})
+	eventually(t, "the filters to be there again", func() bool { return len(p.attached(t)) == 2 })
+	require.NoError(t, stop())
+}
+
+// TestDiscoverMoves moves an interface from one namespace to another and back.
+func TestDiscoverMoves(t *testing.T) {
+	informers(t, func(t *testing.T, informer string) {
+		p := newPair(t)
+		other := newNamespace(t)
+		cfg := p.discovering(t, informer)
+		cfg.Discover.Namespaces = append(cfg.Discover.Namespaces, other)
+		a, err := New(cfg, Options{Sink: newLedger()})
+		require.NoError(t, err)
+		stop := run(t, a)
+		for _, way := range [][2]string{{p.far, other}, {other, p.far}} {
+			to, err := os.Open(way[1])
+			require.NoError(t, err)
+			inside(t, way[0], func() error {
+				l, err := netlink.LinkByName(farName)
+				if err != nil {
+					return err
+				}
+				return netlink.LinkSetNsFd(l, int(to.Fd()))
+			})
+			require.NoError(t, to.Close())
+			eventually(t, "the interface to be watched where it is", func() bool {
+				a.mu.Lock()
+				defer a.mu.Unlock()
+				return len(a.placed) == 2 && a.hook(a.placed[0].at.Number).Namespace == way[1]
+			})
+		}
+		require.NoError(t, stop())
+	})
+}
+
+// sumOf adds up the counters of all hooks.
+func sumOf(t testing.TB, a *Agent) (sum bpf.Counters) {
+	t.Helper()
+	c, err := a.Counters()
+	require.NoError(t, err)
+	for _, h := range c.Hooks {
+		sum.Seen.Add(h.Seen)
+		sum.Accounted.Add(h.Accounted)
+		sum.Observed.Add(h.Observed)
+	}
+	return sum
+}
+
+// trickle sends frames of many tuples from the near end, a few in every millisecond, until it is ended and
+// all have arrived: a flood would leave no CPU for interfaces to come and go.
+func (p *pair) trickle(t testing.TB) (end func()) {
+	t.Helper()
+	before, _ := p.received(t)
+	fd, frame := p.socket(t), p.udp(t, 1024, 53, 0)
+	var sent uint64
+	done, ended := make(chan struct{}), make(chan error, 1)
+	go func() {
+		tick := time.NewTicker(time.Millisecond)
+		defer tick.Stop()
+		for n := uint16(0); ; n++ {
+			select {
+			case <-done:
+				ended <- nil
+				return
+			case <-tick.C:
+			}
+			for k := range uint16(4) {
+				binary.BigEndian.PutUint16(frame[sourcePort:], 1024+(4*n+k)%256)
+				if err := transmit(fd, frame); err != nil {
+					ended <- err
+					return
+				}
+				sent++
+			}
+		}
+	}()
+	return func() {
+		close(done)
+		require.NoError(t, <-ended)
+		eventually(t, "the last frames to arrive", func() bool {
+			now, _ := p.received(t)
+			return now >= before+sent
+		})
+	}
+}
+
+// namesChecked is a ledger that also checks which interface a record tells of: more() gives each an
+// address of its own.
+type namesChecked struct{ *ledger }
+
+func (l namesChecked) Write(r *flow.Record) error {
+	want := farName
+	if to := r.Dst.As4(); to[1] == 1 {
+		want = linkName(farName, int(to[2]))
+	}
+	if len(r.Seen) != 1 || r.Seen[0].Interface != want {
+		l.complain(r, "seen at %v, want %s", r.Seen, want)
+	}
+	return l.ledger.Write(r)
+}
+
+// TestInterfaceChurn creates and deletes more interfaces than there are hook numbers for while traffic runs:
+// each packet is in exactly one record, and nothing is left.
+func TestInterfaceChurn(t *testing.T) {
+	const rounds, each = 26, 20 // 1040 hooks
+	p := newPair(t)
+	cfg := p.discovering(t, ifaces.Watch)
+	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
+	l := newLedger()
+	a, err := New(cfg, Options{Sink: namesChecked{l}})
+	require.NoError(t, err)
+	stop := run(t, a)
+	quiet := p.trickle(t)
+	var want bpf.Count
+	for round := range uint16(rounds) {
+		var links []*pair
+		for n := range each {
+			links = append(links, p.more(t, 1+n))
+		}
+		for _, q := range links {
+			eventually(t, "a new interface to be watched", func() bool { return watches(t, a, q.farLink()) })
+			q.send(t, q.udp(t, 1000+round, 2, 0), q.udp(t, 3000+round, 4, 100))
+			packets, bytes := q.received(t)
+			want.Add(bpf.Count{Packets: packets, Bytes: bytes})
+			q.remove(t)
+		}
+		for _, q := range links {
+			eventually(t, "an interface to be let go", func() bool { return !watches(t, a, q.farLink()) })
+		}
+	}
+	quiet()
+	packets, bytes := p.received(t)
+	want.Add(bpf.Count{Packets: packets, Bytes: bytes})
+	eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
+	sum := sumOf(t, a)
+	s, err := control.Dial(cfg.Control).Status(t.Context())
+	require.NoError(t, err)
+	require.NoError(t, stop())
+	require.Equal(t, want, sum.Seen)
+	require.Equal(t, want, sum.Accounted)
+	require.Equal(t, want, l.sum, "sum of all records")
+	require.Empty(t, l.wrong)
+	require.Empty(t, s.Unwatched)
+	former := s.Hooks[len(s.Hooks)-1]
+	require.Equal(t, control.FormerHooks, former.Hook.Interface)
+	require.NotZero(t, former.Seen.Packets)
+	require.LessOrEqual(t, len(s.Hooks), 1024)
+}
+
+// namedNamespace makes a namespace below the folder of names, as ip-netns(8) does.
+func namedNamespace(t testing.TB, name string) {
+	t.Helper()
+	file := ifaces.Path(name)
+	require.NoError(t, os.MkdirAll(ifaces.Folder, 0o755))
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	done := make(chan error)
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
+		err := unix.Unshare(unix.CLONE_NEWNET)
+		if err == nil {
+			err = unix.Mount("/proc/thread-self/ns/net", file, "none", unix.MS_BIND, "")
+		}
+		done <- err
+	}()
+	require.NoError(t, <-done)
+	t.Cleanup(func() { dropNamespace(file) })
+}
+
+// TestNamespaceChurn lets namespaces with an interface come and go while traffic runs. A namespace dies
+// with its name: the agent does not keep it alive.
+func TestNamespaceChurn(t *testing.T) {
+	informers(t, func(t *testing.T, informer string) {
+		modes(t, func(t *testing.T, mode string) {
+			const rounds = 10
+			p := newPair(t)
+			cfg := p.discovering(t, informer)
+			prefix := fmt.Sprintf("weir-test-%d-", os.Getpid())
+			cfg.Discover.Namespaces = append(cfg.Discover.Namespaces, prefix+"*")
+			cfg.Discover.Hook = mode
+			cfg.Features = []string{FeatureNAT}
+			l := newLedger()
+			a, err := New(cfg, Options{Sink: l})
+			require.NoError(t, err)
+			stop := run(t, a)
+			quiet := p.trickle(t)
+			var want bpf.Count
+			var fds int
+			for n := range rounds {
+				q := *p
+				q.link = 1
+				name := fmt.Sprintf("%s%d", prefix, n)
+				namedNamespace(t, name)
+				q.far = ifaces.Path(name)
+				q.build(t)
+				eventually(t, "the interface to be watched", func() bool { return watches(t, a, q.farLink()) })
+				q.send(t, q.udp(t, uint16(1000+n), 2, 0))
+				packets, bytes := q.received(t)
+				want.Add(bpf.Count{Packets: packets, Bytes: bytes})
+				dropNamespace(q.far)
+				eventually(t, "the namespace to die", func() bool {
+					gone := false
+					inside(t, q.near, func() error {
+						_, err := netlink.LinkByName(q.nearLink())
+						gone = err != nil
+						return nil
+					})
+					return gone
+				})
+				eventually(t, "the interface to be let go", func() bool { return !watches(t, a, q.farLink()) })
+				if n == 1 {
+					fds = openFiles(t)
+				}
+			}
+			const sockets = rounds - 2 // of send, one in each round
+			eventually(t, "descriptors to go", func() bool { return openFiles(t) <= fds+sockets })
+			quiet()
+			packets, bytes := p.received(t)
+			want.Add(bpf.Count{Packets: packets, Bytes: bytes})
+			eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
+			require.Equal(t, want, sumOf(t, a).Accounted)
+			require.NoError(t, stop())
+			require.Equal(t, want, l.sum, "sum of all records")
+			require.Empty(t, l.wrong)
+		})
+	})
+}
+
+// TestDiscoverKilled kills an agent that discovers; meanwhile one interface goes and another one comes.
+func TestDiscoverKilled(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	cfg.Interfaces, cfg.Discover = nil, p.discovering(t, ifaces.Watch).Discover
+	q := p.more(t, 1)
+	agent := startProcess(t, cfg)
+	p.send(t, p.udp(t, 1, 2, 0))
+	q.send(t, q.udp(t, 1, 2, 0))
+	agent.kill(t)
+	p.send(t, p.udp(t, 1, 2, 0))
+	q.remove(t)
+	r := p.more(t, 2)
+	agent = startProcess(t, cfg)
+	r.send(t, r.udp(t, 1, 2, 0))
+	agent.end(t)
+	require.Equal(t, uint64(4), delivered(t, cfg.Output).Packets)
+	require.Empty(t, p.attached(t))
+	require.NoDirExists(t, cfg.Pin)
+}
+
+// TestNoLeakOfDiscovery counts what agents that discover leave in this process.
+func TestNoLeakOfDiscovery(t *testing.T) {
+	p := newPair(t)
+	round := func() {
+		for _, mode := range []string{ifaces.Watch, ifaces.Poll} {
+			a, err := New(p.discovering(t, mode), Options{Sink: newLedger()})
+			require.NoError(t, err)
+			stop := run(t, a)
+			q := p.more(t, 1)
+			eventually(t, "the interface to be watched", func() bool { return watches(t, a, q.farLink()) })
+			q.remove(t)
+			require.NoError(t, stop())
+		}
+	}
+	round()
+	runtime.GC()
+	fds, goroutines := openFiles(t), runtime.NumGoroutine()
+	for range 3 {
+		round()
+	}
+	eventually(t, "descriptors and goroutines to go", func() bool {
+		return openFiles(t) <= fds && runtime.NumGoroutine() <= goroutines
+	})
+}
+
+// TestDiscoverNamed has the configuration name one of the interfaces that are discovered.
+func TestDiscoverNamed(t *testing.T) {
+	p := newPair(t)
+	cfg := p.discovering(t, ifaces.Watch)
+	cfg.Discover.Deny = []string{"/./"}
+	cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far, As: "mine", Zone: 3}}
+	l := newLedger()
+	a, err := New(cfg, Options{Sink: l})
+	require.NoError(t, err)
+	stop := run(t, a)
+	q := p.more(t, 1) // has the agent look
+	a.discover()
+	require.True(t, watches(t, a, farName), "what is named stays, although it is denied")
+	require.False(t, watches(t, a, q.farLink()))
+	p.send(t, p.udp(t, 1, 2, 0))
+	require.NoError(t, stop())
+	require.Equal(t, uint16(3), l.records[0].Zone)
+	require.Equal(t, "mine", l.records[0].Seen[0].Namespace)
+}
+
+func TestDiscoverConfig(t *testing.T) {
+	for text, want := range map[string]string{
+		"discover: {mode: listen}":           `weir.yaml:1:18: discover.mode: "listen"; want watch or poll`,
+		"discover: {every: 1ms}":             "discover.every: 1ms; want at least 100ms",
+		"discover: {allow: [eth0, '/(/']}":   `discover.allow[1]: "/(/": error parsing regexp`,
+		"discover: {deny: [10.0.0.0/33]}":    `discover.deny[0]: "10.0.0.0/33": want a name`,
+		"discover: {deny: ['']}":             "discover.deny[0]: is empty",
+		"discover: {namespaces: ['[']}":      `discover.namespaces[0]: "[": want own`,
+		"discover: {hook: xdp}":              `discover.hook: "xdp"; want tcx, tc or netkit`,
+		"discover: {alow: [eth0]}":           `unknown key "alow"; did you mean "allow"?`,
+		"interfaces: []":                     "or discover: {} for all",
+		"discover: {namespaces: [own, blue]": "weir.yaml:1",
+	} {
+		_, err := parseConfig("weir.yaml", []byte(text), nil, nil)
+		require.ErrorContains(t, err, want, text)
+	}
+	c, err := parseConfig("weir.yaml", []byte("discover: {}"), nil, nil)
+	require.NoError(t, err)
+	require.False(t, c.namespaces())
+	o, err := c.Discover.options()
+	require.NoError(t, err)
+	require.Equal(t, ifaces.Watch, o.Mode)
+	require.Equal(t, 10*time.Second, o.Every)
+	require.Equal(t, []string{ifaces.Own}, o.Namespaces)
+
+	c, err = parseConfig("weir.yaml", nil, []string{"WEIR_DISCOVER_NAMESPACES=own,cni-*", "WEIR_DISCOVER_ALLOW=eth0,/^veth/"}, nil)
+	require.NoError(t, err)
+	require.True(t, c.namespaces())
+	require.Equal(t, []string{"eth0", "/^veth/"}, c.Discover.Allow)
+}
