@@ -147,34 +147,20 @@ func (f *applyFlags) spec() (*chain.Spec, error) {
 }
 
 func planCommand(opts *options) *cobra.Command {
-	var f applyFlags
-	c := &cobra.Command{
-		Use:   "plan",
-		Short: "tell what apply would do, and do nothing",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			s, err := f.spec()
-			if err != nil {
-				return err
-			}
-			return with(cmd.Context(), opts, func(m operator) error {
-				changes, err := m.Plan(s, f.ApplyOptions)
-				if err != nil {
-					return err
-				}
-				return writeChanges(cmd.OutOrStdout(), f.output, changes)
-			})
-		},
-	}
-	f.on(c)
-	return c
+	return changing(opts, "plan", "tell what apply would do, and do nothing", operator.Plan)
 }
 
 func applyCommand(opts *options) *cobra.Command {
+	return changing(opts, "apply", "make chains what a file says, all or none", operator.Apply)
+}
+
+// changing is a command that gives the chains of a file to an operator, and tells what becomes of them.
+func changing(opts *options, use, short string,
+	do func(operator, *chain.Spec, chain.ApplyOptions) ([]chain.Change, error)) *cobra.Command {
 	var f applyFlags
 	c := &cobra.Command{
-		Use:   "apply",
-		Short: "make chains what a file says, all or none",
+		Use:   use,
+		Short: short,
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			s, err := f.spec()
@@ -182,7 +168,7 @@ func applyCommand(opts *options) *cobra.Command {
 				return err
 			}
 			return with(cmd.Context(), opts, func(m operator) error {
-				changes, err := m.Apply(s, f.ApplyOptions)
+				changes, err := do(m, s, f.ApplyOptions)
 				if err != nil {
 					return err
 				}
