@@ -40,6 +40,8 @@ func (b *bench) otherCases() []packetCase {
 			cpus: 2, distinct: true},
 		{name: "tcp4/full", what: "twice the table's flows in turn, half of them find no room: rejected",
 			packet: tcp4(ack), flows: full},
+		{name: "tcp4/room", what: "the same flows in a table that has room for all of them",
+			packet: tcp4(ack), flows: full, room: full, alter: func(o *bpf.Options) { o.Table = full }},
 		{name: "tcp4/full-overflow", what: "the same, each packet without room is an event",
 			packet: tcp4(ack), flows: full, alter: overflow},
 		{name: "tcp4/full-syn", what: "SYNs of twice the table's flows in turn: rejected", packet: tcp4(syn),

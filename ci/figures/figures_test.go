@@ -235,6 +235,7 @@ func TestSpeed(t *testing.T) {
 			{Name: "tcp4/8000", Ours: value(1)},
 			{Name: "tcp4/131000", Ours: value(100), Peer: value(100), Ratio: 1, Note: "disturbed"},
 			{Name: "tcp4/full", Ours: value(120)},
+			{Name: "tcp4/room", Ours: value(100)},
 			{Name: "sampled-out", Ours: value(11)},
 		}}
 	want := map[string]figure{
