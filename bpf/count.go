@@ -5,13 +5,14 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 )
 
 // counter asks the kernel how many entries the tables hold.
 type counter struct{ objs countObjects }
 
 // openCounter makes one, or says why the kernel has no such counters (before 6.6).
-func openCounter(conns4, conns6 *ebpf.Map) (*counter, error) {
+func openCounter(types *btf.Cache, conns4, conns6 *ebpf.Map) (*counter, error) {
 	spec, err := loadCount()
 	if err != nil {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
@@ -19,7 +20,7 @@ func openCounter(conns4, conns6 *ebpf.Map) (*counter, error) {
 	// A map can stand for another one only when both are of one size.
 	spec.Maps["conns4"].MaxEntries, spec.Maps["conns6"].MaxEntries = conns4.MaxEntries(), conns6.MaxEntries()
 	c := &counter{}
-	err = spec.LoadAndAssign(&c.objs, &ebpf.CollectionOptions{
+	err = spec.LoadAndAssign(&c.objs, &ebpf.CollectionOptions{Cache: types,
 		MapReplacements: map[string]*ebpf.Map{"conns4": conns4, "conns6": conns6}})
 	if err != nil {
 		return nil, fmt.Errorf("load the counter of entries: %w", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 )
@@ -198,11 +199,39 @@ func (d *Datapath) adopt() error {
 	return d.load(spec, &ebpf.CollectionOptions{Maps: ebpf.MapOptions{PinPath: d.pinPath()}})
 }
 
+// load loads the packet path, and the programs of the sweep beside it: these need the kernel's types,
+// whose reading takes as long as the verifier does.
 func (d *Datapath) load(spec *ebpf.CollectionSpec, options *ebpf.CollectionOptions) error {
+	types := btf.NewCache()
+	var noIterator error
+	beside := make(chan struct{})
+	go func() {
+		defer close(beside)
+		d.iter, noIterator = loadIterator(d.opts.Sweep, types)
+	}()
 	options.Programs.LogLevel = ebpf.LogLevelStats
-	if err := spec.LoadAndAssign(&d.objs, options); err != nil {
-		return loadError(err, d.pinPath())
+	err := spec.LoadAndAssign(&d.objs, options)
+	<-beside
+	if err != nil {
+		return errors.Join(loadError(err, d.pinPath()), d.iter.close())
 	}
+	if noIterator == nil {
+		noIterator = d.iter.attach(d.objs.Conns4, d.objs.Conns6)
+	}
+	if err := d.orBatches(noIterator); err != nil {
+		return errors.Join(err, d.iter.close(), d.objs.Close())
+	}
+	d.counter, d.Probes.NoCounter = openCounter(types, d.objs.Conns4, d.objs.Conns6)
+	return nil
+}
+
+// orBatches lets the tables be read in batches when there is no iterator, unless one was asked for.
+func (d *Datapath) orBatches(noIterator error) error {
+	if noIterator == nil || d.opts.Sweep == SweepIter {
+		return noIterator
+	}
+	d.Probes.NoIterator = errors.Join(noIterator, d.iter.close())
+	d.iter = nil
 	return nil
 }
 
@@ -321,12 +350,6 @@ func (d *Datapath) prepare() error {
 	if err := d.placeMilestones(); err != nil {
 		return err
 	}
-	var err error
-	d.iter, d.Probes.NoIterator, err = openIterator(d.opts.Sweep, d.objs.Conns4, d.objs.Conns6)
-	if err != nil {
-		return err
-	}
-	d.counter, d.Probes.NoCounter = openCounter(d.objs.Conns4, d.objs.Conns6)
 	if err := d.set(d.opts.Settings); err != nil {
 		return err
 	}

@@ -9,6 +9,7 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"golang.org/x/sys/unix"
 )
@@ -32,19 +33,6 @@ type iterator struct {
 	nothing [1]byte
 }
 
-// openIterator attaches the programs to the tables, unless the tables are to be read in batches.
-// Without it, nil, they are; whyNot says why, if nobody asked for that.
-func openIterator(sweep string, tables ...*ebpf.Map) (it *iterator, whyNot, err error) {
-	if sweep == SweepBatch {
-		return nil, nil, nil
-	}
-	it, err = loadIterator(tables)
-	if err != nil && sweep == "" {
-		return nil, err, nil
-	}
-	return it, nil, err
-}
-
 func checkSweep(sweep string) error {
 	switch sweep {
 	case "", SweepIter, SweepBatch:
@@ -53,7 +41,11 @@ func checkSweep(sweep string) error {
 	return fmt.Errorf("sweep: %q; want %q, %q or nothing", sweep, SweepIter, SweepBatch)
 }
 
-func loadIterator(tables []*ebpf.Map) (*iterator, error) {
+// loadIterator loads the programs, unless the tables are to be read in batches: then there is none.
+func loadIterator(sweep string, types *btf.Cache) (*iterator, error) {
+	if sweep == SweepBatch {
+		return nil, nil
+	}
 	if runtime.GOARCH != "amd64" {
 		return nil, fmt.Errorf("iterate over a table: %w: reads pass each other on %s",
 			ebpf.ErrNotSupported, runtime.GOARCH)
@@ -67,20 +59,28 @@ func loadIterator(tables []*ebpf.Map) (*iterator, error) {
 		return nil, fmt.Errorf("set the length of a read: %w", err)
 	}
 	it := &iterator{}
-	opts := &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
+	opts := &ebpf.CollectionOptions{Cache: types, Programs: ebpf.ProgramOptions{LogLevel: ebpf.LogLevelStats}}
 	if err := spec.LoadAndAssign(&it.objs, opts); err != nil {
 		return nil, fmt.Errorf("load the iterator: %w", err)
-	}
-	for i, p := range []*ebpf.Program{it.objs.WeirShow4, it.objs.WeirShow6} {
-		it.links[i], err = link.AttachIter(link.IterOptions{Program: p, Map: tables[i]})
-		if err != nil {
-			return nil, errors.Join(fmt.Errorf("attach the iterator: %w", err), it.close())
-		}
 	}
 	if it.copies, err = share[iterEntryCopy](it.objs.Copies); err != nil {
 		return nil, errors.Join(err, it.close())
 	}
 	return it, nil
+}
+
+// attach lets the programs see the tables.
+func (it *iterator) attach(tables ...*ebpf.Map) (err error) {
+	if it == nil {
+		return nil
+	}
+	for i, p := range []*ebpf.Program{it.objs.WeirShow4, it.objs.WeirShow6} {
+		it.links[i], err = link.AttachIter(link.IterOptions{Program: p, Map: tables[i]})
+		if err != nil {
+			return fmt.Errorf("attach the iterator: %w", err)
+		}
+	}
+	return nil
 }
 
 func (it *iterator) close() error {
