@@ -1,11 +1,16 @@
 package bench
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+	"slices"
+)
 
-// memoryCase fills the table.
+// memoryCase fills the largest table there is a figure of.
 func (b *bench) memoryCase() packetCase {
-	return packetCase{name: "memory/conn4", packet: tcp4(ack), flows: b.opts.Table,
-		what: "kernel memory of a full table, its buckets included, per IPv4 connection"}
+	flows := slices.Max(b.opts.Sweep)
+	return packetCase{name: "memory/conn4", packet: tcp4(ack), flows: flows,
+		what: fmt.Sprintf("kernel memory of a table full of %d IPv4 connections, its buckets included, per connection", flows)}
 }
 
 // memory measures the kernel memory per flow, as the kernel itself accounts it (memlock in a map's
@@ -14,12 +19,12 @@ func (b *bench) memory() ([]Figure, error) {
 	c := b.memoryCase()
 	f := Figure{Name: c.name, What: c.what, Unit: PerFlow}
 	var err error
-	f.Ours, err = b.perFlow(&c, func() (*subject, error) { return loadOurs(b.opts.Table, nil) })
+	f.Ours, err = b.perFlow(&c, func() (*subject, error) { return loadOurs(c.flows, nil) })
 	if err != nil {
 		return nil, err
 	}
 	if b.opts.Peer != nil {
-		f.Peer, err = b.perFlow(&c, func() (*subject, error) { return loadPeer(b.opts.Peer, b.opts.Table) })
+		f.Peer, err = b.perFlow(&c, func() (*subject, error) { return loadPeer(b.opts.Peer, c.flows) })
 	}
 	return []Figure{f.compare()}, err
 }
