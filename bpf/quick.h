@@ -5,6 +5,7 @@
  */
 #pragma once
 
+#include "tally.h"
 #include "track.h"
 
 /* The slot where a leg is counted on this CPU, if it is counted in one. */
@@ -135,40 +136,47 @@ static __always_inline int quick_miss(struct packet *p, u64 full)
 	return refused(p) ? LOST_MID_STREAM : LOST_TABLE_FULL;
 }
 
-/* Reads TCP or UDP behind `headers` bytes, of which `left` bytes are there. */
-static __always_inline int quick_transport(struct __sk_buff *skb, struct packet *p,
-					   struct tcp *h, u32 headers)
+/* Whether TCP or UDP is whole, and the packet opens or ends nothing. */
+static __always_inline int quick_transport(struct packet *p, struct tcp *h)
 {
 	u32 length = (h->offset >> 4) * 4;
-	u32 tagged = skb->vlan_present * 4;
 	struct udp *udp = (struct udp *)h;
 
 	p->port[0] = h->sport;
 	p->port[1] = h->dport;
-	p->flags = 0;
-	if (p->proto == IPPROTO_TCP) {
-		if (length < sizeof(*h) || length > p->left || h->flags & CONTROL_FLAGS)
-			return LONG_WAY;
-		p->flags = h->flags;
-		p->seq = bpf_ntohl(h->seq);
-		p->ack = bpf_ntohl(h->ack);
-		p->payload = p->left - length;
-	} else {
-		length = sizeof(*udp);
-		if (p->left < length || bpf_ntohs(udp->len) < length || tunnels)
-			return LONG_WAY;
-	}
 	p->has_states = p->proto == IPPROTO_TCP;
 	p->has_numbers = p->has_states;
+	if (p->has_states)
+		return length >= sizeof(*h) && length <= p->left && !(h->flags & CONTROL_FLAGS);
+	return p->left >= sizeof(*udp) && bpf_ntohs(udp->len) >= sizeof(*udp) && !tunnels;
+}
+
+/* Reads the rest of a TCP header. */
+static __always_inline void quick_numbers(struct packet *p, struct tcp *h)
+{
+	p->flags = 0;
+	if (!p->has_numbers)
+		return;
+	p->flags = h->flags;
+	p->seq = bpf_ntohl(h->seq);
+	p->ack = bpf_ntohl(h->ack);
+	p->payload = p->left - (h->offset >> 4) * 4;
+}
+
+/* How much the packet is, behind `headers` bytes; 0 when the long way has to find out. */
+static __always_inline int quick_measure(struct __sk_buff *skb, struct packet *p, struct tcp *h,
+					 u32 headers)
+{
+	u32 tagged = skb->vlan_present * 4;
+
 	p->packets = 1;
 	p->bytes = skb->len + tagged;
-	if (p->gso) {
-		p->packets = skb->gso_segs;
-		if (!p->packets)
-			return LONG_WAY;
-		p->bytes += (u64)(p->packets - 1) * (headers + length + tagged);
-	}
-	return PARSED;
+	if (!p->gso)
+		return 1;
+	headers += p->has_numbers ? (h->offset >> 4) * 4 : sizeof(struct udp);
+	p->packets = skb->gso_segs;
+	p->bytes += (u64)(p->packets - 1) * (headers + tagged);
+	return p->packets > 0;
 }
 
 /* The part of a key behind its addresses. */
@@ -182,24 +190,55 @@ static __always_inline void quick_key(struct packet *p, u16 *port, u16 *zone, u8
 
 static __always_inline u64 quick_hash4(struct packet *p, struct ipv4 *ip)
 {
-	return mix(endpoint_hash(bpf_ntohs(p->port[0]), bpf_ntohl(ip->src), 0) +
-			   endpoint_hash(bpf_ntohs(p->port[1]), bpf_ntohl(ip->dst), 0),
+	return mix(endpoint_hash4(bpf_ntohs(p->port[0]), bpf_ntohl(ip->src)) +
+			   endpoint_hash4(bpf_ntohs(p->port[1]), bpf_ntohl(ip->dst)),
 		   p->proto);
 }
 
 static __always_inline u64 quick_hash6(struct packet *p, struct ipv6 *ip)
 {
-	return mix(endpoint_hash(bpf_ntohs(p->port[0]), bpf_be64_to_cpu(ip->src[0]),
-				 bpf_be64_to_cpu(ip->src[1])) +
-			   endpoint_hash(bpf_ntohs(p->port[1]), bpf_be64_to_cpu(ip->dst[0]),
-					 bpf_be64_to_cpu(ip->dst[1])),
+	return mix(endpoint_hash6(bpf_ntohs(p->port[0]), bpf_be64_to_cpu(ip->src[0]),
+				  bpf_be64_to_cpu(ip->src[1])) +
+			   endpoint_hash6(bpf_ntohs(p->port[1]), bpf_be64_to_cpu(ip->dst[0]),
+					  bpf_be64_to_cpu(ip->dst[1])),
 		   p->proto);
 }
 
-static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void *data)
+/* Whether a packet's IPv4 header is a plain one, of a whole packet. */
+static __always_inline int quick_ipv4(struct __sk_buff *skb, struct packet *p, struct ipv4 *ip)
 {
-	struct ipv4 *ip = data + ETH_HLEN;
 	u32 total = bpf_ntohs(ip->total);
+
+	if (ip->ihl_version != 0x45 || ip->fragment & bpf_htons(IP_MORE | IP_OFFSET))
+		return 0;
+	p->left = skb->len - ETH_HLEN;
+	if (!p->gso) {
+		if (total < sizeof(*ip) || total > p->left)
+			return 0;
+		p->left = total;
+	}
+	p->left -= sizeof(*ip);
+	return 1;
+}
+
+static __always_inline int quick_ipv6(struct __sk_buff *skb, struct packet *p, struct ipv6 *ip)
+{
+	u32 payload = bpf_ntohs(ip->payload);
+
+	if ((ip->version & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
+		return 0;
+	p->left = skb->len - ETH_HLEN - sizeof(*ip);
+	if (!p->gso) {
+		if (!payload || payload > p->left)
+			return 0;
+		p->left = payload;
+	}
+	return 1;
+}
+
+/* Says what becomes of a packet, and counts it in its connection. */
+static __always_inline int quick_count4(struct packet *p, struct ipv4 *ip)
+{
 	struct conn4 *found;
 	struct conn *c;
 	struct leg *l;
@@ -208,20 +247,6 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	struct key4 k;
 	int result;
 
-	if (ip->ihl_version != 0x45 || ip->fragment & bpf_htons(IP_MORE | IP_OFFSET))
-		return LONG_WAY;
-	p->left = skb->len - ETH_HLEN;
-	if (!p->gso) {
-		if (total < sizeof(*ip) || total > p->left)
-			return LONG_WAY;
-		p->left = total;
-	}
-	p->left -= sizeof(*ip);
-	p->proto = ip->protocol;
-	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
-		return LONG_WAY;
-	if (gates & GATE_SAMPLE && !in_sample(quick_hash4(p, ip)))
-		return LEFT_OUT_SAMPLING;
 	p->now = now_ns();
 	addrs = *(u64 *)&ip->src;
 	name = slot_name(p->port[0], p->port[1], p->hook, p->proto);
@@ -255,10 +280,9 @@ static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, void 
 	return ACCOUNTED;
 }
 
-static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void *data)
+/* The same for IPv6. */
+static __always_inline int quick_count6(struct packet *p, struct ipv6 *ip)
 {
-	struct ipv6 *ip = data + ETH_HLEN;
-	u32 payload = bpf_ntohs(ip->payload);
 	struct conn6 *found;
 	struct conn *c;
 	struct leg *l;
@@ -267,19 +291,6 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	int result;
 	u64 name;
 
-	if ((ip->version & bpf_htonl(0xf0000000)) != bpf_htonl(0x60000000))
-		return LONG_WAY;
-	p->left = skb->len - ETH_HLEN - sizeof(*ip);
-	if (!p->gso) {
-		if (!payload || payload > p->left)
-			return LONG_WAY;
-		p->left = payload;
-	}
-	p->proto = ip->next;
-	if (quick_transport(skb, p, (void *)(ip + 1), ETH_HLEN + sizeof(*ip)) != PARSED)
-		return LONG_WAY;
-	if (gates & GATE_SAMPLE && !in_sample(quick_hash6(p, ip)))
-		return LEFT_OUT_SAMPLING;
 	p->now = now_ns();
 	name = slot_name(p->port[0], p->port[1], p->hook, p->proto);
 	slot = own_slot6(ip, name);
@@ -318,13 +329,42 @@ static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, void 
 	return ACCOUNTED;
 }
 
-/* Counts the packet, or returns LONG_WAY. Sets the packet's amount when it has counted. */
+static __always_inline int quick4(struct __sk_buff *skb, struct packet *p, struct ipv4 *ip)
+{
+	struct tcp *h = (struct tcp *)(ip + 1);
+
+	p->proto = ip->protocol;
+	if (!quick_ipv4(skb, p, ip) || !quick_transport(p, h) ||
+	    !quick_measure(skb, p, h, ETH_HLEN + sizeof(*ip)))
+		return LONG_WAY;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash4(p, ip)))
+		return tally(p->hook, p, LEFT_OUT_SAMPLING);
+	quick_numbers(p, h);
+	return tally(p->hook, p, quick_count4(p, ip));
+}
+
+static __always_inline int quick6(struct __sk_buff *skb, struct packet *p, struct ipv6 *ip)
+{
+	struct tcp *h = (struct tcp *)(ip + 1);
+
+	p->proto = ip->next;
+	if (!quick_ipv6(skb, p, ip) || !quick_transport(p, h) ||
+	    !quick_measure(skb, p, h, ETH_HLEN + sizeof(*ip)))
+		return LONG_WAY;
+	if (gates & GATE_SAMPLE && !in_sample(quick_hash6(p, ip)))
+		return tally(p->hook, p, LEFT_OUT_SAMPLING);
+	quick_numbers(p, h);
+	return tally(p->hook, p, quick_count6(p, ip));
+}
+
+/* Counts the packet, or returns LONG_WAY. */
 static __always_inline int quick(struct __sk_buff *skb, struct packet *p, u32 number,
 				 struct hook *h)
 {
 	void *data = (void *)(long)skb->data;
 	void *end = (void *)(long)skb->data_end;
-	struct ethhdr *eth = data;
+	void *ip = data + ETH_HLEN;
+	__be16 type;
 	u8 proto;
 
 	if (data + SHORT_IPV4 > end || h->flags & HOOK_L3 || gates & GATE_FILTER)
@@ -334,16 +374,17 @@ static __always_inline int quick(struct __sk_buff *skb, struct packet *p, u32 nu
 	p->cites = 0;
 	p->fragment = FRAGMENT_NONE;
 	p->gso = skb->gso_size > 0;
-	if (eth->h_proto == bpf_htons(ETH_P_IP)) {
-		proto = ((struct ipv4 *)(eth + 1))->protocol;
+	type = *(__be16 *)(ip - sizeof(type));
+	if (type == bpf_htons(ETH_P_IP)) {
+		proto = ((struct ipv4 *)ip)->protocol;
 		if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 			return LONG_WAY;
-		return quick4(skb, p, data);
+		return quick4(skb, p, ip);
 	}
-	if (eth->h_proto != bpf_htons(ETH_P_IPV6) || data + SHORT_IPV6 > end)
+	if (type != bpf_htons(ETH_P_IPV6) || data + SHORT_IPV6 > end)
 		return LONG_WAY;
-	proto = ((struct ipv6 *)(eth + 1))->next;
+	proto = ((struct ipv6 *)ip)->next;
 	if (proto != IPPROTO_TCP && proto != IPPROTO_UDP)
 		return LONG_WAY;
-	return quick6(skb, p, data);
+	return quick6(skb, p, ip);
 }

@@ -10,7 +10,12 @@ static __always_inline u64 mix(u64 h, u64 w)
 	return h ^ h >> 32;
 }
 
-static __always_inline u64 endpoint_hash(u64 port, u64 upper, u64 lower)
+static __always_inline u64 endpoint_hash4(u64 port, u32 addr)
+{
+	return mix(port << 32 | addr, 0);
+}
+
+static __always_inline u64 endpoint_hash6(u64 port, u64 upper, u64 lower)
 {
 	return mix(mix(port, upper), lower);
 }
@@ -32,10 +37,10 @@ static __always_inline u64 hash_of(struct packet *p)
 		u64 port = p->icmp ? 0 : bpf_ntohs(p->port[i]);
 
 		if (p->family == 4)
-			sum += endpoint_hash(port, bpf_ntohl(p->addr[i][0]), 0);
+			sum += endpoint_hash4(port, bpf_ntohl(p->addr[i][0]));
 		else
-			sum += endpoint_hash(port, bpf_be64_to_cpu(p->addr[i][0]),
-					     bpf_be64_to_cpu(p->addr[i][1]));
+			sum += endpoint_hash6(port, bpf_be64_to_cpu(p->addr[i][0]),
+					      bpf_be64_to_cpu(p->addr[i][1]));
 	}
 	return mix(sum, w);
 }

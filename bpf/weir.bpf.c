@@ -10,12 +10,6 @@
 
 #define NEXT_PROGRAM (-1) /* TCX_NEXT, TC_ACT_UNSPEC */
 
-static __always_inline void count(struct count *c, struct packet *p)
-{
-	c->packets += p->packets;
-	c->bytes += p->bytes;
-}
-
 static __always_inline void prepare(struct __sk_buff *skb, struct packet *p, u32 number,
 				    struct hook *h)
 {
@@ -77,21 +71,6 @@ static __always_inline int classify(struct __sk_buff *skb, struct packet *p, u32
 	return result;
 }
 
-static __always_inline void tally(u32 hook, struct packet *p, int result)
-{
-	struct hook_stats *s = bpf_map_lookup_elem(&stats, &hook);
-
-	if (!s)
-		return;
-	count(&s->seen, p);
-	if (result == ACCOUNTED)
-		count(&s->accounted, p);
-	else if (result == OBSERVED)
-		count(&s->observed, p);
-	else if (result >= 0 && result < LOST_REASONS)
-		count(&s->lost[result], p);
-}
-
 /* The packet path: the short way, or else the long one. */
 SEC("tc")
 int weir_packet(struct __sk_buff *skb)
@@ -99,14 +78,9 @@ int weir_packet(struct __sk_buff *skb)
 	u32 number = skb->cb[4];
 	struct hook *h = bpf_map_lookup_elem(&hooks, &number);
 	struct packet p = {}; /* of which the compiler leaves a few registers */
-	int result = LONG_WAY;
 
-	if (h && h->flags & HOOK_ON)
-		result = quick(skb, &p, number, h);
-	if (result == LONG_WAY)
+	if (!h || !(h->flags & HOOK_ON) || quick(skb, &p, number, h) == LONG_WAY)
 		bpf_tail_call_static(skb, &jump, PROGRAM_PARSE);
-	else
-		tally(number, &p, result);
 	return NEXT_PROGRAM;
 }
 

@@ -49,7 +49,7 @@ func (b *bench) otherCases() []packetCase {
 		{name: "sampled-out", what: "a packet of a connection that is not in the sample",
 			packet: tcp4(ack), flows: 1, none: true, alter: sample(math.MaxUint32)},
 		{name: "feature/sampling", what: "TCP over IPv4, one established flow, which is in the sample",
-			packet: tcp4(ack), flows: 1, alter: sample(sampleWithFlow)},
+			packet: tcp4(ack).from(sampledPort), flows: 1, alter: sample(2)},
 		{name: "feature/filter", what: "the same without sampling, with ten rules that do not match",
 			packet: tcp4(ack), flows: 1, alter: tenRules},
 		{name: "feature/tunnels", what: "the same without rules, with all kinds of tunnels opened",
@@ -59,8 +59,8 @@ func (b *bench) otherCases() []packetCase {
 
 func overflow(o *bpf.Options) { o.Overflow, o.Ring = true, overflowRing }
 
-// sampleWithFlow is a factor with which the flow of tcp4 is in the sample.
-const sampleWithFlow = 2
+// sampledPort is a source port with which the flow of tcp4 is in a sample of 1 in 2.
+const sampledPort = 1008
 
 func sample(n uint32) func(*bpf.Options) {
 	return func(o *bpf.Options) { o.Sample = n }

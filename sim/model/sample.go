@@ -37,7 +37,7 @@ func (p *packet) hash() uint64 {
 func (e endpoint) hash() uint64 {
 	if e.addr.Is4() {
 		a := e.addr.As4()
-		return mix(mix(uint64(e.port), uint64(binary.BigEndian.Uint32(a[:]))), 0)
+		return mix(uint64(e.port)<<32|uint64(binary.BigEndian.Uint32(a[:])), 0)
 	}
 	a := e.addr.As16()
 	return mix(mix(uint64(e.port), binary.BigEndian.Uint64(a[:8])), binary.BigEndian.Uint64(a[8:]))
