@@ -80,7 +80,12 @@ func (b *bench) sweeps(ctx context.Context, entries int) (fs []Figure, err error
 		if f.Ours, err = s.measure(ctx, &c); err != nil {
 			return fs, fmt.Errorf("%s: %w", f.Name, err)
 		}
-		fs = append(fs, f)
+		if b.opts.Peer != nil && c.percent == 100 && !c.expire { // it takes all, whatever has changed
+			if f.Peer, err = b.drain(ctx, entries); err != nil {
+				return fs, fmt.Errorf("%s: %w", f.Name, err)
+			}
+		}
+		fs = append(fs, f.compare())
 	}
 	if slice.Ours != nil {
 		fs = append(fs, slice)
@@ -229,12 +234,12 @@ func cpuTime() (time.Duration, error) {
 	return time.Duration(ts.Nano()), err
 }
 
-// rounds is how often a sweep is measured: large ones are steady, and take long.
-func (s *sweeping) rounds() int { return max(1, min(s.b.opts.Rounds/3, 500000/s.entries)) }
+// sweepRounds is how often a sweep is measured: large ones are steady, and take long.
+func (b *bench) sweepRounds(entries int) int { return max(1, min(b.opts.Rounds/3, 500000/entries)) }
 
 func (s *sweeping) measure(ctx context.Context, c *sweepCase) (*Value, error) {
 	var ns []float64
-	for range s.rounds() {
+	for range s.b.sweepRounds(s.entries) {
 		if ctx.Err() != nil {
 			return nil, ctx.Err()
 		}

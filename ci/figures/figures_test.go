@@ -237,17 +237,19 @@ func TestSpeed(t *testing.T) {
 			{Name: "tcp4/full", Ours: value(120)},
 			{Name: "tcp4/room", Ours: value(100)},
 			{Name: "sampled-out", Ours: value(11)},
+			{Name: "sweep/100000/changed-100", Ours: value(500), Peer: value(4000), Ratio: 0.125},
 		}}
 	want := map[string]figure{
-		"tcp4-hot":    {"0.50x", holds, "45 over 90 "},
-		"tcp6-hot":    {"0.70x", short, "70 over 100 "},
-		"tcp4-8000":   notMeasured("needs the peer's compiled object: --object FILE --program NAME"),
-		"tcp4-131000": notMeasured("disturbed"),
-		"table-full":  {"1.20x", holds, "120 over 100 "},
-		"sampled-out": {"11", short, ""},
-		"memory":      notMeasured("weir bench does not give memory/conn4 "),
-		"verifier":    {"10000", holds, "instructions for b"},
-		"load":        {"51", short, "ms for all programs and maps, the median"},
+		"tcp4-hot":      {"0.50x", holds, "45 over 90 "},
+		"tcp6-hot":      {"0.70x", short, "70 over 100 "},
+		"tcp4-8000":     notMeasured("needs the peer's compiled object: --object FILE --program NAME"),
+		"tcp4-131000":   notMeasured("disturbed"),
+		"table-full":    {"1.20x", holds, "120 over 100 "},
+		"sampled-out":   {"11", short, ""},
+		"sweep-changed": {"0.12x", holds, "500 over 4000 "},
+		"memory":        notMeasured("weir bench does not give memory/conn4 "),
+		"verifier":      {"10000", holds, "instructions for b"},
+		"load":          {"51", short, "ms for all programs and maps, the median"},
 	}
 	for _, b := range speedBars {
 		if f, ok := want[b.name]; ok {

@@ -22,7 +22,8 @@ var speedBars = []bar{
 		"twice the connections that a table has room for, over the same packets where there is room"),
 	most("sampled-out", "sampled-out", 10, "a packet that is not in the sample"),
 	most("memory", "memory/conn4", 260, "kernel memory of an IPv4 connection, all told"),
-	most("sweep-changed", "sweep/100000/changed-100", 400, "a sweep of entries that have all changed"),
+	ratio("sweep-changed", "sweep/100000/changed-100", 0.125,
+		"a sweep of entries that have all changed; the peer's are taken key by key"),
 	most("sweep-expired", "sweep/100000/expired-50", 400, "a sweep of entries half of which have expired"),
 	within("sweep-growth", "sweep/1000000/changed-100", "sweep/100000/changed-100", 1.5,
 		"sweeping an entry of 1 000 000, over one of 100 000"),
@@ -34,7 +35,7 @@ var speedBars = []bar{
 
 // ratio is a bar on our figure over the peer's.
 func ratio(name, of string, limit float64, what string) bar {
-	return bar{name, fmt.Sprintf("<= %.2fx", limit), what + ", over the peer's", always,
+	return bar{name, fmt.Sprintf("<= %.3gx", limit), what + ", over the peer's", always,
 		func(m *meter, ctx context.Context) figure {
 			f, bad := m.speedOf(ctx, of)
 			switch {
