@@ -5,7 +5,6 @@ import (
 	"testing"
 
 	"github.com/weirnet/weir/vmtests/gotest"
-	"github.com/weirnet/weir/vmtests/kernel"
 )
 
 // TestMain makes this test binary the init of guests, and a weir that is killed in an apply.
@@ -19,7 +18,7 @@ func TestMain(m *testing.M) {
 
 // TestKernels runs the tests of chains on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"5.10", "6.1", "6.12", kernel.Newest}, guestTests)
+	gotest.OnKernels(t, guestTests)
 }
 
 // guestTests are the tests that depend on the kernel.

@@ -20,6 +20,10 @@ import (
 // CGO_ENABLED=0, too: guests have no shared libraries.
 const Env = "WEIR_VM_TESTS"
 
+// Lines are the kernels that tests are run on: the oldest one, and those of which each has more for eBPF
+// programs than the one before. `make guesttest` fetches them.
+var Lines = []string{"5.10", "6.1", "6.12", kernel.Newest}
+
 // Guest makes the test binary the init of a guest, if it runs in one. TestMain calls it first.
 func Guest() {
 	if guest.IsGuest() {
@@ -53,14 +57,14 @@ func (tests) Memory() (map[string]uint64, error) { return nil, nil }
 // Close implements guest.Runner.
 func (tests) Close() error { return nil }
 
-// OnKernels runs tests, by their names, on kernels that are in the cache, with more flags for the test
-// binary. It skips without Env.
-func OnKernels(t *testing.T, lines, names []string, flags ...string) {
+// OnKernels runs tests, by their names, on the kernels of Lines, which must be in the cache, with more flags
+// for the test binary. It skips without Env.
+func OnKernels(t *testing.T, names []string, flags ...string) {
 	t.Helper()
 	if os.Getenv(Env) == "" {
 		t.Skipf("skipped: set %s=1 and CGO_ENABLED=0 to run tests in virtual machines", Env)
 	}
-	kernels, err := run(t, lines, names, flags)
+	kernels, err := run(t, names, flags)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,12 +81,12 @@ func OnKernels(t *testing.T, lines, names []string, flags ...string) {
 			})
 		}
 		if k.Unavailable != "" {
-			t.Logf("without kernel %s: %s", k.Line, k.Unavailable)
+			t.Errorf("kernel %s: %s", k.Line, k.Unavailable)
 		}
 	}
 }
 
-func run(t *testing.T, lines, names, flags []string) ([]result.Kernel, error) {
+func run(t *testing.T, names, flags []string) ([]result.Kernel, error) {
 	cache, err := kernel.CacheDir()
 	if err != nil {
 		return nil, err
@@ -94,6 +98,6 @@ func run(t *testing.T, lines, names, flags []string) ([]result.Kernel, error) {
 	for _, name := range names {
 		c.Jobs = append(c.Jobs, runner.Job{Name: name, Spec: []byte(strings.Join(flags, " "))})
 	}
-	c.Kernels = (&kernel.Store{Dir: cache}).Cached(lines)
+	c.Kernels = (&kernel.Store{Dir: cache}).Cached(Lines)
 	return matrix.Run(t.Context(), c)
 }
