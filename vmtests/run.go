@@ -199,12 +199,16 @@ func (f *runFlags) judge(
 	if err != nil {
 		return nil, err
 	}
+	files, err := programsOf(ctx, jobs)
+	if err != nil {
+		return nil, err
+	}
 	limits := matrix.DefaultLimits
 	limits.Scenario = f.limit
 	line := newLiveLine(cmd.ErrOrStderr())
 	kernels, err := matrix.Run(ctx, matrix.Config{
 		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs,
-		Accel: accel, VMs: f.vms, CPUs: f.smp, Exact: f.exact, Limits: limits, Progress: line.show,
+		Files: files, Accel: accel, VMs: f.vms, CPUs: f.smp, Exact: f.exact, Limits: limits, Progress: line.show,
 	})
 	line.clear()
 	if err != nil {

@@ -25,7 +25,7 @@ func shellCommand() *cobra.Command {
 		Use:   "shell LINE [SCENARIO]",
 		Short: "Work by hand in a guest, with the topology of a scenario if one is named",
 		Long: "Work by hand in a guest, with the topology of a scenario if one is named.\n" +
-			"The guest has no programs but weir; help shows the commands of its shell.",
+			"The guest has no programs but weir and those that the scenario needs; help shows the commands of its shell.",
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error { return c.shell(cmd, args) },
 	}
@@ -66,11 +66,15 @@ func (c *common) shell(cmd *cobra.Command, args []string) error {
 	// An interrupt is for the command in the guest: only the other signals end the shell.
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
+	files, err := programsOf(ctx, jobs)
+	if err != nil {
+		return err
+	}
 	interrupts := make(chan os.Signal, 1)
 	signal.Notify(interrupts, os.Interrupt)
 	defer signal.Stop(interrupts)
 	err = matrix.Shell(ctx, matrix.Config{
-		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs, Accel: accel,
+		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs, Files: files, Accel: accel,
 	}, matrix.Terminal{
 		Lines: readLines(cmd.InOrStdin()), Interrupts: interrupts, Out: cmd.OutOrStdout(),
 	})

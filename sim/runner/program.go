@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -40,7 +39,7 @@ func (p *play) words(command []string, packets uint64) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := strings.NewReplacer("{weir}", self, "{dir}", p.dir, "{packets}", strconv.FormatUint(packets, 10))
+	r := strings.NewReplacer(spec.Self, self, "{dir}", p.dir, "{packets}", strconv.FormatUint(packets, 10))
 	words := make([]string, len(command))
 	for i, w := range command {
 		words[i] = r.Replace(w)
@@ -48,14 +47,13 @@ func (p *play) words(command []string, packets uint64) ([]string, error) {
 	return words, nil
 }
 
-// installed checks the program, and the one that it runs behind "--".
-func installed(words []string) error {
-	names := words[:1]
-	if i := slices.Index(words, "--"); i >= 0 && i+1 < len(words) {
-		names = append(slices.Clone(names), words[i+1])
-	}
-	for _, name := range names {
-		if _, err := exec.LookPath(name); err != nil {
+// installed checks that all is there that the scenario's program needs.
+func installed(p *spec.Program) error {
+	for _, name := range p.All() {
+		if _, err := exec.LookPath(name); err == nil {
+			continue
+		}
+		if _, err := os.Stat(name); err != nil || !strings.Contains(name, "/") {
 			return &notInstalled{name}
 		}
 	}
@@ -206,9 +204,5 @@ func (p *play) prepareProgram(job *Job) error {
 		return err
 	}
 	p.mapped = (*foreign.Map)(m)
-	words, err := p.words(p.sc.Agent.Program.Command, 0)
-	if err != nil {
-		return err
-	}
-	return installed(words)
+	return installed(p.sc.Agent.Program)
 }

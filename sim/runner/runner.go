@@ -34,6 +34,16 @@ type Job struct {
 	Captures map[string][]byte `json:"captures,omitempty"`
 }
 
+// Programs are the programs and files that the job runs in the agent's place: none of a scenario of
+// weir's own agent, and of what is no scenario.
+func (j Job) Programs() []string {
+	sc, err := j.Scenario()
+	if err != nil || sc.Agent.Program == nil {
+		return nil
+	}
+	return sc.Agent.Program.All()
+}
+
 // Scenario reads the job's scenario, and puts its captures in their places.
 func (j Job) Scenario() (*spec.Scenario, error) {
 	sc, err := spec.ParseVariant(j.File, j.Spec, j.Variant)

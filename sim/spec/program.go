@@ -3,6 +3,7 @@ package spec
 import (
 	"fmt"
 	"path"
+	"slices"
 	"strings"
 )
 
@@ -20,6 +21,30 @@ type Program struct {
 	Ready string
 	// Settled tells that the program has taken in all packets; nil: nothing does.
 	Settled *Probe
+	// Needs are other programs, by their names, and files, by absolute paths, that these commands need.
+	Needs []string
+}
+
+// Self is the placeholder for this program in commands.
+const Self = "{weir}"
+
+// All are the programs and files that must be there: those of the commands, one that a command runs
+// behind "--", and what they need.
+func (p *Program) All() []string {
+	commands := [][]string{p.Command}
+	if i := slices.Index(p.Command, "--"); i >= 0 && i+1 < len(p.Command) {
+		commands = append(commands, p.Command[i+1:])
+	}
+	if p.Settled != nil {
+		commands = append(commands, p.Settled.Command)
+	}
+	var all []string
+	for _, c := range commands {
+		if c[0] != Self {
+			all = append(all, c[0])
+		}
+	}
+	return append(all, p.Needs...)
 }
 
 // Probe is a command that is repeated until it says something.
@@ -39,6 +64,7 @@ type Known struct {
 const (
 	maxWords = 64
 	maxKnown = 256
+	maxNeeds = 64
 )
 
 // rawProgram is the part of the agent's keys that is about another program.
@@ -86,7 +112,17 @@ var programFields = []field[rawAgent]{
 			a.program.program.Settled = &v.v
 			a.program.keys = append(a.program.keys, v.at)
 		}),
+	put("needs", "Other programs, by their names, and files, by absolute paths, that the commands need: virtual "+
+		"machines get them from the host.", keepPlace(listOf("programs and files", neededValue, 1, maxNeeds)),
+		func(a *rawAgent, v placed[[]string]) {
+			a.program.program.Needs = v.v
+			a.program.keys = append(a.program.keys, v.at)
+		}),
 }
+
+// neededValue is found in a virtual machine by the same name: there is no working folder.
+var neededValue = match("a program's name or an absolute path", "softflowctl", `^(/.+|[^/]+)$`,
+	func(s string) (string, error) { return s, nil })
 
 var knownObject = object[Known]{
 	what: "a known difference",

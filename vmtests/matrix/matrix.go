@@ -23,10 +23,12 @@ type Config struct {
 	Binary  string         // static binary that becomes the guest's init
 	Kernels []kernel.Found // a line without a kernel is in the result as unavailable
 	Jobs    []runner.Job   // scenarios, run on every kernel; names are unique
-	Faults  bool           // Jobs named fault/... are the harness's own faults
-	Accel   qemu.Accel     // empty: Auto
-	VMs     int            // at a time; 0: as many as there are CPUs for, which was measured to be best
-	CPUs    int            // of a machine; 0: one
+	// Files are those of the host that a job needs in its guest; it may be nil.
+	Files  func([]runner.Job) []wire.File
+	Faults bool       // Jobs named fault/... are the harness's own faults
+	Accel  qemu.Accel // empty: Auto
+	VMs    int        // at a time; 0: as many as there are CPUs for, which was measured to be best
+	CPUs   int        // of a machine; 0: one
 	// Exact makes the results of every run the same, byte for byte: see qemu.Machine.Exact. Each kernel
 	// is booted, for a snapshot would have to be told what to do.
 	Exact  bool
@@ -34,6 +36,13 @@ type Config struct {
 	// Progress is called when a kernel or a part of it is done, by one goroutine at a time. It
 	// may be nil.
 	Progress func(Progress)
+}
+
+func (c *Config) files(jobs []runner.Job) []wire.File {
+	if c.Files == nil {
+		return nil
+	}
+	return c.Files(jobs)
 }
 
 // Progress is a step of a run.

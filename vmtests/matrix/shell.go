@@ -45,7 +45,7 @@ func Shell(ctx context.Context, c Config, t Terminal) error {
 		return err
 	}
 	defer vm.Close()
-	orders := wire.Orders{Shell: true, Jobs: c.Jobs, Now: time.Now()}
+	orders := wire.Orders{Shell: true, Jobs: c.Jobs, Files: c.files(c.Jobs), Now: time.Now()}
 	s := newSession(vm, vm.Control, c.Limits, orders)
 	w := wire.NewWriter(vm.Control)
 	if err := wire.SendOrders(w, orders, func() error { return s.awaitAck(ctx) }); err != nil {

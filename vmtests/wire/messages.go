@@ -58,7 +58,15 @@ type Orders struct {
 	Jobs   []runner.Job `json:"jobs,omitempty"`
 	Faults bool         `json:"faults,omitempty"` // jobs named fault/... are the harness's own
 	Shell  bool         `json:"shell,omitempty"`  // Jobs[0], if any, is the scenario to build
+	Files  []File       `json:"files,omitempty"`  // which the guest is to have
 	Now    time.Time    `json:"now"`              // the host's clock
+}
+
+// File is a file of the host that a guest has by the same path.
+type File struct {
+	Path string `json:"path"` // absolute
+	Mode uint32 `json:"mode"` // permissions
+	Body []byte `json:"body"`
 }
 
 // Start tells that scenario number Index of the orders begins.

@@ -1,0 +1,35 @@
+package guest
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/weirnet/weir/vmtests/wire"
+)
+
+// searched is where programs lie that the host has sent.
+const searched = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+// accounts are users that programs look for, to be less than root: passwd(5).
+const accounts = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+
+// place puts the host's files where they are there, and makes the guest one in which programs find
+// themselves.
+func place(files []wire.File) error {
+	if len(files) == 0 {
+		return nil
+	}
+	for _, f := range files {
+		if err := os.MkdirAll(filepath.Dir(f.Path), 0o755); err != nil {
+			return fmt.Errorf("place a file of the host: %w", err)
+		}
+		if err := os.WriteFile(f.Path, f.Body, os.FileMode(f.Mode)); err != nil {
+			return fmt.Errorf("place a file of the host: %w", err)
+		}
+	}
+	if err := os.WriteFile("/etc/passwd", []byte(accounts), 0o644); err != nil {
+		return fmt.Errorf("tell programs of users: %w", err)
+	}
+	return os.Setenv("PATH", searched)
+}

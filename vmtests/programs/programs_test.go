@@ -1,0 +1,87 @@
+package programs
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/vmtests/wire"
+)
+
+// shell is a dynamic program that every machine has.
+const shell = "/bin/sh"
+
+func paths(files []wire.File) (all []string) {
+	for _, f := range files {
+		all = append(all, f.Path)
+	}
+	return all
+}
+
+func TestFind(t *testing.T) {
+	script := filepath.Join(t.TempDir(), "script")
+	require.NoError(t, os.WriteFile(script, []byte("#!"+shell+" -e\necho\n"), 0o750))
+	data := filepath.Join(t.TempDir(), "data")
+	require.NoError(t, os.WriteFile(data, []byte{1, 2}, 0o640))
+
+	s, err := Find(t.Context(), []string{"sh", script, data, "no-such-program", "/no/such/file"})
+	require.NoError(t, err)
+	of := paths(s.Of([]string{script}))
+	require.Contains(t, of, script)
+	require.Contains(t, of, shell)
+	require.True(t, strings.Contains(strings.Join(of, " "), "libc.so"), of)
+	require.True(t, strings.Contains(strings.Join(of, " "), "ld-"), of)
+	require.Equal(t, []wire.File{{Path: data, Mode: 0o640, Body: []byte{1, 2}}}, s.Of([]string{data}))
+	require.Empty(t, s.Of([]string{"no-such-program", "/no/such/file", "never asked for"}))
+	require.Len(t, s.Of([]string{script, "sh", data}), len(of)+2-same(of, s))
+}
+
+// same is 1 where the shell is found by its name under the path that the script names.
+func same(of []string, s *Set) int {
+	for _, p := range paths(s.Of([]string{"sh"})) {
+		found := false
+		for _, o := range of {
+			found = found || o == p
+		}
+		if !found {
+			return 0
+		}
+	}
+	return 1
+}
+
+func TestFindRefuses(t *testing.T) {
+	dir := t.TempDir()
+	file := func(name, body string) string {
+		path := filepath.Join(dir, name)
+		require.NoError(t, os.WriteFile(path, []byte(body), 0o755))
+		return path
+	}
+	large := file("large", "")
+	require.NoError(t, os.Truncate(large, MaxSize+1))
+	for name, want := range map[string]string{
+		"./agent":                       "want a name or an absolute path",
+		dir:                             "is no regular file",
+		large:                           "want at most",
+		file("cut", "\x7fELF"):          "read " + dir + "/cut",
+		file("nothing", "#!\n"):         "without an interpreter",
+		file("gone", "#!/no/such/sh\n"): "no such file",
+		file("env", "#!/usr/bin/env no-such-program\n"): "executable file not found",
+	} {
+		_, err := Find(t.Context(), []string{name})
+		require.ErrorContains(t, err, want, name)
+		require.ErrorContains(t, err, "take "+name+" into guests")
+	}
+}
+
+func TestReadList(t *testing.T) {
+	got, err := readList("\tlinux-vdso.so.1 (0x00007ffd)\n\tlibc.so.6 => /lib/x86_64-linux-gnu/libc.so.6 (0x0)\n" +
+		"\t/lib64/ld-linux-x86-64.so.2 (0x0)\n")
+	require.NoError(t, err)
+	require.Equal(t, []string{"/lib/x86_64-linux-gnu/libc.so.6", "/lib64/ld-linux-x86-64.so.2"}, got)
+	_, err = readList("\tlibfoo.so.1 => not found\n")
+	require.ErrorContains(t, err, "libfoo.so.1 is not there")
+}
