@@ -54,5 +54,5 @@ func TestMain(m *testing.M) {
 // TestKernels runs tests of conservation on other kernels.
 func TestKernels(t *testing.T) {
 	gotest.OnKernels(t, []string{"5.10", "6.1", "6.12", kernel.Newest},
-		[]string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep"})
+		[]string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep", "TestZonesApart", "TestZoneComesAndGoes"})
 }
