@@ -47,7 +47,9 @@ func (a *Agent) swept(now int64, before uint64) error {
 	}
 	deleted -= min(before, deleted) // a change of size begins anew
 	scanned := a.sweeper.held.IPv4 + a.sweeper.held.IPv6
-	a.pacer.swept(now, found{removed: int(deleted), held: scanned, size: 2 * a.dp.Options().Table})
+	table := a.dp.Options().Table
+	a.pacer.swept(now, found{removed: int(deleted), held: scanned, size: 2 * table,
+		full: float64(max(a.sweeper.held.IPv4, a.sweeper.held.IPv6)) / float64(table)})
 	return a.takeCensus(now, deleted)
 }
 

@@ -41,7 +41,7 @@ type Config struct {
 	// Sample counts 1 in so many connections, the same ones in both directions and on every
 	// node; 1 counts all. Records tell it as "sampling".
 	Sample uint32 `yaml:"sample"`
-	// Interval is the time between two sweeps of the tables.
+	// Interval is the time between two sweeps of the tables, or the shortest such time: see pace.
 	Interval time.Duration `yaml:"interval"`
 	// Pace is how the time between two sweeps follows what they find.
 	Pace Pace `yaml:"pace"`
@@ -155,7 +155,7 @@ func DefaultConfig() Config {
 		FastPath:  FastPath{After: 16},
 		Interval:  5 * time.Second,
 		Active:    time.Minute,
-		Pace:      Pace{Policy: paceFixed, Max: 30 * time.Second},
+		Pace:      Pace{Policy: paceYield},
 		// resolv.conf(5): a resolver waits 5 s before it asks again, twice by default.
 		DNS:    DNS{Ports: []uint16{53}, Timeout: 10 * time.Second},
 		Labels: Labels{Wait: defaultWait},

@@ -52,5 +52,6 @@ func TestMain(m *testing.M) {
 
 // TestKernels runs tests of conservation on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep"})
+	gotest.OnKernels(t, []string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep", "TestZonesApart",
+		"TestZoneComesAndGoes"})
 }

@@ -9,17 +9,21 @@ import (
 
 func TestPaceIsChecked(t *testing.T) {
 	for text, want := range map[string]string{
-		"pace: {policy: slow}":              `pace.policy: "slow"; want fixed, yield or ratio`,
-		"pace: {policy: yield, max: 1s}":    "pace.max: 1s; want interval (5s) to active (1m0s)",
-		"pace: {policy: ratio, max: 2m}":    "pace.max: 2m0s; want interval (5s) to active (1m0s)",
+		"pace: {policy: slow}":              `pace.policy: "slow"; want yield, fixed or ratio`,
+		"pace: {policy: yield, max: 1s}":    "pace.max: 1s; want interval (5s) to active (1m0s), or 0",
+		"pace: {policy: ratio, max: 2m}":    "pace.max: 2m0s; want interval (5s) to active (1m0s), or 0",
 		"pace: {policy: fixed, max: perch}": "max",
 	} {
 		_, err := ParseConfig("weir.yaml", []byte(smallest+text))
 		require.ErrorContains(t, err, want)
 	}
-	c, err := ParseConfig("weir.yaml", []byte(smallest+"pace: {policy: yield}"))
-	require.NoError(t, err)
-	require.Equal(t, 30*time.Second, c.longest())
+	c := DefaultConfig()
+	require.Equal(t, paceYield, c.Pace.Policy)
+	require.Equal(t, 25*time.Second, c.longest(), "what has expired is gone within 30 s")
+	c.Active = 20 * time.Second
+	require.Equal(t, 20*time.Second, c.longest())
+	c.Pace.Max = 6 * time.Second
+	require.Equal(t, 6*time.Second, c.longest())
 	c.Pace.Policy = paceFixed
 	require.Equal(t, 5*time.Second, c.longest())
 }
@@ -33,7 +37,7 @@ func TestPaceFollowsSweeps(t *testing.T) {
 	} {
 		t.Run(policy, func(t *testing.T) {
 			s := newStage(t, func(c *Config) {
-				c.Pace, c.Active, c.Table.Size = Pace{Policy: policy, Max: 10 * time.Minute}, 10*time.Minute, 4
+				c.Pace, c.Active, c.Table.Size = Pace{Policy: policy, Max: 10 * time.Minute}, 10*time.Minute, 8
 			})
 			s.send(t, s.tcp(t, 1, 80, "S", 1, 0), s.udp(t, 2, 53, 0), s.udp(t, 3, 53, 0))
 			s.at(t, 10*time.Second)

@@ -13,6 +13,7 @@ func TestPulse(t *testing.T) {
 	require.Error(t, p.ready(), "it has not started")
 	require.NoError(t, p.healthy(time.Now()))
 	cfg := DefaultConfig()
+	cfg.Pace.Policy = paceFixed
 	p.start(&cfg)
 	require.NoError(t, p.ready())
 	begun := p.good

@@ -92,3 +92,52 @@ func declares(d ast.Decl) (names []string) {
 	}
 	return names
 }
+
+// TestBehaviour checks that the tests and scenarios which BEHAVIOUR.md names are there, and that it says why where it
+// names none.
+func TestBehaviour(t *testing.T) {
+	page, err := os.ReadFile("BEHAVIOUR.md")
+	require.NoError(t, err)
+	tests := testsBelow(t, "..")
+	row := regexp.MustCompile(`(?m)^\| ([^|]+) \| (.*?) ?\| (.*?) ?\|$`)
+	named := regexp.MustCompile("`([^`]+)`")
+	rows := 0
+	for _, r := range row.FindAllStringSubmatch(string(page), -1) {
+		if r[2] == "shown by" {
+			continue
+		}
+		rows++
+		shown := named.FindAllStringSubmatch(r[2], -1)
+		if len(shown) == 0 {
+			require.NotEmpty(t, r[3], r[1])
+		}
+		for _, s := range shown {
+			if !strings.Contains(s[1], "/") {
+				require.True(t, tests[s[1]], "%s: there is no %s", r[1], s[1])
+				continue
+			}
+			require.FileExists(t, "../scenarios/"+s[1]+".yaml", r[1])
+			require.FileExists(t, "../golden/"+s[1]+".yaml", r[1])
+		}
+	}
+	require.Equal(t, strings.Count(string(page), "\n| ")-3, rows, "a row is not written like the others")
+}
+
+// testsBelow are the tests in a folder: folder.TestName.
+func testsBelow(t *testing.T, root string) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	test := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, found := range test.FindAllSubmatch(text, -1) {
+			all[filepath.Base(filepath.Dir(path))+"."+string(found[1])] = true
+		}
+		return err
+	})
+	require.NoError(t, err)
+	return all
+}

@@ -110,9 +110,11 @@ func (a *Agent) Zones() ([]control.Zone, error) {
 		}
 		return byNumber[number]
 	}
-	for _, n := range a.cfg.Interfaces {
-		z := zone(n.Zone)
-		z.Interfaces = append(z.Interfaces, path.Join(n.shown(), n.Name))
+	for _, p := range a.placed {
+		h, z := a.hook(p.at.Number), zone(p.at.Zone)
+		if name := path.Join(h.Namespace, h.Interface); !slices.Contains(z.Interfaces, name) {
+			z.Interfaces = append(z.Interfaces, name) // once for both directions
+		}
 	}
 	err := a.dp.Walk(func(e *bpf.Entry) error {
 		zone(e.Zone).Connections++

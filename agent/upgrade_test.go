@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/relic"
@@ -85,9 +86,43 @@ func TestUpgradeUnderLoad(t *testing.T) {
 	}
 }
 
-// TestNewerLayoutIsRefused finds what a newer agent has left, and does not touch it.
+// TestUpgradeWithLiveTCP starts an agent on what one of an older layout has left while the kernel's own TCP talks
+// on several connections: each goes on as it was, in one flow from its beginning to its end.
+func TestUpgradeWithLiveTCP(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	cfg.Table.Size = 1024
+	p.leaveBehind(t, cfg.Pin, 64)
+	const connections = 8
+	talks := make([]*talk, connections)
+	for i := range talks {
+		talks[i] = p.converse(t)
+	}
+	l := newPlaces()
+	a, err := New(cfg, Options{Sink: l})
+	require.NoError(t, err)
+	for _, talk := range talks {
+		before := talk.echoed.Load()
+		eventually(t, "the connection to go on", func() bool { return talk.echoed.Load() > before+100_000 })
+	}
+	for _, talk := range talks {
+		talk.end(t)
+	}
+	require.NoError(t, a.stop())
+	require.Empty(t, l.wrong)
+	require.Len(t, l.legs, 2*connections, "two legs of each connection")
+	for _, r := range l.records {
+		require.Equal(t, "closed", r.State)
+		require.Equal(t, flow.FIN|flow.SYN|flow.ACK, r.Flags&(flow.FIN|flow.SYN|flow.RST|flow.ACK))
+	}
+	require.NoDirExists(t, cfg.Pin)
+}
+
+// TestNewerLayoutIsRefused finds what a newer agent has left, and does not touch it: connections go on as if it had
+// not been started.
 func TestNewerLayoutIsRefused(t *testing.T) {
 	p := newPair(t)
+	talk := p.converse(t)
 	cfg := p.pinned(t)
 	newer := cfg.Pin + "/v99"
 	require.NoError(t, unix.Mkdir(cfg.Pin, 0o700))
@@ -97,4 +132,7 @@ func TestNewerLayoutIsRefused(t *testing.T) {
 	require.ErrorContains(t, err, "start the newer agent")
 	require.DirExists(t, newer)
 	require.Empty(t, p.attached(t))
+	before := talk.echoed.Load()
+	eventually(t, "the connection to go on", func() bool { return talk.echoed.Load() > before })
+	talk.end(t)
 }

@@ -42,6 +42,33 @@ func TestCount(t *testing.T) {
 	}
 }
 
+// TestCountFollowsDeletions: after each of many deletions in a table that is nearly empty the count is right.
+func TestCountFollowsDeletions(t *testing.T) {
+	const held, deleted = 8192, 2048
+	d := loadForCount(t, 524288)
+	fill(t, d, 1, held)
+	var ends []Candidate
+	require.NoError(t, d.Walk(func(e *Entry) error {
+		if len(ends) < deleted {
+			ends = append(ends, Candidate{Key: e.Key(), Force: true})
+		}
+		return nil
+	}))
+	require.NoError(t, d.Retire(ends))
+	for i := range ends {
+		require.NoError(t, d.Delete(ends[i:i+1]))
+		counted, err := d.Count()
+		require.NoError(t, err)
+		require.Equal(t, held-1-i, counted.IPv4)
+		if i%256 != 255 {
+			continue
+		}
+		walked, err := d.Held()
+		require.NoError(t, err)
+		require.Equal(t, counted, walked, "by a pass")
+	}
+}
+
 func loadForCount(t *testing.T, size int) *Datapath {
 	t.Helper()
 	d := load(t, Options{Table: size, Virtual: true})

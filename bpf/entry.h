@@ -135,6 +135,7 @@ static __always_inline int take_end(struct conn *c, struct scratch *s, int famil
 {
 	struct event *e = (struct event *)s->event;
 	struct packet *p = &s->packet;
+	struct leg *l = &c->leg[p->leg & 1];
 	int result = AGAIN;
 	u8 end = 0;
 
@@ -147,7 +148,7 @@ static __always_inline int take_end(struct conn *c, struct scratch *s, int famil
 		result = NO_PLACE;
 	else if (c->life == LIFE_RETIRED || expired(c, p->now))
 		end = end_of(c);
-	else if (opens_another(c, p))
+	else if (counts(l, p) && opens_another(c, p)) /* another hook may own the leg by now */
 		end = END_DETECTED;
 	if (end && refused(p)) {
 		result = LOST_MID_STREAM;

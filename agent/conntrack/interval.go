@@ -55,20 +55,27 @@ const (
 	worthwhile   = 0.05
 	yieldShrink  = 0.5
 	yieldStretch = 1.5
+	// From there on new connections could soon find no room.
+	yieldFull = 0.5
 )
 
 // YieldPolicy chooses the time between sweeps by which part of what they look at has expired: often when
-// much has, rarely when little has, within bounds. No expired entry stays for longer than Max and a
-// sweep's time, whatever the tables' size: it goes by what was scanned, not by what there is room for.
+// much has, rarely when little has, within bounds, and always often while a table is more than half full. No
+// expired entry stays for longer than Max and a sweep's time, whatever the tables' size: it goes by what was
+// scanned, not by what there is room for.
 type YieldPolicy struct {
 	Min, Max time.Duration
 	last     time.Duration
 }
 
-// Next is the time until the next sweep, when the last one has found so many of the entries expired.
-func (p *YieldPolicy) Next(expired, scanned int) time.Duration {
-	if p.last == 0 {
+// Next is the time until the next sweep, when the last one has found so many of the entries expired. Full is how
+// full the fuller table was, from 0 to 1.
+func (p *YieldPolicy) Next(expired, scanned int, full float64) time.Duration {
+	if p.last == 0 || full > yieldFull {
 		p.last = p.Min
+	}
+	if full > yieldFull {
+		return p.last
 	}
 	yield := 0.0
 	if scanned > 0 {

@@ -55,16 +55,18 @@ func TestRatioPolicyRatchet(t *testing.T) {
 // TestYieldPolicy: bounded both ways at any size, and never by what there is room for.
 func TestYieldPolicy(t *testing.T) {
 	p := YieldPolicy{Min: time.Second, Max: 30 * time.Second}
-	require.Equal(t, 1500*time.Millisecond, p.Next(0, 0), "nothing there")
+	require.Equal(t, 1500*time.Millisecond, p.Next(0, 0, 0), "nothing there")
 	for range 20 {
-		p.Next(1, 4<<20)
+		p.Next(1, 4<<20, 0)
 	}
-	require.Equal(t, 30*time.Second, p.Next(0, 4<<20), "the longest that something expired may stay")
-	require.Equal(t, 30*time.Second, p.Next(5, 100), "worth it")
-	require.Equal(t, 15*time.Second, p.Next(25, 100), "at most halved")
-	require.Equal(t, 12*time.Second, p.Next(625, 10000), "in proportion")
+	require.Equal(t, 30*time.Second, p.Next(0, 4<<20, 0), "the longest that something expired may stay")
+	require.Equal(t, 30*time.Second, p.Next(5, 100, .5), "worth it")
+	require.Equal(t, 15*time.Second, p.Next(25, 100, .5), "at most halved")
+	require.Equal(t, 12*time.Second, p.Next(625, 10000, 0), "in proportion")
+	require.Equal(t, time.Second, p.Next(0, 100, .51), "more than half full")
+	require.Equal(t, 1500*time.Millisecond, p.Next(0, 100, .5))
 	for range 20 {
-		p.Next(100, 100)
+		p.Next(100, 100, 0)
 	}
-	require.Equal(t, time.Second, p.Next(100, 100))
+	require.Equal(t, time.Second, p.Next(100, 100, 0))
 }

@@ -17,6 +17,12 @@ func snat(port int) [2]Tuple {
 		tuple(17, fmt.Sprintf("192.0.2.1:%d", port), "198.51.100.2:53")}
 }
 
+// snat6 is the same over IPv6.
+func snat6(port int) [2]Tuple {
+	return [2]Tuple{tuple(17, fmt.Sprintf("[fd00::1]:%d", port), "[2001:db8::2]:53"),
+		tuple(17, fmt.Sprintf("[2001:db8::fe]:%d", port), "[2001:db8::2]:53")}
+}
+
 // only is an Alive that knows one connection.
 func only(one Tuple) Alive { return func(_ string, t Tuple) bool { return t == one } }
 
@@ -152,6 +158,11 @@ func TestTableRetain(t *testing.T) {
 // TestTableOrphans: when there is no room, connections that are gone make some. The counts are those
 // of an egress and an ingress entry for each connection.
 func TestTableOrphans(t *testing.T) {
+	t.Run("IPv4", func(t *testing.T) { testTableOrphans(t, snat) })
+	t.Run("IPv6", func(t *testing.T) { testTableOrphans(t, snat6) })
+}
+
+func testTableOrphans(t *testing.T, snat func(int) [2]Tuple) {
 	table := NewTable(2)
 	lives, orphan, late := snat(1), snat(2), snat(3)
 	table.add("a", 1, connection(1, 0, lives))

@@ -23,6 +23,8 @@ type Options struct {
 	Table  int   // entries of each connection table; 0 means 131072
 	Flows  []int // numbers of flows; nil means 8000, 90000, 131000
 	Sweep  []int // numbers of entries to sweep; nil means 10000, 100000, 1000000
+	// Collect are numbers of entries of which half are collected; nil means 524288.
+	Collect []int
 	// Match selects figures by name; nil means all.
 	Match *regexp.Regexp
 	Peer  *Peer // nil: nothing to compare with
@@ -45,6 +47,9 @@ func (o *Options) fill() {
 	}
 	if o.Sweep == nil {
 		o.Sweep = []int{10000, 100000, 1000000}
+	}
+	if o.Collect == nil {
+		o.Collect = []int{524288}
 	}
 	if o.Progress == nil {
 		o.Progress = io.Discard
@@ -143,6 +148,14 @@ func (b *bench) parts() (all []part) {
 			p.names = append(p.names, sweepName(n, &c))
 		}
 		p.names = append(p.names, sliceFigure(n).Name)
+		all = append(all, p)
+	}
+	for _, n := range b.opts.Collect {
+		p := part{title: fmt.Sprintf("collect/%d", n)}
+		p.measure = func(ctx context.Context) ([]Figure, error) { return b.collections(ctx, n) }
+		for i := range usualWays {
+			p.names = append(p.names, collectName(n, &usualWays[i]))
+		}
 		all = append(all, p)
 	}
 	for _, c := range socketCases {

@@ -27,7 +27,7 @@ func needRoot(t *testing.T) {
 
 // tiny is a run of a moment.
 func tiny() Options {
-	return Options{Rounds: 2, Repeat: 100, Table: 256, Flows: []int{200}, Sweep: []int{100}}
+	return Options{Rounds: 2, Repeat: 100, Table: 256, Flows: []int{200}, Sweep: []int{100}, Collect: []int{100}}
 }
 
 // TestRun runs every case. That the table holds what a case is about, and that a sweep reports
@@ -70,7 +70,7 @@ func TestRun(t *testing.T) {
 		_, ok := r.Find(name)
 		require.True(t, ok, name)
 	}
-	require.Len(t, r.Figures, len(held)+len(sweepCases)+1)
+	require.Len(t, r.Figures, len(held)+len(sweepCases)+1+len(usualWays))
 	require.Contains(t, progress.String(), "measuring tcp4/hot\n")
 	require.NoError(t, r.Write(&progress))
 }

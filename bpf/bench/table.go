@@ -77,6 +77,8 @@ ns/packet   BPF_PROG_TEST_RUN of the program behind a hook, an empty program sub
             the empty program is subtracted. Flows come in an order unrelated to that of their opening.
 ns/entry    CPU time of the agent's sweep over the entries of a full table; writing records is left out.
             The peer's: going through the keys, and taking each entry by a system call, as its agent does.
+            collect: the peer is another map, of which user space reads all in batches and deletes what has
+            expired key by key. It counts nothing and tells nobody; the sweep makes a last record of each.
 us          CPU time of the longest read in such sweeps: the kernel cannot pause in it.
 ns/exchange What tracing adds: the time of packets through the kernel's stack, sockets and system calls
             included, less that of the same without the feature, round by round.

@@ -33,7 +33,7 @@ const (
 func always(*options) bool { return true }
 
 // bars are all of them.
-var bars = slices.Concat(harnessBars, laneBars, exactBars, speedBars, labelBars)
+var bars = slices.Concat(harnessBars, laneBars, exactBars, tableBars, speedBars, labelBars)
 
 // harnessBars are about the harness, the quick ones first.
 var harnessBars = []bar{

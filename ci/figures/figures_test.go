@@ -19,7 +19,7 @@ import (
 
 func TestChoose(t *testing.T) {
 	var speed []string
-	for _, b := range slices.Concat(exactBars, speedBars, labelBars) {
+	for _, b := range slices.Concat(exactBars, tableBars, speedBars, labelBars) {
 		speed = append(speed, b.name)
 	}
 	for name, c := range map[string]struct {
@@ -74,6 +74,29 @@ func TestExact(t *testing.T) {
 	require.Equal(t, holds, judgeFuzz(outcome{}).verdict)
 	require.Equal(t, short, judgeFuzz(outcome{code: result.ExitRed}).verdict)
 	require.Equal(t, unknown, judgeFuzz(outcome{code: result.ExitHarness}).verdict)
+}
+
+func TestTableFigures(t *testing.T) {
+	gone := func(text string) figure { return judgeExpired(outcome{stdout: "x: " + text + ", or earlier\n"}) }
+	f := gone("4194304 connections were gone 29.9 s after they had expired")
+	require.Equal(t, []any{holds, "29.9 s"}, []any{f.verdict, f.text})
+	require.Equal(t, short, gone("4194304 connections were gone 30.1 s after they had expired").verdict)
+	require.Equal(t, unknown, gone("20000 connections were gone 0.1 s after they had expired").verdict, "not as many")
+
+	count := func(many string) figure {
+		return judgeCount(parseBenchmarks("BenchmarkTableStats/1000-2 5 100 ns/op\nBenchmarkTableStats/4194304-2 5 " + many + "\n"))
+	}
+	require.Equal(t, figure{text: "1.50x", verdict: holds, note: "150 over 100 ns"}, count("150 ns/op"))
+	require.Equal(t, short, count("151 ns/op").verdict)
+	require.Equal(t, unknown, count("").verdict)
+
+	f = judgeResize(parseBenchmarks("BenchmarkResizeUnderLoad-2 4 1 ns/op 400000 packets/s 1.5 s/resize\n"))
+	require.Equal(t, figure{text: "0 of 4 lost", verdict: holds, note: "1.5 s each, 400000 packets/s meanwhile"}, f)
+	require.Equal(t, unknown, judgeResize(benchmarks{}).verdict)
+
+	require.Nil(t, failedTest(outcome{}))
+	require.Equal(t, short, failedTest(outcome{code: 1, stdout: "--- FAIL: BenchmarkResizeUnderLoad\n"}).verdict)
+	require.Equal(t, unknown, failedTest(outcome{code: 1, stdout: "[build failed]"}).verdict)
 }
 
 func TestExitCode(t *testing.T) {

@@ -80,6 +80,7 @@ func agentEvents(sc *spec.Scenario) (all []string) {
 		"sweep: " + a.Sweep:          a.Sweep != "",
 		"filters":                    len(a.Filters.Rules) > 0 || a.Filters.Default != "",
 		"sample":                     a.Sample != 1,
+		"zones":                      len(a.Zones) > 0,
 		"no picking up":              !a.MidStream,
 		"oracle: " + sc.Oracle:       sc.Oracle != "",
 		"tables of an older layout":  a.Layout != 0,

@@ -69,8 +69,11 @@ func loadEntry(programs *ebpf.Map) (*ebpf.Program, error) {
 }
 
 // send lets the packet path see a frame.
-func (k *kernel) send(s *Step) error {
-	frame, ctx := s.Frame, &k.context
+func (k *kernel) send(s *Step) error { return k.sendWith(&k.context, s) }
+
+// sendWith is send with a context of the caller's own, who may be one of several.
+func (k *kernel) sendWith(ctx *entryContext, s *Step) error {
+	frame := s.Frame
 	*ctx = entryContext{Segments: uint32(s.Segments)}
 	ctx.CB[cbHook] = uint32(s.Hook)
 	if s.Hook < 1 || s.Hook > Hooks {

@@ -206,7 +206,7 @@ func (w *walk) receive(p spec.Port, vlans []uint16) {
 
 // deliver ends the way, or has a router send the frame on.
 func (w *walk) deliver(h *spec.Host, vlans []uint16) {
-	owner, _ := w.topology.Owner(w.to)
+	owner, _ := w.topology.Owner(h, w.to)
 	if !h.Forward || !w.to.IsValid() || len(vlans) > 0 || w.ToAll {
 		w.Ends = append(w.Ends, h.Name)
 		return
@@ -216,7 +216,7 @@ func (w *walk) deliver(h *spec.Host, vlans []uint16) {
 		return
 	}
 	out, next := w.topology.NextHop(h, w.to)
-	_, station := w.topology.Owner(next)
+	_, station := w.topology.Owner(h, next)
 	if out == nil || station == nil || w.ttl <= 1 || w.size > out.MTU {
 		w.Complete = false // the router sends an error back
 		return

@@ -104,6 +104,7 @@ func (p *play) config() agent.Config {
 	for _, on := range p.sc.Agent.On {
 		cfg.Interfaces = append(cfg.Interfaces, agent.Interface{
 			Name: on.Interface, Namespace: p.net.Path(on.Host), As: on.Host, Hook: p.sc.Agent.Hook,
+			Zone: p.sc.Agent.Zone(on),
 		})
 	}
 	if p.table > 0 {

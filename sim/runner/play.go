@@ -127,8 +127,19 @@ func (p *play) modelConfig() (model.Config, error) {
 	return model.Config{
 		Lifetimes: p.lifetimes(), Table: p.sc.Agent.Table, TableFull: p.tableFull(),
 		MidStream: p.sc.Agent.MidStream, Tunnels: p.sc.Agent.Tunnels,
-		Sample: p.sc.Agent.Sample, Filter: filter, Latency: p.latency(),
+		Sample: p.sc.Agent.Sample, Filter: filter, Latency: p.latency(), Zones: p.zones(),
 	}, err
+}
+
+// zones are those of the hooks, where not 0.
+func (p *play) zones() map[flow.Hook]uint16 {
+	all := map[flow.Hook]uint16{}
+	for _, z := range p.sc.Agent.Zones {
+		for _, d := range []flow.Direction{flow.Ingress, flow.Egress} {
+			all[flow.Hook{Namespace: z.On.Host, Interface: z.On.Interface, Direction: d}] = z.Number
+		}
+	}
+	return all
 }
 
 func (p *play) run(ctx context.Context) error {

@@ -26,7 +26,7 @@ type builder struct {
 func (t *rawTopology) build(l *list) Topology {
 	b := &builder{list: l, raw: t, linked: map[Port]*node{}}
 	stages := []func(){b.hosts, b.bridges, b.vlans, b.devices, b.links, b.indexes, b.upper,
-		b.addresses, b.tunnels, b.routes, b.nat}
+		b.islands, b.addresses, b.tunnels, b.routes, b.nat}
 	for _, stage := range stages {
 		stage()
 		if len(l.errs) > 0 {
@@ -333,17 +333,18 @@ func bare(from []placed[netip.Prefix]) []netip.Prefix {
 	return out
 }
 
-// addresses checks that no address is given twice, and that MTUs suit them.
+// addresses checks that no address is given twice on an island, and that MTUs suit them.
 func (b *builder) addresses() {
-	seen := map[netip.Addr]string{}
-	for _, h := range b.raw.hosts {
+	seen := map[place]string{}
+	for x, h := range b.raw.hosts {
 		for _, i := range h.interfaces {
 			for _, a := range i.addresses {
-				port := h.name + "/" + i.name
-				if other := seen[a.v.Addr()]; other != "" {
-					b.add(a.at, fmt.Sprintf("%s has the address %s already", other, a.v.Addr()), "")
+				port, here := h.name+"/"+i.name, place{b.out.Hosts[x].Island, a.v.Addr()}
+				if other := seen[here]; other != "" {
+					b.add(a.at, fmt.Sprintf("%s has the address %s already", other, a.v.Addr()),
+						"only hosts that no link joins can have the same address")
 				}
-				seen[a.v.Addr()] = port
+				seen[here] = port
 				if a.v.Addr().Is6() && i.mtu < minIPv6MTU {
 					b.add(a.at, fmt.Sprintf("IPv6 needs an MTU of %d, %s has %d", minIPv6MTU, port, i.mtu), "")
 				}

@@ -320,8 +320,12 @@ func (b *builder) tunnels() {
 		if t == nil {
 			return
 		}
-		if _, known := n.owners[t.Remote]; !known {
+		if _, known := n.owner(host, t.Remote); !known {
 			b.add(i.device.remote, fmt.Sprintf("no host has the address %s", t.Remote), "")
+			return
+		}
+		if len(b.out.Owners(t.Remote)) > 1 {
+			b.add(i.device.remote, fmt.Sprintf("several hosts have the address %s", t.Remote), "ends of tunnels have addresses of their own")
 			return
 		}
 		out, _ := n.lookup(host, t.Remote)
@@ -346,7 +350,7 @@ func (b *builder) tunnels() {
 	}
 	b.each(func(_ *rawHost, host *Host, i *rawInterface, o *Interface) {
 		if o.Tunnel != nil && b.out.OtherEnd(o) == (Port{}) {
-			s := n.owners[o.Tunnel.Remote]
+			s, _ := n.owner(host, o.Tunnel.Remote)
 			b.add(i.device.at, fmt.Sprintf("host %q has no such tunnel back to %s", s.host.Name,
 				o.Tunnel.Local), fmt.Sprintf("add %s: {remote: %s} there", o.Kind, o.Tunnel.Local))
 		}

@@ -33,6 +33,7 @@ type rawScenario struct {
 // rawAgent is the agent's part of the file.
 type rawAgent struct {
 	on      []placed[Port]
+	zones   []rawZone
 	agent   Agent
 	program rawProgram
 }
@@ -97,6 +98,8 @@ var agentObject = object[rawAgent]{
 		put("on", "Interfaces whose two directions are watched.",
 			listOf("interfaces", keepPlace(portValue), 1, maxPorts),
 			func(a *rawAgent, v []placed[Port]) { a.on = v }).must(),
+		put("zones", "Zones of watched interfaces, which keep networks apart whose addresses overlap; 0 by default.",
+			zonesObject.value(), func(a *rawAgent, v []rawZone) { a.zones = v }),
 		put("table", "Size of each connection table in entries.", number[int](1, maxTable),
 			func(a *rawAgent, v int) { a.agent.Table = v }),
 		put("table_full", "What happens to packets that find no room; reject by default.",

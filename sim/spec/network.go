@@ -18,10 +18,13 @@ func (t *Topology) Host(name string) *Host {
 	return nil
 }
 
-// Owner returns the host and the interface that have the address, or nils.
-func (t *Topology) Owner(a netip.Addr) (*Host, *Interface) {
+// Owner returns the host on near's island and the interface that have the address, or nils.
+func (t *Topology) Owner(near *Host, a netip.Addr) (*Host, *Interface) {
 	for h := range t.Hosts {
 		host := &t.Hosts[h]
+		if host.Island != near.Island {
+			continue
+		}
 		for i := range host.Interfaces {
 			for _, p := range host.Interfaces[i].Addresses {
 				if p.Addr() == a {
@@ -31,6 +34,16 @@ func (t *Topology) Owner(a netip.Addr) (*Host, *Interface) {
 		}
 	}
 	return nil, nil
+}
+
+// Owners returns the hosts that have the address: at most one on each island.
+func (t *Topology) Owners(a netip.Addr) (all []*Host) {
+	for h := range t.Hosts {
+		if ownedBy(&t.Hosts[h], a) {
+			all = append(all, &t.Hosts[h])
+		}
+	}
+	return all
 }
 
 // Peer is the other end of a port's link; false when it has none.
@@ -77,11 +90,17 @@ type station struct {
 type network struct {
 	topology *Topology
 	above    map[Port]Port // union-find: towards the segment's root
-	owners   map[netip.Addr]station
+	owners   map[place]station
+}
+
+// place is an address on an island.
+type place struct {
+	island int
+	addr   netip.Addr
 }
 
 func newNetwork(t *Topology) *network {
-	n := &network{topology: t, above: map[Port]Port{}, owners: map[netip.Addr]station{}}
+	n := &network{topology: t, above: map[Port]Port{}, owners: map[place]station{}}
 	for _, l := range t.Links {
 		n.join(l.A, l.B)
 	}
@@ -97,11 +116,17 @@ func newNetwork(t *Topology) *network {
 		host := &t.Hosts[h]
 		for i := range host.Interfaces {
 			for _, p := range host.Interfaces[i].Addresses {
-				n.owners[p.Addr()] = station{host, &host.Interfaces[i], p}
+				n.owners[place{host.Island, p.Addr()}] = station{host, &host.Interfaces[i], p}
 			}
 		}
 	}
 	return n
+}
+
+// owner is who has the address on the host's island.
+func (n *network) owner(near *Host, a netip.Addr) (station, bool) {
+	s, ok := n.owners[place{near.Island, a}]
+	return s, ok
 }
 
 // root stands for the segment of a port.
@@ -235,7 +260,7 @@ func (n *network) walk(h *Host, to netip.Addr) (first *Interface, why string) {
 	}
 	for range maxHops {
 		out, next := n.lookup(h, to)
-		if _, owned := n.owners[to]; !owned && first != nil {
+		if _, owned := n.owner(h, to); !owned && first != nil {
 			return first, "" // an address of no host: the way there ends somewhere
 		}
 		if out == nil {
@@ -244,9 +269,9 @@ func (n *network) walk(h *Host, to netip.Addr) (first *Interface, why string) {
 		if first == nil {
 			first = out
 		}
-		s, owned := n.owners[next]
+		s, owned := n.owner(h, next)
 		switch {
-		case !owned && next == to:
+		case !owned && next == to && len(n.topology.Owners(to)) == 0:
 			return first, ""
 		case !owned || !n.same(h, out, s.host, s.iface):
 			return first, fmt.Sprintf("no link joins %s/%s with %s", h.Name, out.Name, next)

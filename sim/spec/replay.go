@@ -104,5 +104,6 @@ func (r *resolver) standsFor(m rawMapped) (Endpoint, bool) {
 		r.add(m.end.at, fmt.Sprintf("%q has no address of the family of %s", m.end.at.text, m.was), "")
 		return Endpoint{}, false
 	}
-	return Endpoint{Host: r.owner(m.end), Addr: fit[0].Addr()}, true
+	host, ok := r.owner(m.end, "")
+	return Endpoint{Host: host, Addr: fit[0].Addr()}, ok
 }

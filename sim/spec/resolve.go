@@ -47,6 +47,7 @@ var agentActions = map[string]struct {
 func (r *resolver) resolve() {
 	s := r.scenario
 	r.agent()
+	r.zones()
 	r.program()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
@@ -419,7 +420,11 @@ func (r *resolver) endpoints(pair *rawPair, family string) (from, to Endpoint, o
 	}
 	from = Endpoint{Port: pair.from.port}
 	to = Endpoint{Port: pair.to.port}
-	from.Host, to.Host = r.owner(pair.from), r.owner(pair.to)
+	from.Host, okA = r.owner(pair.from, pair.to.host)
+	to.Host, okB = r.owner(pair.to, from.Host)
+	if !okA || !okB {
+		return from, to, false
+	}
 	if from.Host == "" {
 		r.add(pair.from.at, fmt.Sprintf("no host has the address %s, so none can send from it",
 			pair.from.addr), "name the host; a packet step can give another source in its ipv4 layer")
@@ -487,16 +492,29 @@ func (r *resolver) candidates(e rawEnd) ([]netip.Prefix, bool) {
 	return out, len(out) > 0
 }
 
-// owner is the host of an endpoint, or "".
-func (r *resolver) owner(e rawEnd) string {
+// owner is the host of an endpoint, or "". Of several that have the address it is the one that is joined with
+// the host called near; false if that is not said.
+func (r *resolver) owner(e rawEnd, near string) (string, bool) {
 	if e.host != "" {
-		return e.host
+		return e.host, true
 	}
-	h, _ := r.scenario.Topology.Owner(e.addr)
-	if h == nil {
-		return ""
+	t := &r.scenario.Topology
+	if h := t.Host(near); h != nil {
+		owner, _ := t.Owner(h, e.addr)
+		if owner == nil {
+			return "", true
+		}
+		return owner.Name, true
 	}
-	return h.Name
+	owners := t.Owners(e.addr)
+	switch len(owners) {
+	case 0:
+		return "", true
+	case 1:
+		return owners[0].Name, true
+	}
+	r.add(e.at, fmt.Sprintf("%s and %s have the address %s", owners[0].Name, owners[1].Name, e.addr), "name the host")
+	return "", false
 }
 
 // choose picks the addresses of two endpoints: of one family, IPv4 first, and of one network

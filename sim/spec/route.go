@@ -37,7 +37,7 @@ func (b *builder) checkRoute(n *network, h *Host, r placed[Route]) {
 			"the next hop must be on one of its links")
 		return
 	}
-	s, ok := n.owners[r.v.Via]
+	s, ok := n.owner(h, r.v.Via)
 	if !ok || !n.same(h, out, s.host, s.iface) {
 		b.add(r.at, fmt.Sprintf("no host on the link of %s/%s has the address %s", h.Name,
 			out.Name, r.v.Via), "")
@@ -173,6 +173,11 @@ func (r *resolver) neighbours() {
 func (r *resolver) reachable(raw *rawStep, from, to Endpoint, far *Pair) bool {
 	t := &r.scenario.Topology
 	sender := t.Host(from.Host)
+	if h := t.Host(to.Host); h != nil && h.Island != sender.Island {
+		r.add(raw.pair.to.at, fmt.Sprintf("%q cannot reach %q (%s): no link joins %s with %s", raw.pair.from.at.text,
+			raw.pair.to.at.text, to.Addr, from.Host, to.Host), "add a link, or a router between them")
+		return false
+	}
 	if _, why := r.network.walk(sender, to.Addr); why != "" {
 		r.add(raw.pair.to.at, fmt.Sprintf("%q cannot reach %q (%s): %s", raw.pair.from.at.text,
 			raw.pair.to.at.text, to.Addr, why), "add a link, a route, or a router between them")

@@ -42,6 +42,9 @@ type Host struct {
 	// off elsewhere, so that the kernel sends nothing (no RST to scripted packets) of its own.
 	Stack      bool
 	Interfaces []Interface
+	// Island numbers what links join the host with; derived. Hosts of different islands can have the same
+	// addresses.
+	Island int `json:",omitempty"`
 	// Tracked makes the kernel track connections, for the scenario's oracle; derived.
 	Tracked bool
 	// NAT are the address translations of a router, by the kernel's connection tracking.
@@ -116,6 +119,8 @@ func (p Port) String() string { return p.Host + "/" + p.Interface }
 // Agent is the agent's part of the scenario.
 type Agent struct {
 	On []Port // both directions of each are watched
+	// Zones are the zones of watched interfaces, where not 0.
+	Zones []Zone
 	// Table is the connection table's size in entries (each family); 0 means the default.
 	Table int
 	// TableFull is the policy: "reject", "overflow" or "evict".
@@ -147,6 +152,22 @@ type Agent struct {
 	Process bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
+}
+
+// Zone puts the connections of an interface apart from those of others.
+type Zone struct {
+	On     Port
+	Number uint16 // 1 and more
+}
+
+// Zone is the zone of a watched interface.
+func (a *Agent) Zone(p Port) uint16 {
+	for _, z := range a.Zones {
+		if z.On == p {
+			return z.Number
+		}
+	}
+	return 0
 }
 
 // Step is one step of the traffic. Exactly one field is set, and what belongs to it;
