@@ -52,7 +52,10 @@ type Agent struct {
 	pulse    pulse
 	level    *slog.LevelVar
 	interval chan time.Duration // a new one, for Run
-	finder   *ifaces.Finder     // nil without discovery
+	foreign  bool               // it may enter other network namespaces
+
+	looking sync.Mutex     // held while the finder is used; taken before mu
+	finder  *ifaces.Finder // nil without discovery; it changes under both
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -85,7 +88,7 @@ func New(cfg Config, opts Options) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
 		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
-		level: opts.Level, interval: make(chan time.Duration, 1)}
+		level: opts.Level, interval: make(chan time.Duration, 1), foreign: cfg.namespaces()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}

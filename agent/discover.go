@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -78,24 +79,70 @@ func (d *Discover) foreign() bool {
 	return d != nil && slices.ContainsFunc(d.namespaces(), func(n string) bool { return n != ifaces.Own })
 }
 
+// search is a finder and what it has found at first.
+type search struct {
+	finder *ifaces.Finder // nil: nothing is discovered
+	sight  ifaces.Sight
+}
+
+// newSearch begins to notice interfaces, and looks which there are. discover may be nil.
+func newSearch(discover *Discover) (*search, error) {
+	if discover == nil {
+		return &search{}, nil
+	}
+	opts, err := discover.options()
+	if err != nil {
+		return nil, fmt.Errorf("discover.%w", err)
+	}
+	f, err := ifaces.NewFinder(opts)
+	if err != nil {
+		return nil, err
+	}
+	sight, err := f.Look()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	sight.Unsure = true // of what was deleted before it began
+	return &search{f, sight}, nil
+}
+
+// abandon ends a search that nobody follows. It may be nil.
+func (s *search) abandon() error {
+	if s == nil || s.finder == nil {
+		return nil
+	}
+	return s.finder.Close()
+}
+
 // startDiscovery puts all interfaces in place that there are, and begins to notice others.
 func (a *Agent) startDiscovery() error {
 	if a.cfg.Discover == nil {
 		return nil
 	}
-	opts, err := a.cfg.Discover.options()
-	if err != nil {
-		return fmt.Errorf("discover.%w", err)
-	}
-	if a.finder, err = ifaces.NewFinder(opts); err != nil {
-		return err
-	}
-	s, err := a.finder.Look()
+	s, err := newSearch(a.cfg.Discover)
 	if err != nil {
 		return err
 	}
-	a.follow(&s)
-	return nil
+	return a.adopt(s)
+}
+
+// searchAgain begins the search of another configuration; nil when it is that of now.
+func (a *Agent) searchAgain(cfg *Config) (*search, error) {
+	if reflect.DeepEqual(a.cfg.Discover, cfg.Discover) {
+		return nil, nil
+	}
+	return newSearch(cfg.Discover)
+}
+
+// adopt follows a search, unless it is nil, in place of the former one.
+func (a *Agent) adopt(s *search) error {
+	if s == nil {
+		return nil
+	}
+	err := a.stopDiscovery()
+	a.finder = s.finder
+	a.follow(&s.sight)
+	return err
 }
 
 func (a *Agent) stopDiscovery() error {
@@ -107,6 +154,8 @@ func (a *Agent) stopDiscovery() error {
 
 // looks gets a value when interfaces may have come or gone.
 func (a *Agent) looks() <-chan struct{} {
+	a.looking.Lock()
+	defer a.looking.Unlock()
 	if a.finder == nil {
 		return nil
 	}
@@ -115,6 +164,11 @@ func (a *Agent) looks() <-chan struct{} {
 
 // discover looks which interfaces there are now.
 func (a *Agent) discover() {
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	if a.finder == nil { // it was switched off meanwhile
+		return
+	}
 	s, err := a.finder.Look()
 	if err != nil {
 		a.log.Error("discover", "error", err) // it is tried again
