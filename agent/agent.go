@@ -234,7 +234,7 @@ func (a *Agent) place(n Interface, found ifaces.Interface) error {
 			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))
 		}
 		hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
-		a.hooks[at.Number] = hook
+		a.name(at.Number, hook)
 		a.placed = append(a.placed, placed{namespace: n.Namespace, at: at})
 		a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
 		a.attachLatency(at)
@@ -251,15 +251,6 @@ func (a *Agent) takeOffFrom(first int) error {
 	a.left = append(a.left, a.placed[first:]...)
 	a.placed = a.placed[:first]
 	return errors.Join(errs...)
-}
-
-// hook names a hook number. Numbers that an earlier agent gave away and this one does not
-// watch keep a name of their own.
-func (a *Agent) hook(number uint16) flow.Hook {
-	if h, ok := a.hooks[number]; ok {
-		return h
-	}
-	return flow.Hook{Interface: fmt.Sprintf("hook-%d", number)}
 }
 
 // Run serves the control socket and sweeps until the context ends, then reports everything

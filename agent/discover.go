@@ -41,9 +41,25 @@ type Discover struct {
 // defaultEvery is how often everything is looked at.
 const defaultEvery = 10 * time.Second
 
+// withDefaults fills in what is left out.
+func (d Discover) withDefaults() Discover {
+	d.Mode, d.Every, d.Namespaces = cmp.Or(d.Mode, ifaces.Watch), cmp.Or(d.Every, defaultEvery), d.namespaces()
+	if d.Deny == nil {
+		d.Deny = []string{"lo"}
+	}
+	return d
+}
+
+// MarshalYAML writes what is left out as what it stands for: a list that is empty is another thing.
+func (d Discover) MarshalYAML() (any, error) {
+	type plain Discover
+	return plain(d.withDefaults()), nil
+}
+
 // options are those of the finder. Errors begin with the key.
 func (d *Discover) options() (ifaces.Options, error) {
-	o := ifaces.Options{Mode: cmp.Or(d.Mode, ifaces.Watch), Every: cmp.Or(d.Every, defaultEvery), Namespaces: d.namespaces()}
+	full := d.withDefaults()
+	o := ifaces.Options{Mode: full.Mode, Every: full.Every, Namespaces: full.Namespaces}
 	if o.Mode != ifaces.Watch && o.Mode != ifaces.Poll {
 		return o, fmt.Errorf("mode: %q; want %s or %s", d.Mode, ifaces.Watch, ifaces.Poll)
 	}
@@ -58,12 +74,8 @@ func (d *Discover) options() (ifaces.Options, error) {
 	if !knownHook(d.Hook) {
 		return o, fmt.Errorf("hook: %q; want tcx, tc or netkit, or leave it out", d.Hook)
 	}
-	deny := d.Deny
-	if deny == nil {
-		deny = []string{"lo"}
-	}
 	var err error
-	o.Selector, err = ifaces.NewSelector(d.Allow, deny)
+	o.Selector, err = ifaces.NewSelector(d.Allow, full.Deny)
 	return o, err
 }
 
@@ -279,7 +291,7 @@ func (a *Agent) rename(p *placed, found *ifaces.Interface) {
 	}
 	a.log.Info("renamed", "hook", h.String(), "to", found.Name)
 	h.Interface = found.Name
-	a.hooks[p.at.Number] = h
+	a.name(p.at.Number, h)
 }
 
 // retire takes a hook off. What it has counted stays in the books.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -400,10 +401,44 @@ func TestDiscoverKilled(t *testing.T) {
 	r := p.more(t, 2)
 	agent = startProcess(t, cfg)
 	r.send(t, r.udp(t, 1, 2, 0))
+	c, err := control.Dial(cfg.Control).Counters(t.Context())
+	require.NoError(t, err)
+	var names []string
+	for _, h := range c.Hooks {
+		names = append(names, h.Hook.String())
+	}
+	want := []string{}
+	for _, link := range []*pair{p, q, r} {
+		want = append(want, p.far+"/"+link.farLink()+" ingress", p.far+"/"+link.farLink()+" egress")
+	}
+	require.ElementsMatch(t, want, names, "what is gone is called as it was")
 	agent.end(t)
 	require.Equal(t, uint64(4), delivered(t, cfg.Output).Packets)
+	for _, record := range readRecords(t, cfg.Output) {
+		require.Contains(t, want, record.Seen[0].String())
+	}
 	require.Empty(t, p.attached(t))
 	require.NoDirExists(t, cfg.Pin)
+}
+
+// TestNamesOfFormerHooks calls by its index what an earlier agent has left without a name.
+func TestNamesOfFormerHooks(t *testing.T) {
+	p := newPair(t)
+	cfg := p.watching(t)
+	cfg.Pin = pinFolder(t)
+	cfg.Interfaces[0].As = "blue"
+	a, err := New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, a.stop()) }()
+	at := a.placed[1].at
+	clear(a.hooks)
+	require.Equal(t, flow.Hook{Namespace: "blue", Interface: farName, Direction: flow.Egress}, a.hook(at.Number))
+	clear(a.hooks)
+	require.NoError(t, a.dp.NameHook(at.Number, ""))
+	require.Equal(t, flow.Hook{Namespace: p.far, Interface: fmt.Sprint("ifindex-", farIndex), Direction: flow.Egress}, a.hook(at.Number))
+	dropNamespace(p.far)
+	clear(a.hooks)
+	require.Equal(t, fmt.Sprintf("net:[%d]", at.Namespace), a.hook(at.Number).Namespace)
 }
 
 // TestNoLeakOfDiscovery counts what agents that discover leave in this process.
@@ -566,6 +601,16 @@ func TestDiscoverConfig(t *testing.T) {
 	require.Equal(t, ifaces.Watch, o.Mode)
 	require.Equal(t, 10*time.Second, o.Every)
 	require.Equal(t, []string{ifaces.Own}, o.Namespaces)
+
+	for text, deny := range map[string][]string{"discover: {}": {"lo"}, "discover: {deny: []}": {}, "discover: {deny: [eth0]}": {"eth0"}} {
+		c, err = parseConfig("weir.yaml", []byte(text), nil, nil)
+		require.NoError(t, err)
+		shown, err := yaml.Marshal(c)
+		require.NoError(t, err)
+		again, err := ParseConfig("shown", shown)
+		require.NoError(t, err, string(shown))
+		require.Equal(t, deny, again.Discover.Deny, "what is shown means the same")
+	}
 
 	c, err = parseConfig("weir.yaml", nil, []string{"WEIR_DISCOVER_NAMESPACES=own,cni-*", "WEIR_DISCOVER_ALLOW=eth0,/^veth/"}, nil)
 	require.NoError(t, err)

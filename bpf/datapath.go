@@ -65,6 +65,7 @@ type Datapath struct {
 	hooks   map[uint16]weirHook       // numbers in use
 	claimed map[uint16]bool           // those of them that this agent has attached
 	left    map[uint16]ebpf.ProgramID // those whose tc filter, with this program, may still be there
+	names   *ebpf.Map                 // of hooks; nil: they are not remembered
 	events  *Ring
 	rules   int   // where the filter's list begins
 	now     int64 // the virtual clock
@@ -326,6 +327,9 @@ func (d *Datapath) start() error {
 			return err
 		}
 	}
+	if err := d.openNames(); err != nil {
+		return err
+	}
 	var err error
 	if d.events, err = OpenRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
@@ -449,7 +453,7 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	errs := []error{d.closeSources()}
+	errs := []error{d.closeSources(), d.names.Close()}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
