@@ -124,11 +124,14 @@ func (a *Agent) start() error {
 	if _, err := rand.Read(boot); err != nil {
 		return fmt.Errorf("draw the boot id: %w", err)
 	}
-	var err error
+	agentIP, err := a.cfg.Identity.find()
+	if err != nil {
+		return err
+	}
 	if a.labels, err = startLabels(&a.cfg, a.time(), a.log); err != nil {
 		return err
 	}
-	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
+	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot), agentIP: agentIP,
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
 	rec.ends = newEnds(a.features.sink(a.labels.sink(a.sink)), a.view)

@@ -56,6 +56,8 @@ type Config struct {
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.
 	DNS DNS `yaml:"dns"`
+	// Identity is how records name this agent.
+	Identity Identity `yaml:"identity,omitempty"`
 	// Labels say who owns addresses.
 	Labels Labels `yaml:"labels,omitempty"`
 	// Output is a file that flow records are appended to as JSON lines; "-" is standard output, which
@@ -275,6 +277,9 @@ func (c *Config) Check() error {
 	if len(c.DNS.Ports) == 0 || slices.Contains(c.DNS.Ports, 0) || c.DNS.Timeout <= 0 {
 		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
 			c.DNS.Ports, c.DNS.Timeout)
+	}
+	if err := c.Identity.check(); err != nil {
+		return fmt.Errorf("identity.%w", err)
 	}
 	if err := c.Labels.check(); err != nil {
 		return fmt.Errorf("labels.%w", err)

@@ -4,6 +4,7 @@
 package netobserv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,7 @@ func Translate(environ []string) (ours, notes []string, err error) {
 		}
 	}
 	t.sinks()
+	t.out["WEIR_IDENTITY_ADDRESS"] = cmp.Or(t.vars["AGENT_IP"], t.vars["AGENT_IP_IFACE"], defaultAddress)
 	t.defaults()
 	for _, name := range slices.Sorted(maps.Keys(t.out)) {
 		ours = append(ours, name+"="+t.out[name])
@@ -69,6 +71,7 @@ func variables() map[string]rule {
 		"ENABLE_DNS_TRACKING":                feature("dns"),
 		"ENABLE_PKT_TRANSLATION":             feature("nat"),
 		"DNS_TRACKING_PORT":                  to("WEIR_DNS_PORTS"),
+		"AGENT_IP_TYPE":                      to("WEIR_IDENTITY_FAMILY"),
 		"LOG_LEVEL":                          logLevel,
 		"METRICS_ENABLE":                     metrics,
 		"METRICS_TLS_CERT_PATH":              toIf("METRICS_ENABLE", "WEIR_MONITOR_TLS_CERT"),
@@ -81,7 +84,7 @@ func variables() map[string]rule {
 		"OPENSSL_PATH":                       same("it is of ENABLE_OPENSSL_TRACKING only"),
 		"EBPF_PROGRAM_MANAGER_MODE":          off("weir loads its own programs"),
 		"BPFMAN_BPF_FS_PATH":                 same("it is of EBPF_PROGRAM_MANAGER_MODE only"),
-		"DEDUPER":                            same("weir counts each packet once, at whichever interface sees it first"),
+		"DEDUPER":                            same(dedupes),
 		"QUIC_TRACKING_MODE":                 only("0", "weir does not look into QUIC"),
 		"NETWORK_EVENTS_MONITORING_GROUP_ID": same("it is of ENABLE_NETWORK_EVENTS_MONITORING only"),
 		"FLOWS_TARGET_HOST":                  refuse("it is an old name of TARGET_HOST"),
@@ -90,7 +93,7 @@ func variables() map[string]rule {
 	}
 	for _, name := range []string{"EXPORT", "TARGET_HOST", "TARGET_PORT", "TARGET_TLS_CA_CERT_PATH",
 		"TARGET_TLS_USER_CERT_PATH", "TARGET_TLS_USER_KEY_PATH", "GRPC_MESSAGE_MAX_FLOWS", "GRPC_RECONNECT_TIMER",
-		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT"} {
+		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT", "AGENT_IP", "AGENT_IP_IFACE"} {
 		all[name] = later
 	}
 	for _, name := range []string{"ENABLE_PCA", "ENABLE_NETWORK_EVENTS_MONITORING", "ENABLE_UDN_MAPPING",
@@ -104,7 +107,6 @@ func variables() map[string]rule {
 		all[name] = refuse("only EXPORT=grpc is translated; write other sinks as `sinks` of weir's configuration file")
 	}
 	for name, why := range map[string]string{
-		"AGENT_IP": identity, "AGENT_IP_IFACE": identity, "AGENT_IP_TYPE": identity,
 		"PREFERRED_INTERFACE_FOR_MAC_PREFIX": "interfaces are told apart by namespace and index, not by address",
 		"TC_ATTACH_RETRIES":                  "an attachment that fails is an error at once",
 		"TCX_ATTACH_ANCHOR_INGRESS":          anchors, "TCX_ATTACH_ANCHOR_EGRESS": anchors,
@@ -123,11 +125,11 @@ func variables() map[string]rule {
 
 // Why variables are of no consequence.
 const (
-	identity = "records tell the agent by `boot`, and the sender's address is the connection's"
-	anchors  = "weir attaches at the head"
-	queues   = "queues are bounded by bytes: `queue` of a sink"
-	memory   = "the garbage collector needs no help"
-	dedupes  = "weir counts each packet once, at whichever interface sees it first"
+	anchors = "weir attaches at the head"
+	queues  = "queues are bounded by bytes: `queue` of a sink"
+	memory  = "the garbage collector needs no help"
+	dedupes = "weir counts each packet once, at whichever interface sees it first; of several agents, " +
+		"weir collect --dedupe leaves duplicates out"
 )
 
 // to gives the value to one of our variables.
@@ -304,6 +306,7 @@ const (
 	defaultTimeout     = "5s"
 	defaultBatch       = "10000"
 	defaultListen      = "watch"
+	defaultAddress     = "external"
 	namespaces         = `[own, "*"]` // where it looks for interfaces
 )
 
