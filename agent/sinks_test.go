@@ -30,6 +30,7 @@ import (
 type receiver struct {
 	address string
 	file    string
+	dedupe  time.Duration
 }
 
 // newReceiver reserves an address, on which nobody answers yet.
@@ -38,7 +39,7 @@ func newReceiver(t testing.TB) *receiver {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	return &receiver{l.Addr().String(), filepath.Join(t.TempDir(), "collected.jsonl")}
+	return &receiver{address: l.Addr().String(), file: filepath.Join(t.TempDir(), "collected.jsonl")}
 }
 
 // start begins to receive into its file, until stop.
@@ -56,7 +57,7 @@ func (r *receiver) start(t testing.TB) (stop func()) {
 // serve begins to receive into a sink, until stop.
 func (r *receiver) serve(t testing.TB, sink export.Sink) (stop func()) {
 	t.Helper()
-	c, err := collect.New(collect.Options{Sink: sink, Log: slog.New(slog.DiscardHandler)})
+	c, err := collect.New(collect.Options{Sink: sink, Dedupe: r.dedupe, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", r.address)
 	require.NoError(t, err)

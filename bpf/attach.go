@@ -76,7 +76,7 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 // undo takes back what there is of an attachment that has failed. Once there is a link, it may have counted.
 func (d *Datapath) undo(a *Attachment) error {
 	if a.link == nil {
-		return d.release(a.Number)
+		return errors.Join(d.unguard(a.Number), d.release(a.Number))
 	}
 	d.attached++
 	return d.Detach(a)
@@ -94,6 +94,9 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 		}
 	}
 	a.Mode = TC
+	if err := d.guard(a); err != nil {
+		return err
+	}
 	return attachTC(&a.Hook, packetPath, stub)
 }
 
@@ -240,7 +243,7 @@ func (d *Datapath) Leave(a *Attachment) error {
 
 // letGo closes what this process holds of an attachment.
 func (d *Datapath) letGo(a *Attachment) error {
-	var errs []error
+	errs := []error{d.unguard(a.Number)}
 	if a.link != nil {
 		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
 	}
