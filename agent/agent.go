@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -164,6 +165,9 @@ func (a *Agent) start() error {
 	}
 	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
+	// Loading takes some megabytes, for what is known of the kernel's types above all. They are not needed
+	// again.
+	debug.FreeOSMemory()
 	return nil
 }
 
