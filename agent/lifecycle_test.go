@@ -63,6 +63,9 @@ func attachedTo(t testing.TB, namespace, name string) []string {
 		}
 		for name, at := range map[string]ebpf.AttachType{
 			"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
+			if !haveTCX(t) {
+				break
+			}
 			found, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: at})
 			if err != nil {
 				return err
