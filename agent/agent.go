@@ -235,7 +235,7 @@ func (a *Agent) place(n Interface, found ifaces.Interface) error {
 	for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
 		at, err := a.dp.Attach(bpf.Hook{
 			Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
-			Zone: n.Zone, L3: found.L3, Mode: n.Hook,
+			Zone: n.Zone, L3: found.L3, Mode: n.Hook, Tail: n.Anchor == anchorTail,
 		})
 		if err != nil {
 			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))

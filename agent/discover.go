@@ -36,6 +36,9 @@ type Discover struct {
 	// Hook is tcx, tc, netkit (for the primary end of a netkit pair), or empty for the best of tcx
 	// and tc that the kernel has.
 	Hook string `yaml:"hook"`
+	// Anchor is where a link (tcx, netkit) stands among those that others have made before: head or tail. Empty:
+	// head.
+	Anchor string `yaml:"anchor"`
 }
 
 // defaultEvery is how often everything is looked at.
@@ -73,6 +76,9 @@ func (d *Discover) options() (ifaces.Options, error) {
 	}
 	if !knownHook(d.Hook) {
 		return o, fmt.Errorf("hook: %q; want tcx, tc or netkit, or leave it out", d.Hook)
+	}
+	if err := checkAnchor(d.Anchor, d.Hook); err != nil {
+		return o, err
 	}
 	var err error
 	o.Selector, err = ifaces.NewSelector(d.Allow, full.Deny)
@@ -352,7 +358,7 @@ func (a *Agent) settingsOf(found *ifaces.Interface) Interface {
 		}
 	}
 	d := a.cfg.Discover
-	return Interface{Name: found.Name, Namespace: found.Namespace, Zone: d.Zone, Hook: d.Hook}
+	return Interface{Name: found.Name, Namespace: found.Namespace, Zone: d.Zone, Hook: d.Hook, Anchor: d.Anchor}
 }
 
 // tell remembers and logs what cannot be watched.

@@ -14,10 +14,11 @@ var reloadableKeys = []string{"lifetimes", "takeover", "mid_stream", "tunnels", 
 
 // fixedKeys are those whose change would make no sense even if it were done, and why.
 var fixedKeys = map[string]string{
-	"sample":        "records tell the factor, and connections are reported that another one has chosen",
-	"active":        "features keep values for as long as it says",
-	"discover.zone": "connections would go on in another zone",
-	"discover.hook": "hooks would have to be taken off in between, and packets not be seen",
+	"sample":          "records tell the factor, and connections are reported that another one has chosen",
+	"active":          "features keep values for as long as it says",
+	"discover.zone":   "connections would go on in another zone",
+	"discover.hook":   "hooks would have to be taken off in between, and packets not be seen",
+	"discover.anchor": "hooks would have to be taken off in between, and packets not be seen",
 }
 
 func reloadable(path string) bool {

@@ -31,6 +31,7 @@ func Translate(environ []string) (ours, notes []string, err error) {
 		}
 	}
 	t.sinks()
+	t.anchor()
 	t.out["WEIR_IDENTITY_ADDRESS"] = cmp.Or(t.vars["AGENT_IP"], t.vars["AGENT_IP_IFACE"], defaultAddress)
 	t.defaults()
 	for _, name := range slices.Sorted(maps.Keys(t.out)) {
@@ -93,7 +94,8 @@ func variables() map[string]rule {
 	}
 	for _, name := range []string{"EXPORT", "TARGET_HOST", "TARGET_PORT", "TARGET_TLS_CA_CERT_PATH",
 		"TARGET_TLS_USER_CERT_PATH", "TARGET_TLS_USER_KEY_PATH", "GRPC_MESSAGE_MAX_FLOWS", "GRPC_RECONNECT_TIMER",
-		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT", "AGENT_IP", "AGENT_IP_IFACE"} {
+		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT", "AGENT_IP", "AGENT_IP_IFACE",
+		"TCX_ATTACH_ANCHOR_INGRESS", "TCX_ATTACH_ANCHOR_EGRESS"} {
 		all[name] = later
 	}
 	for _, name := range []string{"ENABLE_PCA", "ENABLE_NETWORK_EVENTS_MONITORING", "ENABLE_UDN_MAPPING",
@@ -109,8 +111,7 @@ func variables() map[string]rule {
 	for name, why := range map[string]string{
 		"PREFERRED_INTERFACE_FOR_MAC_PREFIX": "interfaces are told apart by namespace and index, not by address",
 		"TC_ATTACH_RETRIES":                  "an attachment that fails is an error at once",
-		"TCX_ATTACH_ANCHOR_INGRESS":          anchors, "TCX_ATTACH_ANCHOR_EGRESS": anchors,
-		"BUFFERS_LENGTH": queues, "EXPORTER_BUFFER_LENGTH": queues,
+		"BUFFERS_LENGTH":                     queues, "EXPORTER_BUFFER_LENGTH": queues,
 		"GRPC_RECONNECT_TIMER_RANDOMIZATION": "a tenth of the timer, always",
 		"ENABLE_FLOWS_RINGBUF_FALLBACK":      "it is what table.full=overflow does, the default",
 		"STALE_ENTRIES_EVICT_TIMEOUT":        "every connection ends after the lifetime of its state",
@@ -125,7 +126,6 @@ func variables() map[string]rule {
 
 // Why variables are of no consequence.
 const (
-	anchors = "weir attaches at the head"
 	queues  = "queues are bounded by bytes: `queue` of a sink"
 	memory  = "the garbage collector needs no help"
 	dedupes = "weir counts each packet once, at whichever interface sees it first; of several agents, " +
@@ -320,6 +320,20 @@ func metrics(t *translation, _, value string) error {
 		t.out["WEIR_MONITOR_ADDRESS"] = net.JoinHostPort(t.vars["METRICS_SERVER_ADDRESS"], port)
 	}
 	return err
+}
+
+// anchor is one for both directions.
+func (t *translation) anchor() {
+	in, out := t.vars["TCX_ATTACH_ANCHOR_INGRESS"], t.vars["TCX_ATTACH_ANCHOR_EGRESS"]
+	switch {
+	case in != out:
+		t.errs = append(t.errs, fmt.Errorf("TCX_ATTACH_ANCHOR_INGRESS=%s, TCX_ATTACH_ANCHOR_EGRESS=%s: want the same for both",
+			in, out))
+	case !slices.Contains([]string{"", "none", "head", "tail"}, in):
+		t.errs = append(t.errs, fmt.Errorf("TCX_ATTACH_ANCHOR_INGRESS=%s: want head, tail or none", in))
+	case in != "" && in != "none":
+		t.out["WEIR_DISCOVER_ANCHOR"] = in
+	}
 }
 
 // sinks makes one of what says where flows go.

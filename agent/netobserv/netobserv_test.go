@@ -36,6 +36,9 @@ func TestDefaults(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, ours, "WEIR_IDENTITY_ADDRESS=10.0.0.1")
 	require.Contains(t, ours, "WEIR_IDENTITY_FAMILY=ipv4")
+	ours, _, err = Translate([]string{"TCX_ATTACH_ANCHOR_INGRESS=tail", "TCX_ATTACH_ANCHOR_EGRESS=tail"})
+	require.NoError(t, err)
+	require.Contains(t, ours, "WEIR_DISCOVER_ANCHOR=tail")
 }
 
 func TestRefusals(t *testing.T) {
@@ -57,13 +60,17 @@ func TestRefusals(t *testing.T) {
 		"FLOW_FILTER_RULES=[{}]":    "filters",
 		"KAFKA_BROKERS=a:9092":      "only EXPORT=grpc",
 		"METRICS_ENABLE=yes please": "true or false",
-		"FLOWS_TARGET_HOST=a":       "TARGET_HOST",
+
+		"TCX_ATTACH_ANCHOR_EGRESS=tail": "the same for both",
+		"FLOWS_TARGET_HOST=a":           "TARGET_HOST",
 	} {
 		_, _, err := Translate([]string{variable})
 		require.ErrorContains(t, err, want, variable)
 	}
 	_, _, err := Translate([]string{"INTERFACE_IPS=10.0.0.0/8", "INTERFACES=eth0"})
 	require.ErrorContains(t, err, "INTERFACE_IPS=10.0.0.0/8: stands alone")
+	_, _, err = Translate([]string{"TCX_ATTACH_ANCHOR_EGRESS=top", "TCX_ATTACH_ANCHOR_INGRESS=top"})
+	require.ErrorContains(t, err, "want head, tail or none")
 	_, _, err = Translate([]string{"DIRECTION=ingress", "SAMPLING=x"})
 	require.ErrorContains(t, err, "DIRECTION")
 	require.ErrorContains(t, err, "SAMPLING", "all that is wrong is told at once")
