@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -52,7 +53,10 @@ type Agent struct {
 	pulse    pulse
 	level    *slog.LevelVar
 	interval chan time.Duration // a new one, for Run
-	finder   *ifaces.Finder     // nil without discovery
+	foreign  bool               // it may enter other network namespaces
+
+	looking sync.Mutex     // held while the finder is used; taken before mu
+	finder  *ifaces.Finder // nil without discovery; it changes under both
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
@@ -85,7 +89,7 @@ func New(cfg Config, opts Options) (*Agent, error) {
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
 		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
-		level: opts.Level, interval: make(chan time.Duration, 1)}
+		level: opts.Level, interval: make(chan time.Duration, 1), foreign: cfg.namespaces()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
 	}
@@ -121,11 +125,14 @@ func (a *Agent) start() error {
 	if _, err := rand.Read(boot); err != nil {
 		return fmt.Errorf("draw the boot id: %w", err)
 	}
-	var err error
+	agentIP, err := a.cfg.Identity.find()
+	if err != nil {
+		return err
+	}
 	if a.labels, err = startLabels(&a.cfg, a.time(), a.log); err != nil {
 		return err
 	}
-	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot),
+	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot), agentIP: agentIP,
 		sampling: a.cfg.Sample}
 	a.features = a.startFeatures(rec.boot)
 	rec.ends = newEnds(a.features.sink(a.labels.sink(a.sink)), a.view)
@@ -158,6 +165,9 @@ func (a *Agent) start() error {
 	}
 	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
+	// Loading takes some megabytes, for what is known of the kernel's types above all. They are not needed
+	// again.
+	debug.FreeOSMemory()
 	return nil
 }
 
@@ -225,13 +235,13 @@ func (a *Agent) place(n Interface, found ifaces.Interface) error {
 	for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
 		at, err := a.dp.Attach(bpf.Hook{
 			Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
-			Zone: n.Zone, L3: found.L3, Mode: n.Hook,
+			Zone: n.Zone, L3: found.L3, Mode: n.Hook, Tail: n.Anchor == anchorTail,
 		})
 		if err != nil {
 			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))
 		}
 		hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
-		a.hooks[at.Number] = hook
+		a.name(at.Number, hook)
 		a.placed = append(a.placed, placed{namespace: n.Namespace, at: at})
 		a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
 		a.attachLatency(at)
@@ -248,15 +258,6 @@ func (a *Agent) takeOffFrom(first int) error {
 	a.left = append(a.left, a.placed[first:]...)
 	a.placed = a.placed[:first]
 	return errors.Join(errs...)
-}
-
-// hook names a hook number. Numbers that an earlier agent gave away and this one does not
-// watch keep a name of their own.
-func (a *Agent) hook(number uint16) flow.Hook {
-	if h, ok := a.hooks[number]; ok {
-		return h
-	}
-	return flow.Hook{Interface: fmt.Sprintf("hook-%d", number)}
 }
 
 // Run serves the control socket and sweeps until the context ends, then reports everything

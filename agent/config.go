@@ -56,6 +56,8 @@ type Config struct {
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.
 	DNS DNS `yaml:"dns"`
+	// Identity is how records name this agent.
+	Identity Identity `yaml:"identity,omitempty"`
 	// Labels say who owns addresses.
 	Labels Labels `yaml:"labels,omitempty"`
 	// Output is a file that flow records are appended to as JSON lines; "-" is standard output, which
@@ -90,6 +92,9 @@ type Interface struct {
 	// Hook is tcx, tc, netkit (for the primary end of a netkit pair), or empty for the best of tcx
 	// and tc that the kernel has.
 	Hook string `yaml:"hook"`
+	// Anchor is where a link (tcx, netkit) stands among those that others have made before: head sees packets
+	// before they change them, tail after that. Empty: head. One that is adopted stays where it is.
+	Anchor string `yaml:"anchor"`
 }
 
 // shown is the namespace's name in records.
@@ -276,6 +281,9 @@ func (c *Config) Check() error {
 		return fmt.Errorf("dns: ports %v, timeout %v; want ports from 1 to 65535, timeout > 0",
 			c.DNS.Ports, c.DNS.Timeout)
 	}
+	if err := c.Identity.check(); err != nil {
+		return fmt.Errorf("identity.%w", err)
+	}
 	if err := c.Labels.check(); err != nil {
 		return fmt.Errorf("labels.%w", err)
 	}
@@ -303,12 +311,31 @@ func (c *Config) checkInterfaces() error {
 		if !knownHook(n.Hook) {
 			return fmt.Errorf("interfaces[%d].hook: %q; want tcx, tc or netkit, or leave it out", i, n.Hook)
 		}
+		if err := checkAnchor(n.Anchor, n.Hook); err != nil {
+			return fmt.Errorf("interfaces[%d].%w", i, err)
+		}
 	}
 	if c.Discover == nil {
 		return nil
 	}
 	if _, err := c.Discover.options(); err != nil {
 		return fmt.Errorf("discover.%w", err)
+	}
+	return nil
+}
+
+// Places among links.
+const (
+	anchorHead = "head"
+	anchorTail = "tail"
+)
+
+func checkAnchor(anchor, hook string) error {
+	switch {
+	case !slices.Contains([]string{"", anchorHead, anchorTail}, anchor):
+		return fmt.Errorf("anchor: %q; want head or tail", anchor)
+	case anchor != "" && hook == bpf.TC:
+		return fmt.Errorf("anchor: %s: a tc filter has none, but a priority of its own", anchor)
 	}
 	return nil
 }

@@ -3,8 +3,10 @@ package agent
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -32,6 +34,13 @@ func TestKeysAreDocumented(t *testing.T) {
 		}
 	}
 	require.Greater(t, len(seen), 80)
+	page, err := os.ReadFile("../docs/configuration.md")
+	require.NoError(t, err)
+	_, reload, _ := strings.Cut(string(page), "## Reload\n")
+	reload, _, _ = strings.Cut(reload, "\n## ")
+	for _, key := range slices.Concat(reloadableKeys, slices.Collect(maps.Keys(fixedKeys))) {
+		require.Contains(t, reload, "`"+key+"`")
+	}
 	for _, key := range reloadableKeys {
 		require.Contains(t, seen, settings.Prefix+strings.ToUpper(strings.ReplaceAll(key, ".", "_")))
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"os"
+	"reflect"
 	"slices"
 	"time"
 
@@ -35,14 +36,33 @@ type Discover struct {
 	// Hook is tcx, tc, netkit (for the primary end of a netkit pair), or empty for the best of tcx
 	// and tc that the kernel has.
 	Hook string `yaml:"hook"`
+	// Anchor is where a link (tcx, netkit) stands among those that others have made before: head or tail. Empty:
+	// head.
+	Anchor string `yaml:"anchor"`
 }
 
 // defaultEvery is how often everything is looked at.
 const defaultEvery = 10 * time.Second
 
+// withDefaults fills in what is left out.
+func (d Discover) withDefaults() Discover {
+	d.Mode, d.Every, d.Namespaces = cmp.Or(d.Mode, ifaces.Watch), cmp.Or(d.Every, defaultEvery), d.namespaces()
+	if d.Deny == nil {
+		d.Deny = []string{"lo"}
+	}
+	return d
+}
+
+// MarshalYAML writes what is left out as what it stands for: a list that is empty is another thing.
+func (d Discover) MarshalYAML() (any, error) {
+	type plain Discover
+	return plain(d.withDefaults()), nil
+}
+
 // options are those of the finder. Errors begin with the key.
 func (d *Discover) options() (ifaces.Options, error) {
-	o := ifaces.Options{Mode: cmp.Or(d.Mode, ifaces.Watch), Every: cmp.Or(d.Every, defaultEvery), Namespaces: d.namespaces()}
+	full := d.withDefaults()
+	o := ifaces.Options{Mode: full.Mode, Every: full.Every, Namespaces: full.Namespaces}
 	if o.Mode != ifaces.Watch && o.Mode != ifaces.Poll {
 		return o, fmt.Errorf("mode: %q; want %s or %s", d.Mode, ifaces.Watch, ifaces.Poll)
 	}
@@ -57,12 +77,11 @@ func (d *Discover) options() (ifaces.Options, error) {
 	if !knownHook(d.Hook) {
 		return o, fmt.Errorf("hook: %q; want tcx, tc or netkit, or leave it out", d.Hook)
 	}
-	deny := d.Deny
-	if deny == nil {
-		deny = []string{"lo"}
+	if err := checkAnchor(d.Anchor, d.Hook); err != nil {
+		return o, err
 	}
 	var err error
-	o.Selector, err = ifaces.NewSelector(d.Allow, deny)
+	o.Selector, err = ifaces.NewSelector(d.Allow, full.Deny)
 	return o, err
 }
 
@@ -78,24 +97,70 @@ func (d *Discover) foreign() bool {
 	return d != nil && slices.ContainsFunc(d.namespaces(), func(n string) bool { return n != ifaces.Own })
 }
 
+// search is a finder and what it has found at first.
+type search struct {
+	finder *ifaces.Finder // nil: nothing is discovered
+	sight  ifaces.Sight
+}
+
+// newSearch begins to notice interfaces, and looks which there are. discover may be nil.
+func newSearch(discover *Discover) (*search, error) {
+	if discover == nil {
+		return &search{}, nil
+	}
+	opts, err := discover.options()
+	if err != nil {
+		return nil, fmt.Errorf("discover.%w", err)
+	}
+	f, err := ifaces.NewFinder(opts)
+	if err != nil {
+		return nil, err
+	}
+	sight, err := f.Look()
+	if err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	sight.Unsure = true // of what was deleted before it began
+	return &search{f, sight}, nil
+}
+
+// abandon ends a search that nobody follows. It may be nil.
+func (s *search) abandon() error {
+	if s == nil || s.finder == nil {
+		return nil
+	}
+	return s.finder.Close()
+}
+
 // startDiscovery puts all interfaces in place that there are, and begins to notice others.
 func (a *Agent) startDiscovery() error {
 	if a.cfg.Discover == nil {
 		return nil
 	}
-	opts, err := a.cfg.Discover.options()
-	if err != nil {
-		return fmt.Errorf("discover.%w", err)
-	}
-	if a.finder, err = ifaces.NewFinder(opts); err != nil {
-		return err
-	}
-	s, err := a.finder.Look()
+	s, err := newSearch(a.cfg.Discover)
 	if err != nil {
 		return err
 	}
-	a.follow(&s)
-	return nil
+	return a.adopt(s)
+}
+
+// searchAgain begins the search of another configuration; nil when it is that of now.
+func (a *Agent) searchAgain(cfg *Config) (*search, error) {
+	if reflect.DeepEqual(a.cfg.Discover, cfg.Discover) {
+		return nil, nil
+	}
+	return newSearch(cfg.Discover)
+}
+
+// adopt follows a search, unless it is nil, in place of the former one.
+func (a *Agent) adopt(s *search) error {
+	if s == nil {
+		return nil
+	}
+	err := a.stopDiscovery()
+	a.finder = s.finder
+	a.follow(&s.sight)
+	return err
 }
 
 func (a *Agent) stopDiscovery() error {
@@ -107,6 +172,8 @@ func (a *Agent) stopDiscovery() error {
 
 // looks gets a value when interfaces may have come or gone.
 func (a *Agent) looks() <-chan struct{} {
+	a.looking.Lock()
+	defer a.looking.Unlock()
 	if a.finder == nil {
 		return nil
 	}
@@ -115,6 +182,11 @@ func (a *Agent) looks() <-chan struct{} {
 
 // discover looks which interfaces there are now.
 func (a *Agent) discover() {
+	a.looking.Lock()
+	defer a.looking.Unlock()
+	if a.finder == nil { // it was switched off meanwhile
+		return
+	}
 	s, err := a.finder.Look()
 	if err != nil {
 		a.log.Error("discover", "error", err) // it is tried again
@@ -225,7 +297,7 @@ func (a *Agent) rename(p *placed, found *ifaces.Interface) {
 	}
 	a.log.Info("renamed", "hook", h.String(), "to", found.Name)
 	h.Interface = found.Name
-	a.hooks[p.at.Number] = h
+	a.name(p.at.Number, h)
 }
 
 // retire takes a hook off. What it has counted stays in the books.
@@ -286,7 +358,7 @@ func (a *Agent) settingsOf(found *ifaces.Interface) Interface {
 		}
 	}
 	d := a.cfg.Discover
-	return Interface{Name: found.Name, Namespace: found.Namespace, Zone: d.Zone, Hook: d.Hook}
+	return Interface{Name: found.Name, Namespace: found.Namespace, Zone: d.Zone, Hook: d.Hook, Anchor: d.Anchor}
 }
 
 // tell remembers and logs what cannot be watched.

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -400,10 +401,44 @@ func TestDiscoverKilled(t *testing.T) {
 	r := p.more(t, 2)
 	agent = startProcess(t, cfg)
 	r.send(t, r.udp(t, 1, 2, 0))
+	c, err := control.Dial(cfg.Control).Counters(t.Context())
+	require.NoError(t, err)
+	var names []string
+	for _, h := range c.Hooks {
+		names = append(names, h.Hook.String())
+	}
+	want := []string{}
+	for _, link := range []*pair{p, q, r} {
+		want = append(want, p.far+"/"+link.farLink()+" ingress", p.far+"/"+link.farLink()+" egress")
+	}
+	require.ElementsMatch(t, want, names, "what is gone is called as it was")
 	agent.end(t)
 	require.Equal(t, uint64(4), delivered(t, cfg.Output).Packets)
+	for _, record := range readRecords(t, cfg.Output) {
+		require.Contains(t, want, record.Seen[0].String())
+	}
 	require.Empty(t, p.attached(t))
 	require.NoDirExists(t, cfg.Pin)
+}
+
+// TestNamesOfFormerHooks calls by its index what an earlier agent has left without a name.
+func TestNamesOfFormerHooks(t *testing.T) {
+	p := newPair(t)
+	cfg := p.watching(t)
+	cfg.Pin = pinFolder(t)
+	cfg.Interfaces[0].As = "blue"
+	a, err := New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, a.stop()) }()
+	at := a.placed[1].at
+	clear(a.hooks)
+	require.Equal(t, flow.Hook{Namespace: "blue", Interface: farName, Direction: flow.Egress}, a.hook(at.Number))
+	clear(a.hooks)
+	require.NoError(t, a.dp.NameHook(at.Number, ""))
+	require.Equal(t, flow.Hook{Namespace: p.far, Interface: fmt.Sprint("ifindex-", farIndex), Direction: flow.Egress}, a.hook(at.Number))
+	dropNamespace(p.far)
+	clear(a.hooks)
+	require.Equal(t, fmt.Sprintf("net:[%d]", at.Namespace), a.hook(at.Number).Namespace)
 }
 
 // TestNoLeakOfDiscovery counts what agents that discover leave in this process.
@@ -451,6 +486,97 @@ func TestDiscoverNamed(t *testing.T) {
 	require.Equal(t, "mine", l.records[0].Seen[0].Namespace)
 }
 
+// TestReloadDiscovery changes what is discovered while packets come in: what stays wanted is not touched, and
+// what was counted on interfaces that are let go is reported.
+func TestReloadDiscovery(t *testing.T) {
+	informers(t, func(t *testing.T, informer string) {
+		p := newPair(t)
+		q := p.more(t, 1)
+		cfg := p.discovering(t, informer)
+		cfg.Discover.Allow = []string{farName}
+		l := newLedger()
+		a, err := New(cfg, Options{Sink: l})
+		require.NoError(t, err)
+		stop := run(t, a)
+		kept := a.placed[0].at
+		quiet := p.trickle(t)
+		change := func(by func(*Discover)) ([]string, error) {
+			c, d := a.config(), *a.config().Discover
+			by(&d)
+			c.Discover = &d
+			return a.Reload(c)
+		}
+
+		changed, err := change(func(d *Discover) { d.Allow = []string{"/^far/"} })
+		require.NoError(t, err)
+		require.Equal(t, []string{"discover.allow"}, changed)
+		require.True(t, watches(t, a, q.farLink()))
+		q.send(t, q.udp(t, 1, 2, 0))
+
+		changed, err = change(func(d *Discover) { d.Mode, d.Deny, d.Every = ifaces.Poll, []string{q.farLink()}, minEvery })
+		require.NoError(t, err)
+		require.Contains(t, changed, "discover.deny")
+		require.False(t, watches(t, a, q.farLink()))
+		r := p.more(t, 2)
+		eventually(t, "the new finder to be asked", func() bool { return watches(t, a, r.farLink()) })
+
+		_, err = change(func(d *Discover) { d.Zone, d.Hook = 9, bpf.TC })
+		require.ErrorContains(t, err, "discover.zone: needs a new start: connections would go on in another zone")
+		require.ErrorContains(t, err, "discover.hook: needs a new start")
+		require.True(t, watches(t, a, r.farLink()), "nothing is changed")
+
+		require.Same(t, kept, a.placed[0].at, "what stayed wanted was not touched")
+		quiet()
+		packets, bytes := p.received(t)
+		more, moreBytes := q.received(t)
+		want := bpf.Count{Packets: packets + more, Bytes: bytes + moreBytes}
+		eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
+
+		c := a.config()
+		c.Discover, c.Interfaces = nil, []Interface{{Name: farName, Namespace: p.far}}
+		_, err = a.Reload(c)
+		require.ErrorContains(t, err, "interfaces: needs a new start")
+		require.NoError(t, stop())
+		require.Equal(t, want, l.sum)
+		require.Empty(t, l.wrong)
+	})
+}
+
+// TestReloadSwitchesDiscovery switches discovery off and on again, beside an interface that is named; and refuses
+// to look into namespaces that the agent has not been let into.
+func TestReloadSwitchesDiscovery(t *testing.T) {
+	p := newPair(t)
+	q := p.more(t, 1)
+	cfg := p.discovering(t, ifaces.Watch)
+	cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far}}
+	a, err := New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	stop := run(t, a)
+	require.True(t, watches(t, a, q.farLink()))
+	for range 2 {
+		c := a.config()
+		c.Discover = nil
+		_, err = a.Reload(c)
+		require.NoError(t, err)
+		require.False(t, watches(t, a, q.farLink()))
+		require.True(t, watches(t, a, farName))
+		c.Discover = cfg.Discover
+		changed, err := a.Reload(c)
+		require.NoError(t, err)
+		require.Equal(t, []string{"discover"}, changed)
+		require.True(t, watches(t, a, q.farLink()))
+	}
+	require.NoError(t, stop())
+
+	cfg.Interfaces, cfg.Discover = nil, &Discover{Allow: []string{"nothing"}}
+	a, err = New(cfg, Options{Sink: newLedger()})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, a.stop()) }()
+	cfg.Discover = &Discover{Allow: []string{"nothing"}, Namespaces: []string{"*"}}
+	_, err = a.Reload(cfg)
+	require.ErrorContains(t, err, "discover.namespaces: needs a new start: what it takes to enter other namespaces")
+}
+
 func TestDiscoverConfig(t *testing.T) {
 	for text, want := range map[string]string{
 		"discover: {mode: listen}":           `weir.yaml:1:18: discover.mode: "listen"; want watch or poll`,
@@ -475,6 +601,16 @@ func TestDiscoverConfig(t *testing.T) {
 	require.Equal(t, ifaces.Watch, o.Mode)
 	require.Equal(t, 10*time.Second, o.Every)
 	require.Equal(t, []string{ifaces.Own}, o.Namespaces)
+
+	for text, deny := range map[string][]string{"discover: {}": {"lo"}, "discover: {deny: []}": {}, "discover: {deny: [eth0]}": {"eth0"}} {
+		c, err = parseConfig("weir.yaml", []byte(text), nil, nil)
+		require.NoError(t, err)
+		shown, err := yaml.Marshal(c)
+		require.NoError(t, err)
+		again, err := ParseConfig("shown", shown)
+		require.NoError(t, err, string(shown))
+		require.Equal(t, deny, again.Discover.Deny, "what is shown means the same")
+	}
 
 	c, err = parseConfig("weir.yaml", nil, []string{"WEIR_DISCOVER_NAMESPACES=own,cni-*", "WEIR_DISCOVER_ALLOW=eth0,/^veth/"}, nil)
 	require.NoError(t, err)

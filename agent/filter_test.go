@@ -185,7 +185,7 @@ func TestFiltersRoundTrip(t *testing.T) {
 func TestRecordsTellSample(t *testing.T) {
 	for sample, want := range map[uint32]uint32{1: 0, 2: 2, 1<<32 - 1: 1<<32 - 1} {
 		sink := &lastRecord{}
-		r := &recorder{sink: sink, sampling: sample, hooks: func(uint16) flow.Hook { return flow.Hook{} },
+		r := &recorder{sink: sink, sampling: sample, decorate: flow.Decorate(netip.Addr{}, func(uint16) flow.Hook { return flow.Hook{} }),
 			ends: newEnds(sink, nil)}
 		e := &bpf.Entry{}
 		e.Legs[0].Packets = 1

@@ -196,7 +196,9 @@ func (a *Agent) hold(e *bpf.Entry, now int64) bool {
 
 // named is a record of a connection from its initiator's side, as far as labels depend on it.
 func (a *Agent) named(e *bpf.Entry) flow.Record {
-	rec := a.sweeper.rec.describe(e, conntrack.Source(e))
+	r := a.sweeper.rec
+	r.describe(&r.record, e, conntrack.Source(e))
+	rec := r.record
 	rec.Start, rec.End = began(e), e.Last()
 	a.features.translate(&rec)
 	return rec

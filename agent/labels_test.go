@@ -231,7 +231,7 @@ func TestHold(t *testing.T) {
 	e.Addr = [2]netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2")}
 	e.Legs[0].First, e.Legs[0].Last = 6*second, 7*second
 	e.Legs[0].Packets = 1
-	a := &Agent{labels: l, sweeper: &sweeper{rec: &recorder{ends: newEnds(nil, nil), hooks: func(uint16) flow.Hook { return flow.Hook{} }}}}
+	a := &Agent{labels: l, sweeper: &sweeper{rec: &recorder{ends: newEnds(nil, nil), decorate: flow.Decorate(netip.Addr{}, func(uint16) flow.Hook { return flow.Hook{} })}}}
 	l.advance(7 * second)
 	require.True(t, a.hold(&e, 7*second))
 	require.False(t, a.hold(&e, 16*second), "the wait is over")

@@ -63,6 +63,9 @@ func attachedTo(t testing.TB, namespace, name string) []string {
 		}
 		for name, at := range map[string]ebpf.AttachType{
 			"ingress": ebpf.AttachTCXIngress, "egress": ebpf.AttachTCXEgress} {
+			if !haveTCX(t) {
+				break
+			}
 			found, err := link.QueryPrograms(link.QueryOptions{Target: l.Attrs().Index, Attach: at})
 			if err != nil {
 				return err
@@ -268,6 +271,45 @@ func TestForeignProgramsSurvive(t *testing.T) {
 		require.Equal(t, foreign, p.attached(t))
 		require.Equal(t, uint64(1), l.sum.Packets)
 	})
+}
+
+// TestAnchors has weir stand before or behind another owner's program, and stay there when others come.
+func TestAnchors(t *testing.T) {
+	if !haveTCX(t) {
+		t.Skip("skipped: this kernel has no tcx (6.6)")
+	}
+	for anchor, want := range map[string][]string{"": {"weir", "foreign"}, anchorHead: {"weir", "foreign"},
+		anchorTail: {"foreign", "weir"}} {
+		t.Run(anchor, func(t *testing.T) {
+			p := newPair(t)
+			p.foreign(t)
+			cfg := p.watching(t)
+			cfg.Interfaces[0].Anchor = anchor
+			a, err := New(cfg, Options{Sink: newLedger()})
+			require.NoError(t, err)
+			var found []string
+			inside(t, p.far, func() error {
+				all, err := link.QueryPrograms(link.QueryOptions{Target: farIndex, Attach: ebpf.AttachTCXIngress})
+				if err != nil {
+					return err
+				}
+				for _, prog := range all.Programs {
+					found = append(found, programName(prog.ID))
+				}
+				return nil
+			})
+			require.Equal(t, want, found)
+			require.NoError(t, a.stop())
+		})
+	}
+	for text, want := range map[string]string{
+		"interfaces: [{name: eth0, anchor: top}]":         `interfaces[0].anchor: "top"; want head or tail`,
+		"interfaces: [{name: eth0, anchor: x, hook: tc}]": "interfaces[0].anchor: ",
+		"discover: {anchor: tail, hook: tc}":              "discover.anchor: tail: a tc filter has none",
+	} {
+		_, err := parseConfig("weir.yaml", []byte(text), nil, nil)
+		require.ErrorContains(t, err, want, text)
+	}
 }
 
 // TestOneAgentPerSocket starts a second agent on the first one's control socket; the first must not

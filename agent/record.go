@@ -1,6 +1,8 @@
 package agent
 
 import (
+	"net/netip"
+
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
@@ -9,8 +11,10 @@ import (
 // recorder makes flow records of connections and hands them to the sink.
 type recorder struct {
 	sink  Sink
-	hooks func(uint16) flow.Hook
+	hooks flow.InterfaceNamer
 	boot  string
+	// agentIP is by which records name the agent; it may be none.
+	agentIP netip.Addr
 	// sampling is the factor that records tell: 1 in so many connections is counted.
 	sampling uint32
 	next     uint64
@@ -19,9 +23,8 @@ type recorder struct {
 	ends *ends // the books on connections that end
 
 	record flow.Record // the one at hand
-	// seen holds the names of the hooks that saw a leg, by the hooks' numbers, owner first. Most
-	// legs share a few such lists. It is good for one sweep: a number can get another name.
-	seen map[[4]uint16][]flow.Hook
+	// decorate is good for one sweep: a hook's number can get another name.
+	decorate func(*flow.Record, [4]uint16)
 }
 
 // Sink takes flow records. Flush returns when they are safe. What Write is given is valid during the
@@ -33,7 +36,7 @@ type Sink interface {
 
 // begin begins a sweep.
 func (r *recorder) begin() {
-	r.seen = map[[4]uint16][]flow.Hook{}
+	r.decorate = flow.Decorate(r.agentIP, r.hooks)
 	r.ends.begin()
 }
 
@@ -60,40 +63,47 @@ func (r *recorder) connection(e *bpf.Entry, mark [2]bpf.Count, why flow.EndReaso
 }
 
 func (r *recorder) leg(e *bpf.Entry, leg int, delta, before bpf.Count, why flow.EndReason) error {
-	r.next++
-	r.total.Add(delta)
-	r.record = r.describe(e, leg)
-	r.record.Sequence, r.record.Reason = r.next, why
-	r.record.Packets, r.record.Bytes = delta.Packets, delta.Bytes
+	r.describe(&r.record, e, leg)
+	r.record.Packets, r.record.Bytes, r.record.Reason = delta.Packets, delta.Bytes, why
 	r.record.PacketsBefore, r.record.BytesBefore = before.Packets, before.Bytes
-	return r.sink.Write(&r.record)
+	return r.write(&r.record)
 }
 
-// describe is what a record tells of a leg, but for its counts.
-func (r *recorder) describe(e *bpf.Entry, leg int) flow.Record {
+// write numbers a record, and hands it to the sink.
+func (r *recorder) write(record *flow.Record) error {
+	r.next++
+	record.Sequence = r.next
+	r.total.Add(bpf.Count{Packets: record.Packets, Bytes: record.Bytes})
+	return r.sink.Write(record)
+}
+
+// describe makes a record that of a leg, but for its counts.
+func (r *recorder) describe(to *flow.Record, e *bpf.Entry, leg int) {
 	l := &e.Legs[leg]
-	return flow.Record{
+	*to = flow.Record{
 		Boot: r.boot, Flow: e.Flow, Zone: e.Zone,
 		Src: e.Addr[leg], Dst: e.Addr[1-leg], SrcPort: e.Port[leg], DstPort: e.Port[1-leg],
 		Protocol: e.Protocol, Cites: e.Cites,
 		ICMPType: e.ICMPType, ICMPCode: e.ICMPCode, ICMPID: e.ICMPID,
 		Flags: flow.TCPFlags(l.Flags), Start: l.First, End: l.Last, Role: role(e, leg),
 		State: conntrack.State(e.State).String(), ICMPError: conntrack.ErrorText(e),
-		Seen: r.seenBy(l), Sampling: factor(r.sampling),
+		Sampling: factor(r.sampling),
 	}
+	r.decorate(to, conntrack.HooksOf(l))
 }
 
-func (r *recorder) seenBy(l *bpf.Leg) []flow.Hook {
-	numbers := [4]uint16{l.Owner, l.Hooks[0], l.Hooks[1], l.Hooks[2]}
-	names, ok := r.seen[numbers]
-	if !ok {
-		names = conntrack.Seen(l, r.hooks)
-		if r.seen == nil {
-			r.begin()
-		}
-		r.seen[numbers] = names
+// packet is the record of a packet that found no room. Nothing is known of its connection, so it has no
+// state and no initiator.
+func (r *recorder) packet(e *bpf.Entry) *flow.Record {
+	leg := 0
+	if e.Legs[1].Packets > 0 {
+		leg = 1
 	}
-	return names
+	lone := *e
+	lone.State, lone.Initiator = uint8(conntrack.StateNone), bpf.UnknownInitiator
+	r.describe(&r.record, &lone, leg)
+	r.record.Packets, r.record.Bytes, r.record.Reason = lone.Legs[leg].Packets, lone.Legs[leg].Bytes, flow.EndResource
+	return &r.record
 }
 
 // factor is how records tell a sample: not at all when every connection is counted.

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -18,7 +19,7 @@ import (
 func TestReference(t *testing.T) {
 	page, err := os.ReadFile("REFERENCE.md")
 	require.NoError(t, err)
-	declared := exported(t)
+	known := exported(t)
 	row := regexp.MustCompile("(?m)^\\| `([A-Za-z0-9_.]+)` \\| (\\w+) \\| (.*?) ?\\| (.*?) ?\\|$")
 	name := regexp.MustCompile("`([a-z0-9]+\\.[A-Z][A-Za-z0-9_.]*)`")
 	rows := row.FindAllStringSubmatch(string(page), -1)
@@ -36,18 +37,66 @@ func TestReference(t *testing.T) {
 			require.NotEmpty(t, why, symbol)
 		}
 		for _, n := range append(here, name.FindAllStringSubmatch(why, -1)...) {
-			require.True(t, declared[n[1]], "%s: there is no %s", symbol, n[1])
+			require.True(t, known[n[1]], "%s: there is no %s", symbol, n[1])
 		}
 	}
 	require.Greater(t, len(rows), 60)
 }
 
-// exported are the names that the packages below this folder export: package.Name, package.Type.Method.
+// TestReferenceBehaviours checks that the tests exist which are said to hold a behaviour, and that none of the
+// behaviours is left out.
+func TestReferenceBehaviours(t *testing.T) {
+	page, err := os.ReadFile("REFERENCE.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(page), "### What its tests hold it to")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n## ")
+	row := regexp.MustCompile(`(?m)^\| (\w+) \| .+ \| (same|mended|other) \| (.*?) ?\| (.+) \|$`)
+	rows := row.FindAllStringSubmatch(table, -1)
+	require.Len(t, rows, strings.Count(table, "\n| ")-1, "a row is not written like the others")
+	tests := declared(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") })
+	name := regexp.MustCompile("`([a-z]+\\.Test[A-Za-z0-9]+)`")
+	var numbers []string
+	for _, r := range rows {
+		numbers = append(numbers, r[1])
+		named := name.FindAllStringSubmatch(r[4], -1)
+		require.NotEmpty(t, named, r[1])
+		require.Len(t, named, strings.Count(r[4], "`")/2, r[1])
+		for _, n := range named {
+			require.True(t, tests[n[1]], "%s: there is no %s", r[1], n[1])
+		}
+		if r[2] != "same" {
+			require.NotEmpty(t, r[3], "%s: in what it differs", r[1])
+		}
+	}
+	var want []string
+	for n := range 36 {
+		want = append(want, strconv.Itoa(n+1))
+	}
+	require.Equal(t, append(want, strings.Split("abcdefghijklm", "")...), numbers)
+}
+
+// exported are the names that the packages of the agent and the datapath export: package.Name,
+// package.Type.Method.
 func exported(t *testing.T) map[string]bool {
 	t.Helper()
+	return declared(t, func(path string) bool { return !strings.HasSuffix(path, "_test.go") })
+}
+
+// declared are the names that are declared in files of the agent and the datapath.
+func declared(t *testing.T, in func(path string) bool) map[string]bool {
+	t.Helper()
 	all := map[string]bool{}
-	err := filepath.WalkDir(".", func(path string, d os.DirEntry, err error) error {
-		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+	for _, folder := range []string{".", "../bpf"} {
+		declaredBelow(t, folder, in, all)
+	}
+	return all
+}
+
+func declaredBelow(t *testing.T, folder string, in func(path string) bool, all map[string]bool) {
+	t.Helper()
+	err := filepath.WalkDir(folder, func(path string, d os.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || !in(path) {
 			return err
 		}
 		file, err := parser.ParseFile(token.NewFileSet(), path, nil, parser.SkipObjectResolution)
@@ -56,13 +105,12 @@ func exported(t *testing.T) map[string]bool {
 		}
 		for _, d := range file.Decls {
 			for _, n := range declares(d) {
-				all[file.Name.Name+"."+n] = true
+				all[strings.TrimSuffix(file.Name.Name, "_test")+"."+n] = true
 			}
 		}
 		return nil
 	})
 	require.NoError(t, err)
-	return all
 }
 
 func declares(d ast.Decl) (names []string) {

@@ -10,15 +10,21 @@ import (
 
 // reloadableKeys are those that can change while the agent runs, alone or as the beginning of a path.
 var reloadableKeys = []string{"lifetimes", "takeover", "mid_stream", "tunnels", "filters", "table", "interval", "pace",
-	"stop_timeout", "log.level"}
+	"stop_timeout", "log.level", "discover"}
 
 // fixedKeys are those whose change would make no sense even if it were done, and why.
 var fixedKeys = map[string]string{
-	"sample": "records tell the factor, and connections are reported that another one has chosen",
-	"active": "features keep values for as long as it says",
+	"sample":          "records tell the factor, and connections are reported that another one has chosen",
+	"active":          "features keep values for as long as it says",
+	"discover.zone":   "connections would go on in another zone",
+	"discover.hook":   "hooks would have to be taken off in between, and packets not be seen",
+	"discover.anchor": "hooks would have to be taken off in between, and packets not be seen",
 }
 
 func reloadable(path string) bool {
+	if _, fixed := fixedKeys[path]; fixed {
+		return false
+	}
 	for _, key := range reloadableKeys {
 		if path == key || strings.HasPrefix(path, key+".") || strings.HasPrefix(path, key+"[") {
 			return true
@@ -33,25 +39,38 @@ func (a *Agent) Reload(cfg Config) (changed []string, err error) {
 	if err := cfg.Check(); err != nil {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
+	a.looking.Lock()
+	defer a.looking.Unlock()
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.stopped {
 		return nil, errors.New("the agent has stopped")
 	}
 	changed = settings.Changed(a.cfg, cfg)
-	if err := a.reloads(changed); err != nil {
+	if err := a.reloads(changed, &cfg); err != nil {
+		return nil, err
+	}
+	search, err := a.searchAgain(&cfg)
+	if err != nil {
 		return nil, err
 	}
 	if err := a.apply(&cfg); err != nil {
-		return nil, errors.Join(err, a.apply(&a.cfg))
+		return nil, errors.Join(err, search.abandon(), a.apply(&a.cfg))
 	}
 	a.cfg = cfg
+	if err := a.adopt(search); err != nil {
+		a.log.Error("discover", "error", err) // of the former finder, which is not asked any more
+	}
 	return changed, nil
 }
 
 // reloads is an error when one of the keys cannot change.
-func (a *Agent) reloads(keys []string) error {
+func (a *Agent) reloads(keys []string, cfg *Config) error {
 	var errs []error
+	if cfg.namespaces() && !a.foreign {
+		errs = append(errs, errors.New("discover.namespaces: needs a new start: what it takes to enter other "+
+			"namespaces (CAP_SYS_ADMIN) was given up"))
+	}
 	for _, key := range keys {
 		why, fixed := fixedKeys[key]
 		switch {

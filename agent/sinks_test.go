@@ -30,6 +30,7 @@ import (
 type receiver struct {
 	address string
 	file    string
+	dedupe  time.Duration
 }
 
 // newReceiver reserves an address, on which nobody answers yet.
@@ -38,7 +39,7 @@ func newReceiver(t testing.TB) *receiver {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
 	require.NoError(t, l.Close())
-	return &receiver{l.Addr().String(), filepath.Join(t.TempDir(), "collected.jsonl")}
+	return &receiver{address: l.Addr().String(), file: filepath.Join(t.TempDir(), "collected.jsonl")}
 }
 
 // start begins to receive into its file, until stop.
@@ -56,7 +57,7 @@ func (r *receiver) start(t testing.TB) (stop func()) {
 // serve begins to receive into a sink, until stop.
 func (r *receiver) serve(t testing.TB, sink export.Sink) (stop func()) {
 	t.Helper()
-	c, err := collect.New(collect.Options{Sink: sink, Log: slog.New(slog.DiscardHandler)})
+	c, err := collect.New(collect.Options{Sink: sink, Dedupe: r.dedupe, Log: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	l, err := net.Listen("tcp", r.address)
 	require.NoError(t, err)
@@ -148,6 +149,63 @@ func TestSinkDownThenBack(t *testing.T) {
 	records := readRecords(t, r.file)
 	inOrder(t, records)
 	require.Equal(t, readRecords(t, cfg.Output), records)
+}
+
+// slow takes its time for each batch.
+type slow struct {
+	export.Sink
+	each time.Duration
+}
+
+func (s slow) Send(ctx context.Context, payload []byte, records int) error {
+	select {
+	case <-time.After(s.each):
+		return s.Sink.Send(ctx, payload, records)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestStopWithSlowSink ends agents under load while the collector is slower than they are: what it has not
+// got when an agent ends stays in the spool, the next agent sends it first, and everything arrives in order, once.
+func TestStopWithSlowSink(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	cfg.StopTimeout = minEvery
+	r := newReceiver(t)
+	sink := r.config(t)
+	sink.Batch = 20
+	cfg.Sinks = []SinkConfig{sink}
+	lines, err := file.Open(file.Options{Path: r.file})
+	require.NoError(t, err)
+	stop := r.serve(t, slow{lines, 100 * time.Millisecond})
+	var want bpf.Count
+	var left uint64
+	for range 3 {
+		agent := startProcess(t, cfg)
+		require.GreaterOrEqual(t, sinkStats(t, cfg)["grpc"].Taken.Records, left)
+		f := p.flood(t, 64)
+		eventually(t, "the sink to be behind", func() bool {
+			s := sinkStats(t, cfg)["grpc"]
+			return s.Sent.Records > 0 && s.Held.Records > 200
+		})
+		agent.end(t) // while packets come in
+		f.end(t)
+		require.Contains(t, agent.log.String(), "records stay in the spool")
+		left = uint64(len(readRecords(t, cfg.Output)))
+		want = delivered(t, cfg.Output)
+	}
+	stop()
+	stop = r.serve(t, lines)
+	agent := startProcess(t, cfg)
+	eventually(t, "the spool to be empty", func() bool { return sinkStats(t, cfg)["grpc"].Held.Records == 0 })
+	require.Empty(t, sinkStats(t, cfg)["grpc"].Dropped)
+	agent.end(t)
+	stop()
+	require.NoError(t, lines.Close())
+	require.Equal(t, readRecords(t, cfg.Output), readRecords(t, r.file))
+	inOrder(t, readRecords(t, r.file))
+	require.Equal(t, want, delivered(t, r.file))
 }
 
 // TestSinkHangs has a collector that takes connections and never answers: the file beside it has

@@ -5,7 +5,6 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 )
@@ -32,9 +31,8 @@ type sweeper struct {
 	// was full, they have stayed; one whose end is written waits here until it is deleted.
 	late map[uint64]report
 	told []uint64 // flow ids of events, over one reading
-	// overflow adds up packets that found no room, per tuple and leg, over one reading of events.
-	overflow map[overflowKey]*bpf.Entry
-	order    []overflowKey
+	// overflow adds up packets that found no room, over one reading of events.
+	overflow *flow.Accounter
 }
 
 // report is how far a connection was reported.
@@ -43,14 +41,14 @@ type report struct {
 	ended   bool // and that it has ended
 }
 
-type overflowKey struct {
-	tuple bpf.Tuple
-	leg   int
-}
+// maxOverflow is how many flows' packets without room are added up, at most: 4 MB. What comes beyond that is in
+// several records.
+const maxOverflow = 8192
 
 func newSweeper(dp *bpf.Datapath, rec *recorder, active int64) *sweeper {
+	rec.begin()
 	return &sweeper{dp: dp, rec: rec, active: active,
-		late: map[uint64]report{}, overflow: map[overflowKey]*bpf.Entry{}}
+		late: map[uint64]report{}, overflow: flow.NewAccounter(maxOverflow, rec.write)}
 }
 
 // maxEnds is how many connections are retired before they are collected, together: each time takes
@@ -263,8 +261,8 @@ func done(cs []bpf.Candidate) int {
 
 // events reports what the packet path has handed over, and lets go of it once it is safe.
 func (s *sweeper) events() error {
-	clear(s.overflow) // of a sweep that failed: its events come again
-	s.order, s.told = s.order[:0], s.told[:0]
+	s.overflow.Reset() // of a sweep that failed: its events come again
+	s.told = s.told[:0]
 	if len(s.late) > 0 {
 		// Their events are sent after the entries' locks are given back: wait until they are.
 		if err := s.dp.Grace(); err != nil {
@@ -276,19 +274,15 @@ func (s *sweeper) events() error {
 		case bpf.EventReplaced:
 			return s.replaced(e)
 		case bpf.EventPacket:
-			s.add(&e.Entry)
-			return nil
+			return s.overflow.Account(s.rec.packet(&e.Entry))
 		}
 		return fmt.Errorf("event of unknown kind %d", e.Kind)
 	})
 	if err != nil {
 		return err
 	}
-	for _, k := range s.order {
-		e := s.overflow[k]
-		if err := s.rec.leg(e, k.leg, e.Legs[k.leg].Count, bpf.Count{}, flow.EndResource); err != nil {
-			return err
-		}
+	if err := s.overflow.Evict(); err != nil {
+		return err
 	}
 	if err := s.rec.sink.Flush(); err != nil {
 		return err
@@ -319,26 +313,4 @@ func (s *sweeper) replaced(e *bpf.Event) error {
 		return nil // its last record is written
 	}
 	return s.rec.connection(&e.Entry, mark.counted, flow.EndReason(e.End))
-}
-
-// add adds a packet that found no room to the others of its tuple and leg. Nothing is known of
-// the connection, so the sum has no state and no initiator.
-func (s *sweeper) add(e *bpf.Entry) {
-	leg := 0
-	if e.Legs[1].Packets > 0 {
-		leg = 1
-	}
-	k := overflowKey{e.Tuple, leg}
-	sum, ok := s.overflow[k]
-	if !ok {
-		first := *e
-		first.State, first.Initiator = uint8(conntrack.StateNone), bpf.UnknownInitiator
-		s.overflow[k] = &first
-		s.order = append(s.order, k)
-		return
-	}
-	l := &sum.Legs[leg]
-	l.Add(e.Legs[leg].Count)
-	l.Flags |= e.Legs[leg].Flags
-	l.Last = max(l.Last, e.Legs[leg].Last)
 }

@@ -42,6 +42,8 @@ type Hook struct {
 	L3        bool // frames of the device begin with the IP header
 	// Mode is TCX, Netkit or TC, or "" for the best of TCX and TC that the kernel has.
 	Mode string
+	// Tail puts a link behind those that are there, and not before them. Others may come behind it later.
+	Tail bool
 }
 
 // Attachment is a hook that is in place.
@@ -76,7 +78,7 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 // undo takes back what there is of an attachment that has failed. Once there is a link, it may have counted.
 func (d *Datapath) undo(a *Attachment) error {
 	if a.link == nil {
-		return d.release(a.Number)
+		return errors.Join(d.unguard(a.Number), d.release(a.Number))
 	}
 	d.attached++
 	return d.Detach(a)
@@ -94,6 +96,9 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 		}
 	}
 	a.Mode = TC
+	if err := d.guard(a); err != nil {
+		return err
+	}
 	return attachTC(&a.Hook, packetPath, stub)
 }
 
@@ -113,7 +118,7 @@ func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) err
 			l.Close()
 		}
 	}
-	l, err := attachHead(&a.Hook, a.Mode, stub)
+	l, err := newLink(&a.Hook, a.Mode, stub)
 	if err != nil {
 		return err
 	}
@@ -127,16 +132,21 @@ func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) err
 	return l.Pin(pin)
 }
 
-// attachHead makes a link at the head of the chain: weir sees what comes, before others change it. What
-// a netkit pair's primary end sends runs its own programs, and what it gets those of its peer.
-func attachHead(h *Hook, mode string, program *ebpf.Program) (link.Link, error) {
+// newLink makes a link, at the head of the chain unless the hook says otherwise: weir sees what comes, before
+// others change it. What a netkit pair's primary end sends runs its own programs, and what it gets those of its
+// peer.
+func newLink(h *Hook, mode string, program *ebpf.Program) (link.Link, error) {
+	anchor := link.Head()
+	if h.Tail {
+		anchor = link.Tail()
+	}
 	if mode == Netkit {
 		kind := ebpf.AttachNetkitPeer
 		if h.Egress {
 			kind = ebpf.AttachNetkitPrimary
 		}
 		return link.AttachNetkit(link.NetkitOptions{
-			Interface: h.Interface, Program: program, Attach: kind, Anchor: link.Head(),
+			Interface: h.Interface, Program: program, Attach: kind, Anchor: anchor,
 		})
 	}
 	kind := ebpf.AttachTCXIngress
@@ -144,7 +154,7 @@ func attachHead(h *Hook, mode string, program *ebpf.Program) (link.Link, error) 
 		kind = ebpf.AttachTCXEgress
 	}
 	return link.AttachTCX(link.TCXOptions{
-		Interface: h.Interface, Program: program, Attach: kind, Anchor: link.Head(),
+		Interface: h.Interface, Program: program, Attach: kind, Anchor: anchor,
 	})
 }
 
@@ -240,7 +250,7 @@ func (d *Datapath) Leave(a *Attachment) error {
 
 // letGo closes what this process holds of an attachment.
 func (d *Datapath) letGo(a *Attachment) error {
-	var errs []error
+	errs := []error{d.unguard(a.Number)}
 	if a.link != nil {
 		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
 	}

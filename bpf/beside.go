@@ -36,7 +36,7 @@ func AttachBeside(h Hook, p Place, number uint16, jump *ebpf.Map) (*Beside, erro
 
 func (b *Beside) attach() (err error) {
 	if b.Mode != TC {
-		b.link, err = attachHead(&b.Hook, b.Mode, b.stub)
+		b.link, err = newLink(&b.Hook, b.Mode, b.stub)
 		if err == nil || b.Mode != "" || !errors.Is(err, ebpf.ErrNotSupported) {
 			return err
 		}

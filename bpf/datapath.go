@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/bits"
+	"net"
 	"os"
 	"path/filepath"
 	"time"
@@ -65,6 +66,8 @@ type Datapath struct {
 	hooks   map[uint16]weirHook       // numbers in use
 	claimed map[uint16]bool           // those of them that this agent has attached
 	left    map[uint16]ebpf.ProgramID // those whose tc filter, with this program, may still be there
+	guards  map[uint16]*net.UnixConn  // of those with a tc filter
+	names   *ebpf.Map                 // of hooks; nil: they are not remembered
 	events  *Ring
 	rules   int   // where the filter's list begins
 	now     int64 // the virtual clock
@@ -127,7 +130,7 @@ func Load(opts Options) (*Datapath, error) {
 	}
 	d := &Datapath{opts: opts, wanted: opts.Table, now: 1, stubs: map[uint16]*ebpf.Program{},
 		hooks: map[uint16]weirHook{}, claimed: map[uint16]bool{},
-		left: map[uint16]ebpf.ProgramID{}, Probes: probe()}
+		left: map[uint16]ebpf.ProgramID{}, guards: map[uint16]*net.UnixConn{}, Probes: probe()}
 	if opts.Pin != "" {
 		if err := d.lookAround(); err != nil {
 			return nil, err
@@ -326,6 +329,9 @@ func (d *Datapath) start() error {
 			return err
 		}
 	}
+	if err := d.openNames(); err != nil {
+		return err
+	}
 	var err error
 	if d.events, err = OpenRing(d.objs.Events); err != nil {
 		return fmt.Errorf("open the ring buffer: %w", err)
@@ -449,12 +455,15 @@ func (d *Datapath) Options() Options { return d.opts }
 
 // Close lets go of the datapath. What is pinned goes on.
 func (d *Datapath) Close() error {
-	errs := []error{d.closeSources()}
+	errs := []error{d.closeSources(), d.names.Close()}
 	if d.events != nil {
 		errs = append(errs, d.events.Close())
 	}
 	for _, p := range d.stubs {
 		errs = append(errs, p.Close())
+	}
+	for number := range d.guards {
+		errs = append(errs, d.unguard(number))
 	}
 	return errors.Join(append(errs, d.closeObjects())...)
 }

@@ -1,6 +1,7 @@
 package bpf
 
 import (
+	"fmt"
 	"net"
 	"os"
 	"slices"
@@ -218,6 +219,25 @@ func TestReplacedInPlace(t *testing.T) {
 }
 
 // TestEvents reads events again until they are released, and none that come while it reads.
+// TestEventDecode reads an event byte by byte as the packet path writes it, and refuses what is cut short.
+func TestEventDecode(t *testing.T) {
+	w := weirEvent{Kind: uint8(EventPacket), Family: 4, End: 3}
+	w.Conn.Leg[0].Packets, w.Conn.Leg[0].Bytes, w.Conn.Leg[0].Flags = 7, 0x1122334455, 0x12
+	copy(bytesOf(&w.Key), []byte{10, 0, 0, 1, 10, 0, 0, 2, 0x34, 0x12, 80, 0})
+	raw := bytesOf(&w)
+	var e Event
+	require.NoError(t, e.decode(raw))
+	require.Equal(t, EventPacket, e.Kind)
+	require.Equal(t, uint8(3), e.End)
+	require.Equal(t, Count{Packets: 7, Bytes: 0x1122334455}, e.Entry.Legs[0].Count)
+	require.Equal(t, uint8(0x12), e.Entry.Legs[0].Flags)
+	require.Equal(t, "10.0.0.1", e.Entry.Addr[0].String())
+	require.Equal(t, "10.0.0.2", e.Entry.Addr[1].String())
+	for n := range raw {
+		require.ErrorContains(t, e.decode(raw[:n]), fmt.Sprintf("event of %d bytes", n))
+	}
+}
+
 func TestEvents(t *testing.T) {
 	const size = 4096
 	room := size / (int(unsafe.Sizeof(weirEvent{})) + ringHeader)

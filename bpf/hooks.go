@@ -70,7 +70,7 @@ func (d *Datapath) release(number uint16) error {
 	delete(d.hooks, number)
 	delete(d.claimed, number)
 	delete(d.left, number)
-	return d.clearCounters(number)
+	return errors.Join(d.forgetName(number), d.clearCounters(number))
 }
 
 // Leftovers lists the attachments of an earlier agent that no Attach has taken over, for Detach unless
@@ -82,8 +82,7 @@ func (d *Datapath) Leftovers() []*Attachment {
 		if d.claimed[number] {
 			continue
 		}
-		a := &Attachment{Number: number, Mode: TC, Off: h.Flags&hookOff != 0, Hook: Hook{Interface: int(h.Ifindex),
-			Egress: h.Egress != 0, Namespace: h.Netns, Zone: h.Zone, L3: h.Flags&hookL3 != 0}}
+		a := &Attachment{Number: number, Mode: TC, Off: h.Flags&hookOff != 0, Hook: hookFrom(h)}
 		if pin := d.linkPin(number); pin != "" {
 			if l, err := link.LoadPinnedLink(pin, nil); err == nil {
 				a.Mode, a.link = modeOf(l), l

@@ -302,7 +302,7 @@ func (d *Datapath) findSources() error {
 // looks for them there. An agent that was killed may have done so.
 func (d *Datapath) inherit() error {
 	o := d.older
-	if err := errors.Join(d.inheritHooks(), d.inheritFlowIDs(), d.inheritFragments()); err != nil {
+	if err := errors.Join(d.inheritHooks(), d.inheritNames(), d.inheritFlowIDs(), d.inheritFragments()); err != nil {
 		return err
 	}
 	links, err := filepath.Glob(filepath.Join(o.folder, "link-*"))

@@ -10,7 +10,7 @@ import (
 
 // View says how entries are read.
 type View struct {
-	Hooks     func(number uint16) flow.Hook
+	Hooks     flow.InterfaceNamer
 	Lifetimes [bpf.States]time.Duration
 	Now       int64 // ns of the datapath's clock
 }
@@ -62,15 +62,13 @@ func (v View) leg(l *bpf.Leg) Leg {
 }
 
 // Seen lists the hooks that saw a leg, the owner first.
-func Seen(l *bpf.Leg, hooks func(uint16) flow.Hook) []flow.Hook {
+func Seen(l *bpf.Leg, hooks flow.InterfaceNamer) []flow.Hook {
 	if l.Owner == 0 {
 		return nil
 	}
-	seen := []flow.Hook{hooks(l.Owner)}
-	for _, n := range l.Hooks {
-		if n != 0 {
-			seen = append(seen, hooks(n))
-		}
-	}
-	return seen
+	numbers := HooksOf(l)
+	return hooks.Names(numbers[:]...)
 }
+
+// HooksOf are the numbers of the hooks that saw a leg, the owner's first; 0 is none.
+func HooksOf(l *bpf.Leg) [4]uint16 { return [4]uint16{l.Owner, l.Hooks[0], l.Hooks[1], l.Hooks[2]} }

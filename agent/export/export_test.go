@@ -20,7 +20,8 @@ import (
 
 // receiver is a sink whose other side does what a test wants.
 type receiver struct {
-	flows bool // only flow records are encoded
+	flows bool              // only flow records are encoded
+	sized func(records int) // is told of each batch; may be nil
 
 	mu       sync.Mutex
 	fail     func(ctx context.Context) error // asked at each attempt
@@ -51,6 +52,9 @@ func (r *receiver) Send(ctx context.Context, payload []byte, records int) error 
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if r.sized != nil {
+		r.sized(records)
+	}
 	for i := range records {
 		r.got = append(r.got, binary.LittleEndian.Uint64(payload[8*i:]))
 	}
@@ -141,6 +145,22 @@ func TestDelivers(t *testing.T) {
 		require.Equal(t, Stats{Name: "a", Taken: sized(252), Sent: sized(252)}, s[0])
 		require.NoError(t, e.stop(time.Second))
 		require.True(t, a.closed && b.closed)
+	})
+}
+
+// TestBatches are as large as they may be.
+func TestBatches(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &receiver{}
+		opts := options("a", r)
+		opts.Batch = 10_000
+		var sizes []int
+		r.sized = func(records int) { sizes = append(sizes, records) }
+		e := start(t, opts)
+		e.write(t, 0, 25_000)
+		require.NoError(t, e.stop(time.Minute))
+		require.Equal(t, []int{10_000, 10_000, 5_000}, sizes)
+		require.Equal(t, upTo(25_000), r.received())
 	})
 }
 

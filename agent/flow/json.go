@@ -29,6 +29,9 @@ func (r Report) AppendJSON(b []byte) []byte {
 func (r *Record) AppendJSON(b []byte) []byte {
 	b = appendText(append(b, `{"boot":`...), r.Boot)
 	b = strconv.AppendUint(append(b, `,"sequence":`...), r.Sequence, 10)
+	if r.AgentIP.IsValid() {
+		b = appendAddr(append(b, `,"agent_ip":`...), r.AgentIP)
+	}
 	b = strconv.AppendUint(append(b, `,"flow":`...), r.Flow, 10)
 	b = appendSome(b, `,"zone":`, uint64(r.Zone))
 	b = appendAddr(append(b, `,"src":`...), r.Src)
@@ -54,6 +57,9 @@ func (r *Record) AppendJSON(b []byte) []byte {
 	b = appendText(append(b, `,"end":`...), r.Reason.String())
 	b = appendName(b, `,"icmp_error":`, r.ICMPError)
 	b = appendHooks(append(b, `,"seen":`...), r.Seen)
+	if r.Duplicate {
+		b = append(b, `,"duplicate":true`...)
+	}
 	b = appendSome(b, `,"sampling":`, uint64(r.Sampling))
 	b = appendSome(b, `,"rtt_us_min":`, uint64(r.RTTMin))
 	b = appendSome(b, `,"rtt_us_last":`, uint64(r.RTTLast))

@@ -33,6 +33,8 @@ func scramble(t testing.TB, v reflect.Value, rng *rand.Rand) {
 			f.SetString(all[rng.IntN(len(all))])
 		case reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
 			f.SetUint(rng.Uint64() >> rng.IntN(64))
+		case reflect.Bool:
+			f.SetBool(rng.IntN(2) > 0)
 		case reflect.Int64:
 			f.SetInt(int64(rng.Uint64()))
 		case reflect.Slice:

@@ -149,6 +149,8 @@ type Record struct {
 	// counts its records from 1. A receiver that sees a pair again drops the repeat.
 	Boot     string `json:"boot"`
 	Sequence uint64 `json:"sequence"`
+	// AgentIP is the address by which the agent is known; none unless that is configured.
+	AgentIP netip.Addr `json:"agent_ip,omitzero"`
 	// Flow is the same in all records of both directions of one connection, and in no other's.
 	Flow     uint64     `json:"flow"`
 	Zone     uint16     `json:"zone,omitempty"`
@@ -180,6 +182,9 @@ type Record struct {
 	ICMPError string `json:"icmp_error,omitempty"`
 	// Seen lists where packets of this direction were seen; the first one owns the count.
 	Seen []Hook `json:"seen"`
+	// Duplicate says that another record tells of the same packets: a sum leaves this one out. Only a
+	// receiver that hears several agents can tell.
+	Duplicate bool `json:"duplicate,omitempty"`
 	// Sampling is N when 1 in N connections is counted, all packets of it; 0 when all are.
 	Sampling uint32 `json:"sampling,omitempty"`
 	// RTTMin, RTTLast and RTTMax are the smoothed round-trip times, in microseconds, that the

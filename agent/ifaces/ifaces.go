@@ -97,6 +97,21 @@ func ByInode(inode uint64) (string, error) {
 	return "", fmt.Errorf("network namespace with inode %d: %w", inode, os.ErrNotExist)
 }
 
+// NameOf is what the network namespace with an inode is called: "" is the process's own, others have a file's
+// path, and one that nothing leads to is "net:[inode]".
+func NameOf(inode uint64) string {
+	if own, err := inodeOf("/proc/self/ns/net"); err == nil && own == inode {
+		return ""
+	}
+	if path, err := mountOf(inode); path != "" && err == nil {
+		return path
+	}
+	return root(inode)
+}
+
+// root is the root of a network namespace in the list of mounts.
+func root(inode uint64) string { return fmt.Sprintf("net:[%d]", inode) }
+
 // mountOf finds where a network namespace is mounted, or "". Its root is "net:[inode]" in the
 // list of mounts (proc_pid_mountinfo(5)).
 func mountOf(inode uint64) (string, error) {
@@ -104,9 +119,9 @@ func mountOf(inode uint64) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("list the mounts: %w", err)
 	}
-	root := fmt.Sprintf("net:[%d]", inode)
+	want := root(inode)
 	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 4 && f[3] == root {
+		if f := strings.Fields(line); len(f) > 4 && f[3] == want {
 			return f[4], nil
 		}
 	}

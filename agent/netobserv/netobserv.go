@@ -4,6 +4,7 @@
 package netobserv
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -30,6 +31,8 @@ func Translate(environ []string) (ours, notes []string, err error) {
 		}
 	}
 	t.sinks()
+	t.anchor()
+	t.out["WEIR_IDENTITY_ADDRESS"] = cmp.Or(t.vars["AGENT_IP"], t.vars["AGENT_IP_IFACE"], defaultAddress)
 	t.defaults()
 	for _, name := range slices.Sorted(maps.Keys(t.out)) {
 		ours = append(ours, name+"="+t.out[name])
@@ -69,6 +72,7 @@ func variables() map[string]rule {
 		"ENABLE_DNS_TRACKING":                feature("dns"),
 		"ENABLE_PKT_TRANSLATION":             feature("nat"),
 		"DNS_TRACKING_PORT":                  to("WEIR_DNS_PORTS"),
+		"AGENT_IP_TYPE":                      to("WEIR_IDENTITY_FAMILY"),
 		"LOG_LEVEL":                          logLevel,
 		"METRICS_ENABLE":                     metrics,
 		"METRICS_TLS_CERT_PATH":              toIf("METRICS_ENABLE", "WEIR_MONITOR_TLS_CERT"),
@@ -81,7 +85,7 @@ func variables() map[string]rule {
 		"OPENSSL_PATH":                       same("it is of ENABLE_OPENSSL_TRACKING only"),
 		"EBPF_PROGRAM_MANAGER_MODE":          off("weir loads its own programs"),
 		"BPFMAN_BPF_FS_PATH":                 same("it is of EBPF_PROGRAM_MANAGER_MODE only"),
-		"DEDUPER":                            same("weir counts each packet once, at whichever interface sees it first"),
+		"DEDUPER":                            same(dedupes),
 		"QUIC_TRACKING_MODE":                 only("0", "weir does not look into QUIC"),
 		"NETWORK_EVENTS_MONITORING_GROUP_ID": same("it is of ENABLE_NETWORK_EVENTS_MONITORING only"),
 		"FLOWS_TARGET_HOST":                  refuse("it is an old name of TARGET_HOST"),
@@ -90,7 +94,8 @@ func variables() map[string]rule {
 	}
 	for _, name := range []string{"EXPORT", "TARGET_HOST", "TARGET_PORT", "TARGET_TLS_CA_CERT_PATH",
 		"TARGET_TLS_USER_CERT_PATH", "TARGET_TLS_USER_KEY_PATH", "GRPC_MESSAGE_MAX_FLOWS", "GRPC_RECONNECT_TIMER",
-		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT"} {
+		"METRICS_SERVER_ADDRESS", "METRICS_SERVER_PORT", "AGENT_IP", "AGENT_IP_IFACE",
+		"TCX_ATTACH_ANCHOR_INGRESS", "TCX_ATTACH_ANCHOR_EGRESS"} {
 		all[name] = later
 	}
 	for _, name := range []string{"ENABLE_PCA", "ENABLE_NETWORK_EVENTS_MONITORING", "ENABLE_UDN_MAPPING",
@@ -104,11 +109,9 @@ func variables() map[string]rule {
 		all[name] = refuse("only EXPORT=grpc is translated; write other sinks as `sinks` of weir's configuration file")
 	}
 	for name, why := range map[string]string{
-		"AGENT_IP": identity, "AGENT_IP_IFACE": identity, "AGENT_IP_TYPE": identity,
 		"PREFERRED_INTERFACE_FOR_MAC_PREFIX": "interfaces are told apart by namespace and index, not by address",
 		"TC_ATTACH_RETRIES":                  "an attachment that fails is an error at once",
-		"TCX_ATTACH_ANCHOR_INGRESS":          anchors, "TCX_ATTACH_ANCHOR_EGRESS": anchors,
-		"BUFFERS_LENGTH": queues, "EXPORTER_BUFFER_LENGTH": queues,
+		"BUFFERS_LENGTH":                     queues, "EXPORTER_BUFFER_LENGTH": queues,
 		"GRPC_RECONNECT_TIMER_RANDOMIZATION": "a tenth of the timer, always",
 		"ENABLE_FLOWS_RINGBUF_FALLBACK":      "it is what table.full=overflow does, the default",
 		"STALE_ENTRIES_EVICT_TIMEOUT":        "every connection ends after the lifetime of its state",
@@ -123,11 +126,10 @@ func variables() map[string]rule {
 
 // Why variables are of no consequence.
 const (
-	identity = "records tell the agent by `boot`, and the sender's address is the connection's"
-	anchors  = "weir attaches at the head"
-	queues   = "queues are bounded by bytes: `queue` of a sink"
-	memory   = "the garbage collector needs no help"
-	dedupes  = "weir counts each packet once, at whichever interface sees it first"
+	queues  = "queues are bounded by bytes: `queue` of a sink"
+	memory  = "the garbage collector needs no help"
+	dedupes = "weir counts each packet once, at whichever interface sees it first; of several agents, " +
+		"weir collect --dedupe leaves duplicates out"
 )
 
 // to gives the value to one of our variables.
@@ -304,6 +306,7 @@ const (
 	defaultTimeout     = "5s"
 	defaultBatch       = "10000"
 	defaultListen      = "watch"
+	defaultAddress     = "external"
 	namespaces         = `[own, "*"]` // where it looks for interfaces
 )
 
@@ -317,6 +320,20 @@ func metrics(t *translation, _, value string) error {
 		t.out["WEIR_MONITOR_ADDRESS"] = net.JoinHostPort(t.vars["METRICS_SERVER_ADDRESS"], port)
 	}
 	return err
+}
+
+// anchor is one for both directions.
+func (t *translation) anchor() {
+	in, out := t.vars["TCX_ATTACH_ANCHOR_INGRESS"], t.vars["TCX_ATTACH_ANCHOR_EGRESS"]
+	switch {
+	case in != out:
+		t.errs = append(t.errs, fmt.Errorf("TCX_ATTACH_ANCHOR_INGRESS=%s, TCX_ATTACH_ANCHOR_EGRESS=%s: want the same for both",
+			in, out))
+	case !slices.Contains([]string{"", "none", "head", "tail"}, in):
+		t.errs = append(t.errs, fmt.Errorf("TCX_ATTACH_ANCHOR_INGRESS=%s: want head, tail or none", in))
+	case in != "" && in != "none":
+		t.out["WEIR_DISCOVER_ANCHOR"] = in
+	}
 }
 
 // sinks makes one of what says where flows go.

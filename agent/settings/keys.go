@@ -96,7 +96,10 @@ func changed(a, b reflect.Value, path string, all *[]string) {
 	for _, f := range yamlfile.Fields(a.Type()) {
 		x, y := a.FieldByIndex(f.Index), b.FieldByIndex(f.Index)
 		name := path + yamlfile.Name(f)
-		if isStruct(f.Type) {
+		if f.Type.Kind() == reflect.Pointer && isStruct(f.Type.Elem()) && !x.IsNil() && !y.IsNil() {
+			x, y = x.Elem(), y.Elem()
+		}
+		if isStruct(x.Type()) {
 			changed(x, y, name+".", all)
 		} else if !reflect.DeepEqual(x.Interface(), y.Interface()) {
 			*all = append(*all, name)

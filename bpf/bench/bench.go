@@ -158,6 +158,11 @@ func (b *bench) parts() (all []part) {
 		}
 		all = append(all, p)
 	}
+	for _, n := range b.opts.Sweep {
+		all = append(all, part{fmt.Sprintf("export/%d", n), exportNames(n), func(ctx context.Context) ([]Figure, error) {
+			return b.exports(ctx, n)
+		}})
+	}
 	for _, c := range socketCases {
 		all = append(all, part{c.name, []string{c.name}, func(ctx context.Context) ([]Figure, error) {
 			f, err := b.sockets(ctx, &c)

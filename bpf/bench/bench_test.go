@@ -70,7 +70,7 @@ func TestRun(t *testing.T) {
 		_, ok := r.Find(name)
 		require.True(t, ok, name)
 	}
-	require.Len(t, r.Figures, len(held)+len(sweepCases)+1+len(usualWays))
+	require.Len(t, r.Figures, len(held)+len(sweepCases)+1+len(usualWays)+len(exportNames(100)))
 	require.Contains(t, progress.String(), "measuring tcp4/hot\n")
 	require.NoError(t, r.Write(&progress))
 }

@@ -11,6 +11,9 @@ const (
 	PerEntry  = "ns/entry"  // CPU time
 	PerFlow   = "bytes/flow"
 	Micros    = "us" // CPU time
+	// PerThousand is of entries.
+	PerThousand = "allocs/1000"
+	Resident    = "MB"
 	// PerExchange is net of the same without the feature.
 	PerExchange = "ns/exchange"
 )

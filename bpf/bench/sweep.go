@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 )
@@ -44,11 +45,26 @@ type sweeping struct {
 	life    int64 // ns until a connection expires
 }
 
-// counter takes records and forgets them: writing them is not part of the sweep.
-type counter struct{ records int }
+// counter takes records, and hands them on if there is somebody to take them.
+type counter struct {
+	records int
+	to      *export.Exporter // nil: they are forgotten, as writing them is not part of the sweep
+}
 
-func (c *counter) Write(*flow.Record) error { c.records++; return nil }
-func (c *counter) Flush() error             { return nil }
+func (c *counter) Write(r *flow.Record) error {
+	c.records++
+	if c.to == nil {
+		return nil
+	}
+	return c.to.Write(r)
+}
+
+func (c *counter) Flush() error {
+	if c.to == nil {
+		return nil
+	}
+	return c.to.Flush()
+}
 
 // sweeps measures the agent's sweep of a table that is full: the walk, the records (not their
 // writing), the acknowledgements, and the collection of what has expired.

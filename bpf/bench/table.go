@@ -75,7 +75,8 @@ const method = `
 ns/packet   BPF_PROG_TEST_RUN of the program behind a hook, an empty program subtracted round by round.
             Many flows: a driver rewrites source address and port and jumps; the same driver before
             the empty program is subtracted. Flows come in an order unrelated to that of their opening.
-ns/entry    CPU time of the agent's sweep over the entries of a full table; writing records is left out.
+ns/entry    CPU time of the agent's sweep over the entries of a full table. Writing records is left out, but for
+            export/...: there all entries have new packets, and one record of each is encoded and taken by the sink.
             The peer's: going through the keys, and taking each entry by a system call, as its agent does.
             collect: the peer is another map, of which user space reads all in batches and deletes what has
             expired key by key. It counts nothing and tells nobody; the sweep makes a last record of each.

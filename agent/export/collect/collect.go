@@ -9,10 +9,12 @@ import (
 	"log/slog"
 	"net"
 	"sync"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 
 	"github.com/weirnet/weir/agent/export"
@@ -28,6 +30,13 @@ const maxMessage = 16 << 20
 type Options struct {
 	// TLS secures connections; with a CA, agents need a certificate. nil: connections are plain.
 	TLS *certs.Options
+	// Dedupe leaves records out that tell of packets which another agent tells of, too, as long as that one
+	// goes on and for so long after it; 0: it does not.
+	Dedupe time.Duration
+	// JustMark has such records marked instead.
+	JustMark bool
+	// Clock gives the time for that; nil: time.Now.
+	Clock func() time.Time
 	// Sink takes the records; Append and Send are called by one goroutine at a time.
 	Sink export.Sink
 	Log  *slog.Logger
@@ -37,7 +46,9 @@ type Options struct {
 type Stats struct {
 	Records uint64 // written
 	Repeats uint64 // that were written before, and left out
-	Refused uint64 // messages that could not be read
+	// Duplicates are of packets that another agent has told of: left out, or written with a mark.
+	Duplicates uint64
+	Refused    uint64 // messages that could not be read
 }
 
 // Collector receives records.
@@ -46,15 +57,22 @@ type Collector struct {
 	opts   Options
 	server *grpc.Server
 
-	mu    sync.Mutex // guards all below, and the sink
-	seen  *repeats
-	buf   []byte
-	stats Stats
+	mu     sync.Mutex // guards all below, and the sink
+	seen   *repeats
+	dedupe *flow.Deduper // nil: duplicates are kept
+	buf    []byte
+	stats  Stats
 }
 
 // New makes a collector.
 func New(opts Options) (*Collector, error) {
 	c := &Collector{opts: opts, seen: newRepeats(maxStreams)}
+	if opts.Dedupe > 0 {
+		c.dedupe = flow.Dedupe(opts.Dedupe, opts.JustMark)
+	}
+	if c.opts.Clock == nil {
+		c.opts.Clock = time.Now
+	}
 	serve := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage)}
 	if opts.TLS != nil {
 		files, err := certs.Read(*opts.TLS)
@@ -99,9 +117,9 @@ func (c *Collector) Send(ctx context.Context, m *pbflow.Records) (*pbflow.Collec
 		c.opts.Log.Warn("a message is refused", "error", err)
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	fresh := c.encode(all)
-	if fresh > 0 {
-		if err := c.opts.Sink.Send(ctx, c.buf, fresh); err != nil {
+	now := c.encode(all, sender(ctx))
+	if now.Records > 0 {
+		if err := c.opts.Sink.Send(ctx, c.buf, int(now.Records)); err != nil {
 			c.opts.Log.Error("write records", "error", err)
 			return nil, status.Error(codes.Unavailable, err.Error())
 		}
@@ -109,21 +127,47 @@ func (c *Collector) Send(ctx context.Context, m *pbflow.Records) (*pbflow.Collec
 	for _, r := range all {
 		c.seen.note(idOf(r))
 	}
-	c.stats.Records += uint64(fresh)
-	c.stats.Repeats += uint64(len(all) - fresh)
+	c.stats.Records += now.Records
+	c.stats.Repeats += now.Repeats
+	c.stats.Duplicates += now.Duplicates
 	return &pbflow.CollectorReply{}, nil
 }
 
-// encode puts the records that are new into the buffer, and counts them.
-func (c *Collector) encode(all []flow.Report) (fresh int) {
+// encode puts the records that are to be written into the buffer, and counts what becomes of all.
+func (c *Collector) encode(all []flow.Report, from string) (s Stats) {
 	c.buf = c.buf[:0]
+	at := c.opts.Clock()
 	for _, r := range all {
-		if !c.seen.has(idOf(r)) {
-			c.buf = c.opts.Sink.Append(c.buf, r, 0)
-			fresh++
+		if c.seen.has(idOf(r)) {
+			s.Repeats++
+			continue
 		}
+		if c.dedupe != nil && r.Record != nil {
+			keep, duplicate := c.dedupe.Keep(r.Record, from, at)
+			if duplicate {
+				s.Duplicates++
+			}
+			if !keep {
+				continue
+			}
+		}
+		c.buf = c.opts.Sink.Append(c.buf, r, 0)
+		s.Records++
 	}
-	return fresh
+	return s
+}
+
+// sender is the host that a message has come from.
+func sender(ctx context.Context) string {
+	p, ok := peer.FromContext(ctx)
+	if !ok {
+		return ""
+	}
+	host, _, err := net.SplitHostPort(p.Addr.String())
+	if err != nil {
+		return p.Addr.String()
+	}
+	return host
 }
 
 func decode(m *pbflow.Records) ([]flow.Report, error) {

@@ -6,9 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"google.golang.org/grpc/codes"
@@ -77,6 +80,46 @@ func TestForeign(t *testing.T) {
 	require.Equal(t, Stats{Records: 4}, c.Stats())
 }
 
+// TestDedupe has two agents tell of the same packets.
+func TestDedupe(t *testing.T) {
+	for _, mark := range []bool{false, true} {
+		sink := &broken{}
+		now := time.Unix(1, 0)
+		c, err := New(Options{Sink: sink, Log: slog.New(slog.DiscardHandler), Dedupe: time.Minute, JustMark: mark,
+			Clock: func() time.Time { return now }})
+		require.NoError(t, err)
+		send := func(agent string, sequence uint64) error {
+			r := flow.Record{Boot: agent, Sequence: sequence, Packets: 1, Reason: flow.EndIdle, AgentIP: netip.MustParseAddr(agent)}
+			drop := flow.Drop{Boot: agent, Sequence: sequence, Reason: "x"}
+			b := pbflow.Append(pbflow.Append(nil, flow.Report{Record: &r}, 0), flow.Report{Drop: &drop}, 0)
+			var m pbflow.Records
+			require.NoError(t, proto.Unmarshal(b, &m))
+			_, err := c.Send(t.Context(), &m)
+			return err
+		}
+		require.NoError(t, send("192.0.2.1", 1))
+		require.NoError(t, send("192.0.2.2", 1))
+		sink.fail = true
+		require.Error(t, send("192.0.2.1", 2))
+		sink.fail = false
+		require.NoError(t, send("192.0.2.1", 2), "what was not written comes again, and is none")
+		require.NoError(t, send("192.0.2.1", 2))
+		now = now.Add(time.Hour)
+		require.NoError(t, send("192.0.2.2", 2))
+		text := string(sink.lines)
+		require.Equal(t, 4, strings.Count(text, `"drop":`), "drops are each agent's own")
+		if mark {
+			require.Equal(t, Stats{Records: 8, Repeats: 2, Duplicates: 1}, c.Stats())
+			require.Equal(t, 1, strings.Count(text, `"agent_ip":"192.0.2.2","flow":0,"src":"","dst":"","src_port":0,"dst_port":0,"protocol":0,"packets":1,`+
+				`"bytes":0,"start_ns":0,"end_ns":0,"role":"unknown","state":"","end":"idle","seen":null,"duplicate":true`))
+			require.Equal(t, 1, strings.Count(text, "duplicate"))
+			continue
+		}
+		require.Equal(t, Stats{Records: 7, Repeats: 2, Duplicates: 1}, c.Stats())
+		require.Equal(t, 1, strings.Count(text, `"agent_ip":"192.0.2.2"`))
+	}
+}
+
 func TestRepeatsForget(t *testing.T) {
 	r := newRepeats(3)
 	for _, boot := range []string{"a", "b", "c", "a", "d"} {
@@ -109,6 +152,8 @@ func TestCommand(t *testing.T) {
 		"tls: cert and key":   {"--tls-cert", "x"},
 		"unknown command":     {"x"},
 		"unknown flag: --tls": {"--tls"},
+		"--dedupe: 0s; want":  {"--dedupe-mark"},
+		"--dedupe: -1s; want": {"--dedupe", "-1s"},
 	} {
 		c := Command()
 		c.SetArgs(args)

@@ -42,11 +42,11 @@ func decodeForeign(r *flow.Record, m *Record) {
 }
 
 func decodeRecord(m *Record) (*flow.Record, error) {
-	var errs [6]error
+	var errs [7]error
 	t := m.GetTransport()
 	r := &flow.Record{
 		Packets: m.GetPackets(), Bytes: m.GetBytes(), Flags: flow.TCPFlags(m.GetFlags()),
-		Sampling: m.GetSampling(),
+		Sampling: m.GetSampling(), Duplicate: m.GetDuplicate(),
 		SrcPort:  narrow[uint16](&errs[0], "transport.src_port", t.GetSrcPort()),
 		DstPort:  narrow[uint16](&errs[1], "transport.dst_port", t.GetDstPort()),
 		Protocol: narrow[uint8](&errs[2], "transport.protocol", t.GetProtocol()),
@@ -54,6 +54,9 @@ func decodeRecord(m *Record) (*flow.Record, error) {
 		ICMPCode: narrow[uint8](&errs[4], "icmp_code", m.GetIcmpCode()),
 	}
 	r.Src, r.Dst, errs[5] = network(m.GetNetwork())
+	if m.GetAgentIp() != nil {
+		r.AgentIP, errs[6] = address("agent_ip", m.GetAgentIp())
+	}
 	return r, errors.Join(errs[:]...)
 }
 

@@ -51,6 +51,10 @@ func appendRecord(b []byte, r *flow.Record, offset int64) []byte {
 	b = appendUint(b, 8, r.Bytes)
 	b = appendUint(b, 9, r.Packets)
 	b = appendString(b, 10, owner.Interface)
+	if r.Duplicate {
+		b = appendUint(b, 11, 1)
+	}
+	b = appendIP(b, 12, r.AgentIP)
 	b = appendUint(b, 13, uint64(r.Flags))
 	b = appendUint(b, 14, uint64(r.ICMPType))
 	b = appendUint(b, 15, uint64(r.ICMPCode))

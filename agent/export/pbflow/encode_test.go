@@ -28,6 +28,7 @@ func full() flow.Record {
 		Reason: flow.EndDetected, ICMPError: "3/1", Sampling: 100,
 		Seen: []flow.Hook{{Namespace: "ns", Interface: "eth0", Direction: flow.Egress},
 			{Interface: "veth1", Direction: flow.Ingress}},
+		AgentIP: netip.MustParseAddr("192.0.2.9"), Duplicate: true,
 		RTTMin: 1, RTTLast: 2, RTTMax: 3_000_004, RTTSamples: 4,
 		Handshake: &flow.Handshake{Server: new(int64), Client: pointer(5), SYNRepeats: 6, SYNACKRepeats: 7},
 		Lookups:   &flow.Lookups{Answered: 1, Failed: 2, Unanswered: 3, Rcode: "NXDOMAIN", Mean: 4, Max: 5},
@@ -156,7 +157,7 @@ func TestReference(t *testing.T) {
 			{Interface: "veth1"}},
 		Xlat: &Xlat{SrcAddr: &IP{IpFamily: &IP_Ipv4{Ipv4: 0xc0000201}},
 			DstAddr: &IP{IpFamily: &IP_Ipv4{Ipv4: 0xc0000202}}, SrcPort: 10, DstPort: 11, ZoneId: 3},
-		Sampling: 100,
+		Sampling: 100, Duplicate: true, AgentIp: &IP{IpFamily: &IP_Ipv4{Ipv4: 0xc0000209}},
 	}
 	start, end := m.TimeFlowStart.AsTime(), m.TimeFlowEnd.AsTime()
 	require.Equal(t, offset+15e9, start.UnixNano())
