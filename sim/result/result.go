@@ -70,6 +70,11 @@ type Scenario struct {
 	// AgentLog is the agent's log, the console's slice what the kernel printed meanwhile.
 	AgentLog string `json:"agent_log,omitempty"`
 	Console  string `json:"console,omitempty"`
+	// Notes are what a green result is green in spite of, a line each: tolerances that were used, or were
+	// not needed, and a golden file of the kernel's own.
+	Notes []string `json:"notes,omitempty"`
+	// GoldenKernel is the kernel line whose own golden file judges; empty: that of all kernels does.
+	GoldenKernel string `json:"golden_kernel,omitempty"`
 	// Golden is the golden file that this run would write: set when everything but the golden
 	// file agrees.
 	Golden string `json:"golden,omitempty"`

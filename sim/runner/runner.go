@@ -13,7 +13,6 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/bpf"
-	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/require"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
@@ -28,10 +27,19 @@ type Job struct {
 	Spec       []byte `json:"spec"`                  // the scenario, YAML
 	GoldenFile string `json:"golden_file,omitempty"` // for error messages
 	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
-	MapFile    string `json:"map_file,omitempty"`    // of a scenario with another program, for errors
-	Map        []byte `json:"map,omitempty"`         // what it calls our terms
+	// KernelGoldens are the golden files of kernel lines that have their own, by line.
+	KernelGoldens map[string]GoldenFile `json:"kernel_goldens,omitempty"`
+
+	MapFile string `json:"map_file,omitempty"` // of a scenario with another program, for errors
+	Map     []byte `json:"map,omitempty"`      // what it calls our terms
 	// Captures are those that the scenario replays, by the name it has for them.
 	Captures map[string][]byte `json:"captures,omitempty"`
+}
+
+// GoldenFile is a golden file and its content.
+type GoldenFile struct {
+	File string `json:"file"` // for error messages
+	Data []byte `json:"data"`
 }
 
 // Scenario reads the job's scenario, and puts its captures in their places.
@@ -158,19 +166,21 @@ func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
 	return r.conclude(play, want, play.run(ctx), out)
 }
 
-// begin sets a scenario's stage, and reads its golden file; nil when there is none.
-func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *golden.Golden, error) {
+// begin sets a scenario's stage, and reads its golden files.
+func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *wanted, error) {
 	sc, err := job.Scenario()
 	if err != nil {
 		return nil, nil, err
 	}
 	sc.Name = job.Name
 	out.Summary = sc.Summary
-	var want *golden.Golden
-	if len(job.Golden) > 0 {
-		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
-			return nil, nil, err
-		}
+	kernel, err := release()
+	if err != nil {
+		return nil, nil, err
+	}
+	want, err := wantedOf(&job, &sc.Expect, kernel)
+	if err != nil {
+		return nil, nil, err
 	}
 	if out.Missing, err = r.prober.Missing(sc.Requires); err != nil {
 		return nil, nil, err
@@ -190,7 +200,7 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 }
 
 // conclude strikes the stage and judges what was collected, unless it went wrong.
-func (r *Runner) conclude(play *play, want *golden.Golden, err error, out *result.Scenario) error {
+func (r *Runner) conclude(play *play, want *wanted, err error, out *result.Scenario) error {
 	out.AgentLog = play.log()
 	if r.opts.Keep {
 		out.AgentLog += play.kept()

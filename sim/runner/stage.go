@@ -27,7 +27,7 @@ type Stage struct {
 	Runner func() *Runner
 
 	play  *play
-	want  *golden.Golden
+	want  *wanted
 	out   result.Scenario
 	begun time.Time
 	next  int // step

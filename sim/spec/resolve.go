@@ -48,6 +48,7 @@ func (r *resolver) resolve() {
 	s := r.scenario
 	r.agent()
 	r.program()
+	r.tolerances()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
 	r.running = runs

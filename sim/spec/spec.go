@@ -299,7 +299,13 @@ type Expect struct {
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string
 	// Fails are the kernel lines on which the scenario is known to fail.
-	Fails []ExpectedFailure
+	Fails []Exception
+	// Golden are the kernel lines that have a golden file of their own.
+	Golden   []Exception
+	goldenAt *node
+	// Tolerate is by how much fields may differ from the golden file.
+	Tolerate     []Tolerance
+	tolerancesAt []placed[Tolerance]
 	// Known is what a Program is known to get wrong.
 	Known   []Known
 	knownAt *node

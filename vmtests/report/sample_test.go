@@ -231,7 +231,7 @@ func evil() *result.Report {
 			{Line: hostile, Version: hostile, Package: hostile, SHA256: hostile, Accel: hostile, Millis: 9,
 				Verified: map[string]int{hostile: 3}, Drift: []string{hostile},
 				Scenarios: []result.Scenario{{Name: hostile, Change: hostile, Summary: hostile, Verdict: result.Fail,
-					Reason: hostile, AgentLog: hostile, Console: hostile + "\x00\xff", Reproduce: hostile,
+					Reason: hostile, Notes: []string{hostile}, AgentLog: hostile, Console: hostile + "\x00\xff", Reproduce: hostile,
 					Differences: []result.Difference{{Section: hostile, Against: hostile,
 						Kind: hostile, Record: hostile,
 						Fields: []result.Field{{Name: hostile, Want: hostile, Got: "x"}}}}},
