@@ -67,6 +67,8 @@ type Scenario struct {
 	Differences []Difference `json:"differences,omitempty"`
 	// Packets is what the independent witness saw at the agent's hooks.
 	Packets uint64 `json:"packets,omitempty"`
+	// OutOfMemory are the processes that the kernel has killed for want of memory, as the scenario wants it.
+	OutOfMemory []int `json:"out_of_memory,omitempty"`
 	// AgentLog is the agent's log, the console's slice what the kernel printed meanwhile.
 	AgentLog string `json:"agent_log,omitempty"`
 	Console  string `json:"console,omitempty"`

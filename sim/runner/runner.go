@@ -201,7 +201,7 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 
 // conclude strikes the stage and judges what was collected, unless it went wrong.
 func (r *Runner) conclude(play *play, want *wanted, err error, out *result.Scenario) error {
-	out.AgentLog = play.log()
+	out.AgentLog, out.OutOfMemory = play.log(), play.starved
 	if r.opts.Keep {
 		out.AgentLog += play.kept()
 	}

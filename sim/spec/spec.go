@@ -145,6 +145,8 @@ type Agent struct {
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
 	// on when a step kills, pauses or resizes it, or Layout is set.
 	Process bool
+	// Limited puts that process into a control group, so that its memory can be bounded; derived.
+	Limited bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
 }
@@ -162,9 +164,11 @@ type Step struct {
 	Socket  *Socket
 	Replay  *Replay
 	Advance time.Duration
-	Agent   string // stop, kill, start, pause, continue, resize: what happens to the agent
+	Agent   string // stop, kill, start, pause, continue, resize, limit: what happens to the agent
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
 	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
+	Memory  uint64 // with Agent "limit": what the agent may have, in bytes
+	Killed  bool   // with Agent "limit": it has more, and the kernel kills it
 	Link    *LinkChange
 	Host    *HostChange
 	Impair  *Impair
