@@ -100,6 +100,8 @@ type Kernel struct {
 	Restores   int    `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
 	Verified map[string]int `json:"verified,omitempty"`
+	// Instructions is how many the machine carries out for a packet, by kind of packet.
+	Instructions map[string]float64 `json:"instructions,omitempty"`
 	// Memory is how many bytes each map of the datapath takes, as the kernel reckons.
 	Memory map[string]uint64 `json:"memory,omitempty"`
 	// LoadMillis is how long the datapath took to load; a guest's emulation is most of it.

@@ -35,6 +35,7 @@ const (
 	fileRAM    = "ram"
 	fileState  = "state"
 	fileFacts  = "snapshot.json"
+	fileCounts = "instructions.json"
 )
 
 // snapshot is a guest that is ready to work.

@@ -75,10 +75,15 @@ var emulated = []string{"no_timer_check", "tsc=reliable", "rcupdate.rcu_cpu_stal
 // ExactStart is what the clock of an exact machine shows when it starts.
 var ExactStart = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
+// ExactInstruction is how long an instruction takes by the clock of an exact machine, in ns.
+const ExactInstruction = 1 << exactShift
+
+const exactShift = 2
+
 // exact are QEMU's arguments that make a machine exact: an instruction takes 4 ns, idling takes no
 // time of the host, and what QEMU draws at random begins with the same seed.
 func exact() []string {
-	return []string{"-icount", "shift=2,sleep=off", "-seed", "1",
+	return []string{"-icount", fmt.Sprintf("shift=%d,sleep=off", exactShift), "-seed", "1",
 		"-rtc", "clock=vm,base=" + ExactStart.Format("2006-01-02T15:04:05")}
 }
 
