@@ -63,12 +63,17 @@ func (s *snapshots) count(ctx context.Context, k kernel.Kernel) (map[string]floa
 
 // startExact boots an exact machine with orders; what it needs is put into dir.
 func (s *snapshots) startExact(ctx context.Context, dir string, k kernel.Kernel, orders wire.Orders) (*qemu.VM, error) {
-	packed, err := orders.Pack()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.buildInitrd(dir, k, packed); err != nil {
+	if err := s.orderExact(dir, k, orders); err != nil {
 		return nil, err
 	}
 	return qemu.Start(ctx, exactIn(dir, k))
+}
+
+// orderExact builds what an exact machine boots from, with its orders, in dir.
+func (s *snapshots) orderExact(dir string, k kernel.Kernel, orders wire.Orders) error {
+	packed, err := orders.Pack()
+	if err != nil {
+		return err
+	}
+	return s.buildInitrd(dir, k, packed)
 }
