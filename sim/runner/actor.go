@@ -155,11 +155,11 @@ func (p *play) startAgent(ctx context.Context) error {
 // runInside runs the agent in this process, on the datapath that is loaded already if it fits.
 func (p *play) runInside(ctx context.Context, a *actor, cfg agent.Config) error {
 	opts := agent.Options{Log: slog.New(slog.NewTextHandler(a.logs, nil))}
-	if cfg.Table.Size == agent.DefaultConfig().Table.Size && cfg.Sweep == "" {
-		if err := p.runner.dp.Reset(); err != nil {
+	if dp := p.runner.datapath(&cfg); dp != nil {
+		if err := dp.Reset(); err != nil {
 			return err
 		}
-		opts.Datapath = p.runner.dp
+		opts.Datapath = dp
 	}
 	run, err := agent.New(cfg, opts)
 	if err != nil {
@@ -229,11 +229,16 @@ func (p *play) runProcess(ctx context.Context, a *actor, cfg agent.Config) error
 // pin is where the tables of a killed agent wait for the next one.
 func (p *play) pin() string { return filepath.Join(bpfFolder, filepath.Base(p.dir)) }
 
+// An agent that starts is asked whether it is there, first soon, and then less and less often: on one CPU,
+// who asks takes the time of who starts.
+const (
+	askFirst = time.Millisecond
+	askLast  = 20 * time.Millisecond
+)
+
 // answers waits until the agent's control socket answers.
 func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
+	for wait := askFirst; ; wait = min(2*wait, askLast) {
 		if _, err := a.client.Counters(ctx); err == nil {
 			return nil
 		}
@@ -243,7 +248,7 @@ func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
 			return fmt.Errorf("the agent has ended: %w\n%s", err, a.log())
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), a.kill())
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }

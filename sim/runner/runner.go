@@ -82,10 +82,11 @@ type Options struct {
 // only what got stuck reaches it.
 const deadline = 60 * time.Second
 
-// Runner runs scenarios one after the other. It loads the datapath once.
+// Runner runs scenarios one after the other. It loads the datapath once for each size of the tables.
 type Runner struct {
 	opts   Options
-	dp     *bpf.Datapath
+	dp     *bpf.Datapath         // with tables of the default size
+	sized  map[int]*bpf.Datapath // with others, by their size in entries
 	prober require.Prober
 	// features is what is known of the agent's features: why one cannot run, nil if it can.
 	features map[string]error
@@ -99,18 +100,49 @@ func New(opts Options) (*Runner, error) {
 	if err := sweepFiles(); err != nil {
 		return nil, fmt.Errorf("remove what an earlier run has left: %w", err)
 	}
+	dp, err := load(agent.DefaultConfig().Table.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{opts: opts, dp: dp, sized: map[int]*bpf.Datapath{}, features: map[string]error{}}, nil
+}
+
+// load loads the datapath for agents inside this process.
+func load(table int) (*bpf.Datapath, error) {
 	cfg := agent.DefaultConfig()
-	cfg.Clock.Virtual = true
-	cfg.FastPath = fastPath
-	load, err := cfg.DatapathOptions()
+	cfg.Clock.Virtual, cfg.FastPath, cfg.Table.Size = true, fastPath, table
+	opts, err := cfg.DatapathOptions()
 	if err != nil {
 		return nil, err
 	}
-	dp, err := bpf.Load(load)
-	if err != nil {
-		return nil, err
+	return bpf.Load(opts)
+}
+
+// maxKept is up to which size of the tables a datapath stays loaded: loading is most of what a scenario
+// costs under emulation, and these take little memory.
+const maxKept = 4096
+
+// keep loads the datapath that a scenario's agent runs on, if it is not loaded yet, and is one that stays.
+func (r *Runner) keep(a *spec.Agent) error {
+	if a.Process || a.Program != nil || a.Sweep != "" || a.Table == 0 || a.Table > maxKept || r.sized[a.Table] != nil {
+		return nil
 	}
-	return &Runner{opts: opts, dp: dp, features: map[string]error{}}, nil
+	dp, err := load(a.Table)
+	if err == nil {
+		r.sized[a.Table] = dp
+	}
+	return err
+}
+
+// datapath is the loaded one that fits an agent's configuration; nil when there is none.
+func (r *Runner) datapath(cfg *agent.Config) *bpf.Datapath {
+	switch {
+	case cfg.Sweep != "":
+		return nil
+	case cfg.Table.Size == agent.DefaultConfig().Table.Size:
+		return r.dp
+	}
+	return r.sized[cfg.Table.Size]
 }
 
 // Verified is how many instructions the kernel's verifier has walked for each program of the
@@ -127,7 +159,13 @@ func (r *Runner) Verified() (map[string]int, error) {
 func (r *Runner) Memory() (map[string]uint64, error) { return r.dp.MapMemory() }
 
 // Close unloads the datapath.
-func (r *Runner) Close() error { return r.dp.Close() }
+func (r *Runner) Close() error {
+	err := r.dp.Close()
+	for _, dp := range r.sized {
+		err = errors.Join(err, dp.Close())
+	}
+	return err
+}
 
 // Run runs one scenario. It does not return an error: whatever happens is the verdict.
 func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
@@ -187,6 +225,9 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 	}
 	if len(out.Missing) > 0 {
 		return nil, nil, lacking(out.Missing)
+	}
+	if err := r.keep(&sc.Agent); err != nil { // before what is held is counted: it stays
+		return nil, nil, err
 	}
 	before, err := holds()
 	if err != nil {
