@@ -213,7 +213,7 @@ func update(out *result.Scenario, job runner.Job) {
 	if out.Golden == "" {
 		return
 	}
-	if err := suite.WriteGolden(job, out.Golden); err != nil {
+	if err := suite.WriteGolden(job, out.GoldenKernel, out.Golden); err != nil {
 		out.Verdict, out.Reason = result.Error, "write the golden file: "+err.Error()
 		return
 	}
@@ -226,6 +226,9 @@ func print(w io.Writer, s *result.Scenario) error {
 		fmt.Fprintf(w, "  %s", s.Reason)
 	}
 	fmt.Fprintln(w)
+	for _, n := range s.Notes {
+		fmt.Fprintf(w, "        %s\n", result.Printable(n))
+	}
 	return result.DiffText(w, s.Differences)
 }
 

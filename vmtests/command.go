@@ -61,7 +61,7 @@ func Command() *cobra.Command {
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	cmd.AddCommand(listCommand(), pullCommand(), runCommand(), shellCommand(), selftestCommand())
+	cmd.AddCommand(listCommand(), pullCommand(), runCommand(), shellCommand(), selftestCommand(), reproCommand())
 	for _, c := range cmd.Commands() {
 		c.SilenceUsage = true
 		c.SilenceErrors = true

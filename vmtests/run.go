@@ -208,7 +208,8 @@ func (f *runFlags) judge(
 	line := newLiveLine(cmd.ErrOrStderr())
 	kernels, err := matrix.Run(ctx, matrix.Config{
 		Cache: store.Dir, Binary: bin, Kernels: store.Get(ctx, lines), Jobs: jobs,
-		Files: files, Accel: accel, VMs: f.vms, CPUs: f.smp, Exact: f.exact, Limits: limits, Progress: line.show,
+		Files: files, Accel: accel, VMs: f.vms, CPUs: f.smp, Exact: f.exact, Count: f.costs != "", Limits: limits,
+		Progress: line.show,
 	})
 	line.clear()
 	if err != nil {

@@ -12,30 +12,33 @@ import (
 // and with the same content, and makes those results green.
 func update(r *result.Report, jobs []runner.Job) error {
 	for _, job := range jobs {
-		all := resultsOf(r, job.Name)
-		text, ok := agreed(all)
-		if !ok {
-			continue
-		}
-		if err := suite.WriteGolden(job, text); err != nil {
-			return fmt.Errorf("write the golden file of %s: %w", job.Name, err)
-		}
-		for _, s := range all {
-			if s.Verdict != result.Skip {
-				s.Verdict, s.Reason = result.Pass, "golden file written"
-				s.Differences, s.Golden = nil, ""
+		for kernel, all := range byGolden(r, job.Name) {
+			text, ok := agreed(all)
+			if !ok {
+				continue
+			}
+			if err := suite.WriteGolden(job, kernel, text); err != nil {
+				return fmt.Errorf("write the golden file of %s: %w", job.Name, err)
+			}
+			for _, s := range all {
+				if s.Verdict != result.Skip {
+					s.Verdict, s.Reason = result.Pass, "golden file written"
+					s.Differences, s.Golden = nil, ""
+				}
 			}
 		}
 	}
 	return nil
 }
 
-func resultsOf(r *result.Report, name string) []*result.Scenario {
-	var all []*result.Scenario
+// byGolden are a scenario's results by the kernel line whose own golden file judges them; most have "",
+// that of all kernels.
+func byGolden(r *result.Report, name string) map[string][]*result.Scenario {
+	all := map[string][]*result.Scenario{}
 	for k := range r.Kernels {
 		for i := range r.Kernels[k].Scenarios {
 			if s := &r.Kernels[k].Scenarios[i]; s.Name == name {
-				all = append(all, s)
+				all[s.GoldenKernel] = append(all[s.GoldenKernel], s)
 			}
 		}
 	}

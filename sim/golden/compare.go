@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/spec"
 )
 
 // The kinds of difference.
@@ -28,38 +29,45 @@ const maxPairs = 250_000
 // A record of want that is not there is paired with the nearest that is there in its place,
 // first among those of its tuple and direction, and differs from that in fields.
 func Compare(want, got *Golden, against string) []result.Difference {
-	flows := comparison{section: "flows", against: against}
+	diffs, _ := CompareWithin(want, got, against, nil)
+	return diffs
+}
+
+// CompareWithin is Compare with tolerances. A record that is not there, but one of its tuple and
+// direction that differs in nothing but fields within their tolerances, is no difference: these fields
+// are the allowed. A section that a digest stands for has no tolerance.
+func CompareWithin(want, got *Golden, against string, within []spec.Tolerance) ([]result.Difference, []Allowed) {
+	c := comparison{against: against, within: within}
+	c.section = "flows"
 	if want.FlowDigest != nil || got.FlowDigest != nil {
-		flows.digests(flowDigest(want), flowDigest(got))
+		c.digests(flowDigest(want), flowDigest(got))
 	} else {
 		w, g := sortFlows(slices.Clone(want.Flows)), sortFlows(slices.Clone(got.Flows))
 		if !reflect.DeepEqual(w, g) { // records are costly to write out
-			flows.records(flowRecords(w), flowRecords(g))
+			c.records(flowRecords(w), flowRecords(g))
 		}
 	}
-	connections := comparison{section: "connections", against: against}
+	c.section = "connections"
 	if want.ConnectionDigest != nil || got.ConnectionDigest != nil {
-		connections.digests(connectionDigest(want), connectionDigest(got))
+		c.digests(connectionDigest(want), connectionDigest(got))
 	} else {
 		w := sortConnections(slices.Clone(want.Connections))
 		g := sortConnections(slices.Clone(got.Connections))
 		if !slices.Equal(w, g) {
-			connections.records(connectionRecords(w), connectionRecords(g))
+			c.records(connectionRecords(w), connectionRecords(g))
 		}
 	}
-	labels := comparison{section: "labels", against: against}
-	labels.records(labelRecords(want.Labels), labelRecords(got.Labels))
-	counters := comparison{section: "counters", against: against}
-	counters.records(counterRecords(sortCounters(slices.Clone(want.Counters))),
+	c.section = "labels"
+	c.records(labelRecords(want.Labels), labelRecords(got.Labels))
+	c.section = "counters"
+	c.records(counterRecords(sortCounters(slices.Clone(want.Counters))),
 		counterRecords(sortCounters(slices.Clone(got.Counters))))
-	dns := comparison{section: "dns", against: against}
-	dns.records(dnsRecords(sortDNS(slices.Clone(want.DNS))),
-		dnsRecords(sortDNS(slices.Clone(got.DNS))))
-	drops := comparison{section: "drops", against: against}
-	drops.records(dropRecords(sortDrops(slices.Clone(want.Drops))),
+	c.section = "dns"
+	c.records(dnsRecords(sortDNS(slices.Clone(want.DNS))), dnsRecords(sortDNS(slices.Clone(got.DNS))))
+	c.section = "drops"
+	c.records(dropRecords(sortDrops(slices.Clone(want.Drops))),
 		dropRecords(sortDrops(slices.Clone(got.Drops))))
-	return slices.Concat(flows.found, connections.found, labels.found, counters.found, dns.found,
-		drops.found)
+	return c.found, c.allowed
 }
 
 func flowDigest(g *Golden) Digest {
@@ -88,10 +96,12 @@ func labelRecords(all map[string]map[string]string) []record {
 	return records
 }
 
-// comparison compares one section.
+// comparison compares one section after the other.
 type comparison struct {
 	section, against string
+	within           []spec.Tolerance
 	found            []result.Difference
+	allowed          []Allowed
 }
 
 func (c *comparison) add(kind string, r record, fields []result.Field) {
@@ -129,6 +139,7 @@ func (c *comparison) records(want, got []record) {
 	w := side{want, make([]bool, len(want))}
 	g := side{got, make([]bool, len(got))}
 	matchEqual(&w, &g)
+	c.matchWithin(&w, &g)
 	duplicates := matchDuplicates(&w, &g)
 	pairs := matchTuples(&w, &g)
 	maps.Copy(pairs, matchNearest(&w, &g))
@@ -195,23 +206,29 @@ func matchDuplicates(w, g *side) map[int]bool {
 	return duplicates
 }
 
+// maxPartners bounds how many records of one tuple are tried.
+const maxPartners = 64
+
+// byTuple returns the indexes of what is left, by what it is about; not all where there are many.
+func (s *side) byTuple() map[string][]int {
+	all := map[string][]int{}
+	for _, j := range s.left() {
+		if id := s.records[j].identity; len(all[id]) < maxPartners {
+			all[id] = append(all[id], j)
+		}
+	}
+	return all
+}
+
 // candidate is a record of each side, and in how many fields they differ.
 type candidate struct{ want, got, distance int }
 
 // matchTuples pairs what is left of the same tuple and direction, nearest first.
 func matchTuples(w, g *side) map[int]int {
-	byTuple := map[string][]int{}
-	for _, j := range g.left() {
-		id := g.records[j].identity
-		byTuple[id] = append(byTuple[id], j)
-	}
+	byTuple := g.byTuple()
 	var all []candidate
 	for _, i := range w.left() {
-		partners := byTuple[w.records[i].identity]
-		if len(partners) > 64 {
-			partners = partners[:64]
-		}
-		for _, j := range partners {
+		for _, j := range byTuple[w.records[i].identity] {
 			all = append(all, candidate{i, j, len(differing(w.records[i], g.records[j]))})
 		}
 	}

@@ -3,6 +3,7 @@ package require
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"runtime"
 
@@ -12,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/sim/cgroup"
 	"github.com/weirnet/weir/sim/oracle"
 )
 
@@ -74,6 +76,8 @@ func try(name string) error {
 		return missingIf(netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: loopback, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 		}}), unix.ENOENT, unix.EOPNOTSUPP)
+	case "memcg":
+		return missingIf(memcg(), cgroup.ErrNone, fs.ErrPermission, unix.EROFS)
 	case "nf_conntrack":
 		there, err := oracle.Probe()
 		if err == nil && !there {
@@ -82,6 +86,15 @@ func try(name string) error {
 		return err
 	}
 	return kind(name)
+}
+
+// memcg makes a control group for memory.
+func memcg() error {
+	g, err := cgroup.New("weir-probe")
+	if err != nil {
+		return err
+	}
+	return g.Close()
 }
 
 // kind tries a kind of link. A kernel that knows it may want more than its name and say so.

@@ -31,6 +31,7 @@ var features = []Feature{
 	{"ipv6", "ipv6", "5.10"},
 	{"ipvlan", "ipvlan", "5.10"},
 	{"macvlan", "macvlan", "5.10"},
+	{"memcg", "", "5.10"},
 	{"netkit", "", "6.12"},
 	{"nf_conntrack", "nf_conntrack_netlink", "5.10"},
 	{"tc", "sch_ingress", "5.10"},

@@ -67,9 +67,16 @@ type Scenario struct {
 	Differences []Difference `json:"differences,omitempty"`
 	// Packets is what the independent witness saw at the agent's hooks.
 	Packets uint64 `json:"packets,omitempty"`
+	// OutOfMemory are the processes that the kernel has killed for want of memory, as the scenario wants it.
+	OutOfMemory []int `json:"out_of_memory,omitempty"`
 	// AgentLog is the agent's log, the console's slice what the kernel printed meanwhile.
 	AgentLog string `json:"agent_log,omitempty"`
 	Console  string `json:"console,omitempty"`
+	// Notes are what a green result is green in spite of, a line each: tolerances that were used, or were
+	// not needed, and a golden file of the kernel's own.
+	Notes []string `json:"notes,omitempty"`
+	// GoldenKernel is the kernel line whose own golden file judges; empty: that of all kernels does.
+	GoldenKernel string `json:"golden_kernel,omitempty"`
 	// Golden is the golden file that this run would write: set when everything but the golden
 	// file agrees.
 	Golden string `json:"golden,omitempty"`
@@ -93,6 +100,8 @@ type Kernel struct {
 	Restores   int    `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
 	Verified map[string]int `json:"verified,omitempty"`
+	// Instructions is how many the machine carries out for a packet, by kind of packet.
+	Instructions map[string]float64 `json:"instructions,omitempty"`
 	// Memory is how many bytes each map of the datapath takes, as the kernel reckons.
 	Memory map[string]uint64 `json:"memory,omitempty"`
 	// LoadMillis is how long the datapath took to load; a guest's emulation is most of it.

@@ -21,6 +21,7 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/settings"
+	"github.com/weirnet/weir/sim/cgroup"
 )
 
 // actor is the agent on stage: inside this process, or as a process of its own.
@@ -30,8 +31,11 @@ type actor struct {
 	end    func() error // ends it in order
 	abort  func() error // ends it at once
 	signal func(os.Signal) error
-	dead   bool // killed; a process's attachments live on
-	paused bool // stopped by SIGSTOP
+	ended  chan error    // of a process: holds how it ended, once it has
+	group  *cgroup.Group // of a process whose memory can be bounded
+	pid    int           // likewise
+	dead   bool          // killed; a process's attachments live on
+	paused bool          // stopped by SIGSTOP
 }
 
 func (a *actor) stop() error { return a.end() }
@@ -98,6 +102,8 @@ func (p *play) flowFile() string {
 	return filepath.Join(p.dir, "flows.jsonl")
 }
 
+func (p *play) controlFile() string { return filepath.Join(p.dir, "control.sock") }
+
 // config is the agent's configuration, as a user would write it.
 func (p *play) config() agent.Config {
 	cfg := agent.DefaultConfig()
@@ -119,7 +125,7 @@ func (p *play) config() agent.Config {
 	cfg.Features, cfg.DNS = p.sc.Agent.Features, p.dns()
 	p.labels(&cfg.Labels)
 	cfg.Output = p.flowFile()
-	cfg.Control = filepath.Join(p.dir, "control.sock")
+	cfg.Control = p.controlFile()
 	cfg.Clock = agent.Clock{Virtual: true, Start: p.now}
 	return cfg
 }
@@ -150,11 +156,11 @@ func (p *play) startAgent(ctx context.Context) error {
 // runInside runs the agent in this process, on the datapath that is loaded already if it fits.
 func (p *play) runInside(ctx context.Context, a *actor, cfg agent.Config) error {
 	opts := agent.Options{Log: slog.New(slog.NewTextHandler(a.logs, nil))}
-	if cfg.Table.Size == agent.DefaultConfig().Table.Size && cfg.Sweep == "" {
-		if err := p.runner.dp.Reset(); err != nil {
+	if dp := p.runner.datapath(&cfg); dp != nil {
+		if err := dp.Reset(); err != nil {
 			return err
 		}
-		opts.Datapath = p.runner.dp
+		opts.Datapath = dp
 	}
 	run, err := agent.New(cfg, opts)
 	if err != nil {
@@ -192,13 +198,16 @@ func (p *play) runProcess(ctx context.Context, a *actor, cfg agent.Config) error
 	}
 	cmd := exec.Command(command[0], append(command[1:], "--config", file)...)
 	cmd.Env = withoutSettings(os.Environ())
+	if p.sc.Agent.Limited {
+		cmd.Env = withoutCollector(cmd.Env)
+	}
 	cmd.Stdout, cmd.Stderr = a.logs, a.logs
 	if err := cmd.Start(); err != nil {
 		return err
 	}
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	a.signal = cmd.Process.Signal
+	a.ended, a.signal = ended, cmd.Process.Signal
 	a.end = func() error {
 		if err := cmd.Process.Signal(os.Interrupt); err != nil {
 			return err
@@ -210,17 +219,27 @@ func (p *play) runProcess(ctx context.Context, a *actor, cfg agent.Config) error
 		<-ended
 		return err
 	}
+	if p.sc.Agent.Limited {
+		if err := p.confine(a, cmd.Process.Pid); err != nil {
+			return errors.Join(err, a.kill())
+		}
+	}
 	return p.answers(ctx, a, ended)
 }
 
 // pin is where the tables of a killed agent wait for the next one.
 func (p *play) pin() string { return filepath.Join(bpfFolder, filepath.Base(p.dir)) }
 
+// An agent that starts is asked whether it is there, first soon, and then less and less often: on one CPU,
+// who asks takes the time of who starts.
+const (
+	askFirst = time.Millisecond
+	askLast  = 20 * time.Millisecond
+)
+
 // answers waits until the agent's control socket answers.
 func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
-	tick := time.NewTicker(time.Millisecond)
-	defer tick.Stop()
-	for {
+	for wait := askFirst; ; wait = min(2*wait, askLast) {
 		if _, err := a.client.Counters(ctx); err == nil {
 			return nil
 		}
@@ -230,7 +249,7 @@ func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
 			return fmt.Errorf("the agent has ended: %w\n%s", err, a.log())
 		case <-ctx.Done():
 			return errors.Join(ctx.Err(), a.kill())
-		case <-tick.C:
+		case <-time.After(wait):
 		}
 	}
 }
@@ -239,4 +258,12 @@ func (p *play) answers(ctx context.Context, a *actor, ended chan error) error {
 // who runs the scenario.
 func withoutSettings(env []string) []string {
 	return slices.DeleteFunc(env, func(v string) bool { return strings.HasPrefix(v, settings.Prefix) })
+}
+
+// withoutCollector is an environment in which Go collects garbage as it does by itself: what is good for a
+// guest is too much for an agent with a limit.
+func withoutCollector(env []string) []string {
+	return slices.DeleteFunc(env, func(v string) bool {
+		return strings.HasPrefix(v, "GOGC=") || strings.HasPrefix(v, "GOMEMLIMIT=")
+	})
 }

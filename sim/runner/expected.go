@@ -13,15 +13,14 @@ import (
 
 // forgive makes a failure that is expected a skip, which says why. One that does not come any more, or
 // whose day has passed, is a failure itself.
-func forgive(f *spec.ExpectedFailure, now time.Time, out *result.Scenario) {
-	told := fmt.Sprintf("%s (%s)", f.Reason, f.Link)
-	expired := !now.Before(f.Until.AddDate(0, 0, 1))
+func forgive(f *spec.Exception, now time.Time, out *result.Scenario) {
+	told := f.Told()
 	switch {
 	case out.Verdict == result.Fail && len(out.Differences) == 0: // it has no golden file yet
 	case out.Verdict == result.Pass:
 		out.Verdict = result.Fail
 		out.Reason = fmt.Sprintf("passes, although a failure is expected on %s: %s; take that out of expect.fails", f.Kernel, told)
-	case out.Verdict == result.Fail && expired:
+	case out.Verdict == result.Fail && f.Expired(now):
 		out.Reason = fmt.Sprintf("%s; it was expected until %s: %s", out.Reason, f.Until.Format(time.DateOnly), told)
 	case out.Verdict == result.Fail:
 		out.Verdict = result.Skip

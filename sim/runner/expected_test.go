@@ -11,7 +11,7 @@ import (
 )
 
 func TestForgive(t *testing.T) {
-	f := &spec.ExpectedFailure{Kernel: "5.10", Reason: "the kernel loses it", Link: "https://example.com/1",
+	f := &spec.Exception{Kernel: "5.10", Reason: "the kernel loses it", Link: "https://example.com/1",
 		Until: time.Date(2027, 1, 31, 0, 0, 0, 0, time.UTC)}
 	last, after := f.Until.Add(24*time.Hour-1), f.Until.Add(24*time.Hour)
 	for _, c := range []struct {
@@ -42,12 +42,12 @@ func TestForgive(t *testing.T) {
 func TestForgiveNoGolden(t *testing.T) {
 	was := result.Scenario{Verdict: result.Fail, Reason: "there is no golden file", Golden: "x"}
 	out := was
-	forgive(&spec.ExpectedFailure{Until: time.Now().AddDate(1, 0, 0)}, time.Now(), &out)
+	forgive(&spec.Exception{Until: time.Now().AddDate(1, 0, 0)}, time.Now(), &out)
 	require.Equal(t, was, out)
 }
 
 func TestFailsOn(t *testing.T) {
-	e := spec.Expect{Fails: []spec.ExpectedFailure{{Kernel: "6.1"}}}
+	e := spec.Expect{Fails: []spec.Exception{{Kernel: "6.1"}}}
 	require.NotNil(t, e.FailsOn("6.1.0-56-cloud-amd64"))
 	require.NotNil(t, e.FailsOn("6.1"))
 	require.NotNil(t, e.FailsOn("6.1-rc1"))

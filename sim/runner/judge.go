@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/golden"
@@ -13,7 +14,7 @@ import (
 
 // judge compares what the agent has reported with the invariants, the witness, the model and
 // the golden file, in this order: what comes first explains what comes later.
-func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
+func (p *play) judge(want *wanted, out *result.Scenario) error {
 	told, err := golden.ParseOutput("flows.jsonl", p.flows)
 	if err != nil {
 		return err
@@ -36,14 +37,13 @@ func (p *play) judge(want *golden.Golden, out *result.Scenario) error {
 	if err := got.Free(p.sc.Expect.Free...); err != nil {
 		return err
 	}
-	if want != nil {
-		diffs = append(diffs, golden.Compare(want, got, "golden")...)
-	}
+	diffs = append(diffs, want.compare(got, out)...)
 	out.Differences = diffs
-	out.Verdict, out.Reason = verdict(diffs, want != nil)
+	out.Verdict, out.Reason = verdict(diffs, want.golden() != nil)
 	if sound && out.Verdict != result.Pass {
 		out.Golden = string(golden.Encode(got))
 	}
+	want.except(got, time.Now(), out)
 	return nil
 }
 

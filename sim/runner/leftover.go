@@ -8,18 +8,20 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/sim/cgroup"
 )
 
 // prefix begins the names of a scenario's folders: of the agent's files in the temporary
-// folder, and of its pinned tables. The process id of their owner follows.
+// folder, of its pinned tables, and of its control groups. The process id of their owner follows.
 const prefix = "weir-scenario-"
 
 // bpfFolder is where scenarios pin.
 const bpfFolder = "/sys/fs/bpf"
 
-// sweepFiles removes the folders of runners that are no more.
+// sweepFiles removes the folders and control groups of runners that are no more.
 func sweepFiles() error {
-	var errs []error
+	errs := []error{cgroup.Sweep(prefix, abandoned)}
 	for _, parent := range []string{os.TempDir(), bpfFolder} {
 		found, err := filepath.Glob(filepath.Join(parent, prefix+"*"))
 		errs = append(errs, err)

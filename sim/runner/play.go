@@ -14,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/capture"
+	"github.com/weirnet/weir/sim/cgroup"
 	"github.com/weirnet/weir/sim/foreign"
 	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/model"
@@ -57,7 +58,9 @@ type play struct {
 	modelConnections []golden.Connection
 	oracle           []result.Difference // of the agent's table from the scenario's oracle
 	logs             []byte
-	mapped           *foreign.Map // of another program; nil for weir's own agent
+	mapped           *foreign.Map    // of another program; nil for weir's own agent
+	groups           []*cgroup.Group // of agents whose memory can be bounded
+	starved          []int           // processes that the kernel has killed for want of memory, as it was to be
 
 	before holdings            // what the runner held before the stage was set
 	leaks  []result.Difference // what is held or attached and should not be
@@ -260,6 +263,11 @@ func (p *play) direct(ctx context.Context, s *spec.Step) error {
 			return errors.New("resize the agent's tables: it does not run")
 		}
 		return p.resizeAgent(ctx, s)
+	case "limit":
+		if p.agent == nil || p.agent.dead {
+			return errors.New("limit the agent's memory: it does not run")
+		}
+		return p.limit(ctx, s)
 	}
 	return fmt.Errorf("unknown order to the agent %q", s.Agent)
 }
@@ -384,6 +392,7 @@ func (p *play) close() error {
 	if p.agent != nil {
 		errs = append(errs, p.agent.kill())
 	}
+	errs = append(errs, p.ungroup())
 	if p.capture != nil {
 		errs = append(errs, p.capture.Close())
 	}

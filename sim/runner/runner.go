@@ -13,7 +13,6 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/bpf"
-	"github.com/weirnet/weir/sim/golden"
 	"github.com/weirnet/weir/sim/require"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
@@ -28,8 +27,11 @@ type Job struct {
 	Spec       []byte `json:"spec"`                  // the scenario, YAML
 	GoldenFile string `json:"golden_file,omitempty"` // for error messages
 	Golden     []byte `json:"golden,omitempty"`      // the golden file; empty: there is none
-	MapFile    string `json:"map_file,omitempty"`    // of a scenario with another program, for errors
-	Map        []byte `json:"map,omitempty"`         // what it calls our terms
+	// KernelGoldens are the golden files of kernel lines that have their own, by line.
+	KernelGoldens map[string]GoldenFile `json:"kernel_goldens,omitempty"`
+
+	MapFile string `json:"map_file,omitempty"` // of a scenario with another program, for errors
+	Map     []byte `json:"map,omitempty"`      // what it calls our terms
 	// Captures are those that the scenario replays, by the name it has for them.
 	Captures map[string][]byte `json:"captures,omitempty"`
 }
@@ -42,6 +44,12 @@ func (j Job) Programs() []string {
 		return nil
 	}
 	return sc.Agent.Program.All()
+}
+
+// GoldenFile is a golden file and its content.
+type GoldenFile struct {
+	File string `json:"file"` // for error messages
+	Data []byte `json:"data"`
 }
 
 // Scenario reads the job's scenario, and puts its captures in their places.
@@ -84,10 +92,11 @@ type Options struct {
 // only what got stuck reaches it.
 const deadline = 60 * time.Second
 
-// Runner runs scenarios one after the other. It loads the datapath once.
+// Runner runs scenarios one after the other. It loads the datapath once for each size of the tables.
 type Runner struct {
 	opts   Options
-	dp     *bpf.Datapath
+	dp     *bpf.Datapath         // with tables of the default size
+	sized  map[int]*bpf.Datapath // with others, by their size in entries
 	prober require.Prober
 	// features is what is known of the agent's features: why one cannot run, nil if it can.
 	features map[string]error
@@ -101,18 +110,49 @@ func New(opts Options) (*Runner, error) {
 	if err := sweepFiles(); err != nil {
 		return nil, fmt.Errorf("remove what an earlier run has left: %w", err)
 	}
+	dp, err := load(agent.DefaultConfig().Table.Size)
+	if err != nil {
+		return nil, err
+	}
+	return &Runner{opts: opts, dp: dp, sized: map[int]*bpf.Datapath{}, features: map[string]error{}}, nil
+}
+
+// load loads the datapath for agents inside this process.
+func load(table int) (*bpf.Datapath, error) {
 	cfg := agent.DefaultConfig()
-	cfg.Clock.Virtual = true
-	cfg.FastPath = fastPath
-	load, err := cfg.DatapathOptions()
+	cfg.Clock.Virtual, cfg.FastPath, cfg.Table.Size = true, fastPath, table
+	opts, err := cfg.DatapathOptions()
 	if err != nil {
 		return nil, err
 	}
-	dp, err := bpf.Load(load)
-	if err != nil {
-		return nil, err
+	return bpf.Load(opts)
+}
+
+// maxKept is up to which size of the tables a datapath stays loaded: loading is most of what a scenario
+// costs under emulation, and these take little memory.
+const maxKept = 4096
+
+// keep loads the datapath that a scenario's agent runs on, if it is not loaded yet, and is one that stays.
+func (r *Runner) keep(a *spec.Agent) error {
+	if a.Process || a.Program != nil || a.Sweep != "" || a.Table == 0 || a.Table > maxKept || r.sized[a.Table] != nil {
+		return nil
 	}
-	return &Runner{opts: opts, dp: dp, features: map[string]error{}}, nil
+	dp, err := load(a.Table)
+	if err == nil {
+		r.sized[a.Table] = dp
+	}
+	return err
+}
+
+// datapath is the loaded one that fits an agent's configuration; nil when there is none.
+func (r *Runner) datapath(cfg *agent.Config) *bpf.Datapath {
+	switch {
+	case cfg.Sweep != "":
+		return nil
+	case cfg.Table.Size == agent.DefaultConfig().Table.Size:
+		return r.dp
+	}
+	return r.sized[cfg.Table.Size]
 }
 
 // Verified is how many instructions the kernel's verifier has walked for each program of the
@@ -129,7 +169,13 @@ func (r *Runner) Verified() (map[string]int, error) {
 func (r *Runner) Memory() (map[string]uint64, error) { return r.dp.MapMemory() }
 
 // Close unloads the datapath.
-func (r *Runner) Close() error { return r.dp.Close() }
+func (r *Runner) Close() error {
+	err := r.dp.Close()
+	for _, dp := range r.sized {
+		err = errors.Join(err, dp.Close())
+	}
+	return err
+}
 
 // Run runs one scenario. It does not return an error: whatever happens is the verdict.
 func (r *Runner) Run(ctx context.Context, job Job) result.Scenario {
@@ -168,25 +214,30 @@ func (r *Runner) run(ctx context.Context, job Job, out *result.Scenario) error {
 	return r.conclude(play, want, play.run(ctx), out)
 }
 
-// begin sets a scenario's stage, and reads its golden file; nil when there is none.
-func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *golden.Golden, error) {
+// begin sets a scenario's stage, and reads its golden files.
+func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*play, *wanted, error) {
 	sc, err := job.Scenario()
 	if err != nil {
 		return nil, nil, err
 	}
 	sc.Name = job.Name
 	out.Summary = sc.Summary
-	var want *golden.Golden
-	if len(job.Golden) > 0 {
-		if want, err = golden.Decode(job.GoldenFile, job.Golden, sc.Expect.Free...); err != nil {
-			return nil, nil, err
-		}
+	kernel, err := release()
+	if err != nil {
+		return nil, nil, err
+	}
+	want, err := wantedOf(&job, &sc.Expect, kernel)
+	if err != nil {
+		return nil, nil, err
 	}
 	if out.Missing, err = r.prober.Missing(sc.Requires); err != nil {
 		return nil, nil, err
 	}
 	if len(out.Missing) > 0 {
 		return nil, nil, lacking(out.Missing)
+	}
+	if err := r.keep(&sc.Agent); err != nil { // before what is held is counted: it stays
+		return nil, nil, err
 	}
 	before, err := holds()
 	if err != nil {
@@ -200,8 +251,8 @@ func (r *Runner) begin(ctx context.Context, job Job, out *result.Scenario) (*pla
 }
 
 // conclude strikes the stage and judges what was collected, unless it went wrong.
-func (r *Runner) conclude(play *play, want *golden.Golden, err error, out *result.Scenario) error {
-	out.AgentLog = play.log()
+func (r *Runner) conclude(play *play, want *wanted, err error, out *result.Scenario) error {
+	out.AgentLog, out.OutOfMemory = play.log(), play.starved
 	if r.opts.Keep {
 		out.AgentLog += play.kept()
 	}

@@ -27,7 +27,7 @@ type Stage struct {
 	Runner func() *Runner
 
 	play  *play
-	want  *golden.Golden
+	want  *wanted
 	out   result.Scenario
 	begun time.Time
 	next  int // step
@@ -144,6 +144,8 @@ func kind(s *spec.Step) string {
 		return fmt.Sprintf("host %s: %s", s.Host.Host, s.Host.Action)
 	case s.Impair != nil:
 		return fmt.Sprintf("impair %s > %s", s.Impair.From, s.Impair.To)
+	case s.Agent == "limit":
+		return fmt.Sprintf("agent: limit, memory: %d KiB", s.Memory>>10)
 	case s.Agent != "" && s.Table > 0:
 		return fmt.Sprintf("agent: %s, table: %d", s.Agent, s.Table)
 	case s.Agent != "":

@@ -181,9 +181,21 @@ var expectObject = object[Expect]{
 		put("free", "Fields whose values real sockets decide; golden files have * there.",
 			listOf("fields", choice(freeFields...), 0, len(freeFields)),
 			func(e *Expect, v []string) { e.Free = v }),
-		put("fails", "Kernel lines on which the scenario is known to fail. One on which it does not is red.",
-			listOf("failures", failureObject.value(), 1, maxFailures),
-			func(e *Expect, v []ExpectedFailure) { e.Fails = v }),
+		exceptionsField("fails", "Kernel lines on which the scenario is known to fail. One on which it does not is red.",
+			func(e *Expect, _ *node) *[]Exception { return &e.Fails }),
+		exceptionsField("golden", "Kernel lines that have a golden file of their own. One that the golden file of all fits is red.",
+			func(e *Expect, n *node) *[]Exception {
+				e.goldenAt = n
+				return &e.Golden
+			}),
+		put("tolerate", "By how much fields may differ from the golden file, and why.",
+			listOf("tolerances", toleranceObject.value(), 1, len(tolerable)),
+			func(e *Expect, v []placed[Tolerance]) {
+				e.tolerancesAt = v
+				for _, t := range v {
+					e.Tolerate = append(e.Tolerate, t.v)
+				}
+			}),
 		put("known", "What another program is known to get wrong. A scenario in which it does not is red.",
 			keepPlace(listOf("differences", knownObject.value(), 0, maxKnown)),
 			func(e *Expect, v placed[[]Known]) { e.Known, e.knownAt = v.v, v.at }),

@@ -136,6 +136,9 @@ var knownObject = object[Known]{
 	},
 }
 
+// noGolden is wrong with what is about a golden file, in a scenario with another program.
+const noGolden = "another program is judged by the model, not by a golden file"
+
 // program checks the keys of another program, and that the scenario asks nothing of it that only
 // weir's own agent can do.
 func (r *resolver) program() {
@@ -157,6 +160,9 @@ func (r *resolver) program() {
 	}
 	if p.Flows != "" && (path.IsAbs(p.Flows) || strings.HasPrefix(path.Clean(p.Flows), "..")) {
 		r.add(raw.at, fmt.Sprintf("flows: %q is not below {dir}", p.Flows), "write flows.jsonl")
+	}
+	if r.raw.expect.goldenAt != nil {
+		r.add(r.raw.expect.goldenAt, noGolden, "leave it out")
 	}
 	if c := r.raw.cluster; c.v != nil {
 		r.add(c.at, "another program is told of no cluster", "leave the cluster out")

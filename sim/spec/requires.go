@@ -42,6 +42,9 @@ func (s *Scenario) required() []string {
 			need("tun")
 		}
 	}
+	if s.Agent.Limited {
+		need("memcg")
+	}
 	need(s.Agent.Hook)
 	need(s.Oracle)
 	slices.Sort(all)

@@ -42,6 +42,7 @@ var agentActions = map[string]struct {
 	"pause":    {[]agentState{runs}, paused},
 	"continue": {[]agentState{paused}, runs},
 	"resize":   {[]agentState{runs}, runs},
+	"limit":    {[]agentState{runs}, runs},
 }
 
 func (r *resolver) resolve() {
@@ -49,6 +50,7 @@ func (r *resolver) resolve() {
 	r.agent()
 	r.zones()
 	r.program()
+	r.tolerances()
 	r.stacks()
 	r.network = newNetwork(&s.Topology)
 	r.running = runs
@@ -188,6 +190,9 @@ func (r *resolver) agentStep(raw *rawStep) {
 		r.watchedAreThere(raw.at)
 	}
 	r.running = agentActions[action].to
+	if action == "limit" && raw.step.Killed {
+		r.running = absent
+	}
 	switch {
 	case action == "resize" && raw.step.Table == 0:
 		r.add(raw.at, "resize needs the size", "add table: 1024")
@@ -195,9 +200,16 @@ func (r *resolver) agentStep(raw *rawStep) {
 		r.add(raw.at, fmt.Sprintf("%s has no table", action), "table belongs to start and resize")
 	case action != "resize" && raw.step.Refused:
 		r.add(raw.at, fmt.Sprintf("%s is not refused", action), "refused belongs to resize")
+	case action == "limit" && raw.step.Memory == 0:
+		r.add(raw.at, "limit needs the memory", "add memory: 64MiB")
+	case action != "limit" && (raw.step.Memory > 0 || raw.step.Killed):
+		r.add(raw.at, fmt.Sprintf("%s has no memory, and kills nobody for it", action), "memory and killed belong to limit")
 	}
-	if action == "kill" || action == "pause" || action == "resize" {
+	if action == "kill" || action == "pause" || action == "resize" || action == "limit" {
 		r.scenario.Agent.Process = true
+	}
+	if action == "limit" {
+		r.scenario.Agent.Limited = true
 	}
 }
 

@@ -150,6 +150,8 @@ type Agent struct {
 	// Process runs the agent as a process of its own instead of inside the runner; derived,
 	// on when a step kills, pauses or resizes it, or Layout is set.
 	Process bool
+	// Limited puts that process into a control group, so that its memory can be bounded; derived.
+	Limited bool
 	// Program takes the agent's place; nil: weir's own agent watches.
 	Program *Program
 }
@@ -183,9 +185,11 @@ type Step struct {
 	Socket  *Socket
 	Replay  *Replay
 	Advance time.Duration
-	Agent   string // stop, kill, start, pause, continue, resize: what happens to the agent
+	Agent   string // stop, kill, start, pause, continue, resize, limit: what happens to the agent
 	Refused bool   // with Agent "resize": it is too small for what the agent holds
 	Table   int    // with Agent "start" or "resize": the tables' size from then on; 0: as it was
+	Memory  uint64 // with Agent "limit": what the agent may have, in bytes
+	Killed  bool   // with Agent "limit": it has more, and the kernel kills it
 	Link    *LinkChange
 	Host    *HostChange
 	Impair  *Impair
@@ -320,7 +324,13 @@ type Expect struct {
 	// are written "*" in the golden file ("packets", "bytes", "src_port", ...).
 	Free []string
 	// Fails are the kernel lines on which the scenario is known to fail.
-	Fails []ExpectedFailure
+	Fails []Exception
+	// Golden are the kernel lines that have a golden file of their own.
+	Golden   []Exception
+	goldenAt *node
+	// Tolerate is by how much fields may differ from the golden file.
+	Tolerate     []Tolerance
+	tolerancesAt []placed[Tolerance]
 	// Known is what a Program is known to get wrong.
 	Known   []Known
 	knownAt *node

@@ -29,7 +29,7 @@ func TestFindVariants(t *testing.T) {
 		"icmp/ping[family=ipv6,hook=tcx]", "icmp/ping[family=ipv6,hook=tc]"}, names(all))
 
 	for i, text := range []string{"four", "four", "six", "six"} {
-		require.NoError(t, WriteGolden(all[i], text))
+		require.NoError(t, WriteGolden(all[i], "", text))
 	}
 	files, err := filepath.Glob("golden/icmp/*")
 	require.NoError(t, err)
@@ -39,12 +39,12 @@ func TestFindVariants(t *testing.T) {
 	for i, want := range []string{"four", "four", "six", "six"} {
 		require.Equal(t, want, string(all[i].Golden), all[i].Name)
 	}
-	require.NoError(t, WriteGolden(all[2], "four"))
+	require.NoError(t, WriteGolden(all[2], "", "four"))
 	_, err = os.Stat("golden/icmp/ping[family=ipv6].yaml")
 	require.ErrorIs(t, err, os.ErrNotExist, "it agrees, so it needs none of its own")
 
 	for _, i := range []int{0, 2, 0} { // the first one's is the file of all, whoever was there before
-		require.NoError(t, WriteGolden(all[i], names(all)[i]))
+		require.NoError(t, WriteGolden(all[i], "", names(all)[i]))
 	}
 	text, err := os.ReadFile("golden/icmp/ping.yaml")
 	require.NoError(t, err)

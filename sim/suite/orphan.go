@@ -5,6 +5,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 
@@ -57,21 +58,32 @@ func orphansIn(golden, scenarios string) ([]string, error) {
 	return orphans, err
 }
 
-// isOwned tells whether there is a scenario for a golden file, or a variant for which it is. File is
-// where the scenario is looked for: the golden file's place in the scenarios' folder.
+// isOwned tells whether there is a scenario for a golden file, and the variant and the kernel for which
+// it is. File is where the scenario is looked for: the golden file's place in the scenarios' folder.
 func isOwned(file string) (bool, error) {
-	base, judged, varied := strings.Cut(strings.TrimSuffix(file, suffix), "[")
+	base, kernel := strings.TrimSuffix(file, suffix), ""
+	if m := ofKernel.FindStringSubmatch(base); m != nil {
+		base, kernel = m[1], m[2]
+	}
+	base, judged, varied := strings.Cut(base, "[")
 	data, err := os.ReadFile(base + suffix)
 	if errors.Is(err, os.ErrNotExist) {
 		return false, nil
 	}
-	if err != nil || !varied {
+	if err != nil || !varied && kernel == "" {
 		return err == nil, err
 	}
-	if _, err := spec.Parse(base+suffix, data); err != nil {
-		return true, nil // as long as nobody knows the variants
+	sc, err := spec.Parse(base+suffix, data)
+	if err != nil {
+		return true, nil // as long as nobody knows its variants and kernels
 	}
-	return slices.ContainsFunc(spec.Variants(base+suffix, data), func(v string) bool {
+	if kernel != "" && !slices.ContainsFunc(sc.Expect.Golden, func(e spec.Exception) bool { return e.Kernel == kernel }) {
+		return false, nil
+	}
+	return !varied || slices.ContainsFunc(spec.Variants(base+suffix, data), func(v string) bool {
 		return spec.Judged(v)+"]" == judged
 	}), nil
 }
+
+// ofKernel matches the name of a kernel's own golden file.
+var ofKernel = regexp.MustCompile(`^(.*)` + kernelMark + `([0-9]+\.[0-9]+)$`)

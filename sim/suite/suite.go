@@ -135,16 +135,11 @@ func read(file string) ([]runner.Job, error) {
 		if v != "" {
 			job.Name += "[" + v + "]"
 		}
-		for _, f := range goldenFiles(filepath.Join(filepath.Dir(root), goldenFolder, name), v) {
-			job.GoldenFile = f
-			job.Golden, err = os.ReadFile(f)
-			if err == nil {
-				break
-			}
-			if !errors.Is(err, os.ErrNotExist) {
-				return nil, fmt.Errorf("read the golden file: %w", err)
-			}
+		golden, err := readGolden(filepath.Join(filepath.Dir(root), goldenFolder, name), v, "")
+		if err != nil {
+			return nil, err
 		}
+		job.GoldenFile, job.Golden = golden.File, golden.Data
 		if err := addFiles(&job); err != nil {
 			return nil, err
 		}
@@ -153,12 +148,39 @@ func read(file string) ([]runner.Job, error) {
 	return jobs, nil
 }
 
-// addFiles reads the files that a scenario names: captures, and the map of another program. What is
+// readGolden reads a golden file, see goldenFiles. One that is not there has a name and no data.
+func readGolden(base, variant, kernel string) (f runner.GoldenFile, err error) {
+	for _, f.File = range goldenFiles(base, variant, kernel) {
+		f.Data, err = os.ReadFile(f.File)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return f, fmt.Errorf("read the golden file: %w", err)
+		}
+	}
+	return f, nil
+}
+
+// addFiles reads the files that a scenario names: golden files of kernels, captures, and the map of another program. What is
 // wrong with the scenario itself, or with a capture's name, is for Check to say.
 func addFiles(job *runner.Job) (err error) {
 	sc, err := spec.ParseVariant(job.File, job.Spec, job.Variant)
 	if err != nil {
 		return nil
+	}
+	for _, e := range sc.Expect.Golden {
+		own, err := readGolden(goldenBase(job), job.Variant, e.Kernel)
+		if err != nil {
+			return err
+		}
+		if own.Data == nil {
+			continue
+		}
+		if job.KernelGoldens == nil {
+			job.KernelGoldens = map[string]runner.GoldenFile{}
+		}
+		job.KernelGoldens[e.Kernel] = own
 	}
 	if err := addCaptures(job, sc.Steps); err != nil || sc.Agent.Program == nil {
 		return err
@@ -201,13 +223,27 @@ func addCaptures(job *runner.Job, steps []spec.Step) error {
 }
 
 // goldenFiles are the golden files of a variant, the first that is there being its own: one for
-// what it is judged by, and the one of all variants. Base is their path without the rest.
-func goldenFiles(base, variant string) []string {
-	files := []string{base + suffix}
+// what it is judged by, and the one of all variants. Base is their path without the rest; kernel is the
+// line that has its own, or "".
+func goldenFiles(base, variant, kernel string) []string {
+	end := suffix
+	if kernel != "" {
+		end = kernelMark + kernel + suffix
+	}
+	files := []string{base + end}
 	if judged := spec.Judged(variant); judged != "" {
-		files = slices.Insert(files, 0, base+"["+judged+"]"+suffix)
+		files = slices.Insert(files, 0, base+"["+judged+"]"+end)
 	}
 	return files
+}
+
+// kernelMark stands before the kernel line in the name of its own golden file.
+const kernelMark = "@"
+
+// goldenBase is the path of a job's golden files, without what tells variants and kernels apart.
+func goldenBase(job *runner.Job) string {
+	base, _, _ := strings.Cut(strings.TrimSuffix(job.GoldenFile, suffix), "[")
+	return base
 }
 
 // split finds the scenarios folder that a file is in, and the scenario's name.
@@ -236,13 +272,12 @@ func split(file string) (root, name string, err error) {
 }
 
 // WriteGolden writes a scenario's golden file. The file of all variants is that of the first one;
-// another has one of its own only if it differs.
-func WriteGolden(job runner.Job, text string) error {
+// another has one of its own only if it differs. Kernel is the line whose own golden file it is, or "".
+func WriteGolden(job runner.Job, kernel, text string) error {
 	if err := os.MkdirAll(filepath.Dir(job.GoldenFile), 0o755); err != nil {
 		return err
 	}
-	base, _, _ := strings.Cut(strings.TrimSuffix(job.GoldenFile, suffix), "[")
-	files := goldenFiles(base, job.Variant)
+	files := goldenFiles(goldenBase(&job), job.Variant, kernel)
 	own, all := files[0], files[len(files)-1]
 	first := spec.Variants(job.File, job.Spec)[0]
 	if own == all || spec.Judged(job.Variant) == spec.Judged(first) {

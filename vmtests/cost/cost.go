@@ -1,5 +1,6 @@
 // Package cost holds what the datapath costs on each kernel against a file: how many instructions the
-// verifier walks for each program, and how much memory each map takes. Both are exact for a kernel, so
+// verifier walks for each program, how many the machine carries out for a packet, and how much memory each
+// map takes. All are exact for a kernel, so
 // that a change means that the datapath, or the kernel, has changed. How long loading takes is not
 // judged: that is the machine's.
 package cost
@@ -29,6 +30,8 @@ type Baseline map[string]Costs
 type Costs struct {
 	// Verified is how many instructions the verifier walks, by program.
 	Verified map[string]int `yaml:"verified"`
+	// Instructions are those of the machine for a packet, by kind of packet.
+	Instructions map[string]float64 `yaml:"instructions"`
 	// Memory is in bytes, by map.
 	Memory map[string]uint64 `yaml:"memory"`
 }
@@ -75,7 +78,7 @@ func lineOf(version string) string { return release.FindString(version) }
 func (b Baseline) Take(kernels []result.Kernel) {
 	for _, k := range kernels {
 		if len(k.Verified) > 0 {
-			b[lineOf(k.Version)] = Costs{k.Verified, k.Memory}
+			b[lineOf(k.Version)] = Costs{k.Verified, k.Instructions, k.Memory}
 		}
 	}
 }
@@ -93,11 +96,12 @@ func (b Baseline) Drift(k *result.Kernel) []string {
 		return nil
 	}
 	return slices.Concat(drift("instructions walked by the verifier", want.Verified, k.Verified),
+		drift("instructions per packet", want.Instructions, k.Instructions),
 		drift("bytes of memory", want.Memory, k.Memory))
 }
 
 // drift compares costs of one kind.
-func drift[N int | uint64](what string, want, got map[string]N) (all []string) {
+func drift[N int | uint64 | float64](what string, want, got map[string]N) (all []string) {
 	names := slices.Sorted(maps.Keys(want))
 	for name := range got {
 		if _, ok := want[name]; !ok {
@@ -110,11 +114,11 @@ func drift[N int | uint64](what string, want, got map[string]N) (all []string) {
 		is, there := got[name]
 		switch change := float64(is) - float64(was); {
 		case !known:
-			all = append(all, fmt.Sprintf("%s: %d %s, none in the baseline", name, is, what))
+			all = append(all, fmt.Sprintf("%s: %v %s, none in the baseline", name, is, what))
 		case !there:
-			all = append(all, fmt.Sprintf("%s: gone, %d %s in the baseline", name, was, what))
+			all = append(all, fmt.Sprintf("%s: gone, %v %s in the baseline", name, was, what))
 		case max(change, -change) > tolerance*float64(was):
-			all = append(all, fmt.Sprintf("%s: %d %s, %d in the baseline (%+.1f %%, %.0f %% are tolerated)",
+			all = append(all, fmt.Sprintf("%s: %v %s, %v in the baseline (%+.1f %%, %.0f %% are tolerated)",
 				name, is, what, was, 100*change/float64(max(was, 1)), 100*tolerance))
 		}
 	}

@@ -12,7 +12,8 @@ import (
 
 func kernel() result.Kernel {
 	return result.Kernel{Line: "newest", Version: "7.3.4+deb13-cloud-amd64",
-		Verified: map[string]int{"weir_packet": 1000, "weir_track": 8000}, Memory: map[string]uint64{"conns4": 1 << 20}}
+		Verified:     map[string]int{"weir_packet": 1000, "weir_track": 8000},
+		Instructions: map[string]float64{"tcp4/hot": 429.5}, Memory: map[string]uint64{"conns4": 1 << 20}}
 }
 
 func TestDrift(t *testing.T) {
@@ -34,7 +35,10 @@ func TestDrift(t *testing.T) {
 			k.Verified["weir_packet"] = 100
 		},
 		"weir_new: 9 instructions walked by the verifier, none in the baseline": func(k *result.Kernel) { k.Verified["weir_new"] = 9 },
-		"conns4: gone, 1048576 bytes of memory in the baseline":                 func(k *result.Kernel) { clear(k.Memory) },
+		"tcp4/hot: 451.5 instructions per packet, 429.5 in the baseline (+5.1 %, 5 % are tolerated)": func(k *result.Kernel) {
+			k.Instructions["tcp4/hot"] = 451.5
+		},
+		"conns4: gone, 1048576 bytes of memory in the baseline": func(k *result.Kernel) { clear(k.Memory) },
 	} {
 		k := kernel()
 		change(&k)

@@ -17,6 +17,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim/differ"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
@@ -106,7 +107,23 @@ func (w *worker) work() error {
 	if w.runner == nil {
 		return errors.New(ready.Error)
 	}
+	if w.orders.Instruction > 0 {
+		return w.count()
+	}
 	return w.runAll()
+}
+
+// count counts instructions.
+func (w *worker) count() error {
+	all, err := bench.Instructions(w.orders.Instruction)
+	c := wire.Count{Instructions: all}
+	if err != nil {
+		c.Error = err.Error()
+	}
+	if err := w.to.Send(wire.TypeCount, c); err != nil {
+		return err
+	}
+	return w.goodBye(wire.Bye{})
 }
 
 // receiveOrders waits for the host's orders, unless the guest was started with them. While it waits the

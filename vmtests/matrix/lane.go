@@ -108,14 +108,7 @@ func (l *lane) exact(ctx context.Context, orders wire.Orders) (ending, []*result
 		return ending{}, nil, err
 	}
 	defer os.RemoveAll(dir)
-	packed, err := orders.Pack()
-	if err != nil {
-		return ending{}, nil, err
-	}
-	if err := l.m.snaps.buildInitrd(dir, l.kernel, packed); err != nil {
-		return ending{}, nil, err
-	}
-	vm, err := qemu.Start(ctx, exactIn(dir, l.kernel))
+	vm, err := l.m.snaps.startExact(ctx, dir, l.kernel, orders)
 	if err != nil {
 		return ending{}, nil, err
 	}

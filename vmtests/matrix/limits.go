@@ -33,6 +33,9 @@ func (l Limits) exact() Limits {
 	return l
 }
 
+// forEver is longer than anybody waits.
+const forEver = 365 * 24 * time.Hour
+
 // stopwatch tells how much time a machine has had.
 type stopwatch struct {
 	vm    interface{ Starved() time.Duration }

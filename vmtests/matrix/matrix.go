@@ -31,7 +31,9 @@ type Config struct {
 	CPUs   int        // of a machine; 0: one
 	// Exact makes the results of every run the same, byte for byte: see qemu.Machine.Exact. Each kernel
 	// is booted, for a snapshot would have to be told what to do.
-	Exact  bool
+	Exact bool
+	// Count counts instructions per packet on each kernel, in an exact machine beside the others.
+	Count  bool
 	Limits Limits // zero: DefaultLimits
 	// Progress is called when a kernel or a part of it is done, by one goroutine at a time. It
 	// may be nil.
@@ -207,6 +209,12 @@ func (m *matrix) do(ctx context.Context, t task) {
 	if err != nil {
 		t.lane.finish(m.all(), nil, fmt.Sprintf("prepare guest: %v", err), start)
 		return
+	}
+	if m.Count {
+		if t.lane.out.Instructions, err = m.snaps.instructions(ctx, snap); err != nil {
+			t.lane.finish(m.all(), nil, fmt.Sprintf("count instructions: %v", err), start)
+			return
+		}
 	}
 	t.lane.snap = snap
 	t.lane.out.BootMillis = snap.facts.BootMillis

@@ -237,7 +237,7 @@ func (s *session) record(m wire.End) *ending {
 	s.running = noScenario
 	s.results[m.Index] = &got
 	s.recorded()
-	text, bad := splat.Find(m.Kernel)
+	text, bad := splat.Find(m.Kernel, got.OutOfMemory...)
 	switch {
 	case bad:
 		return s.over(result.Splat, m.Index, blame(got, text))
@@ -253,10 +253,10 @@ func (s *session) record(m wire.End) *ending {
 // late takes what the kernel said after a record.
 func (s *session) late(m wire.Late) *ending {
 	got := s.results[m.Index]
-	text, bad := splat.Find(m.Kernel)
 	if got == nil {
 		return nil // its record was lost: a verdict of its own
 	}
+	text, bad := splat.Find(m.Kernel, got.OutOfMemory...)
 	got.Console += joinLines(m.Kernel)
 	if !bad {
 		return nil

@@ -115,3 +115,19 @@ func TestKernels(t *testing.T) {
 		require.Equal(t, len(c.Kernels), booted)
 	}
 }
+
+// What a packet costs is the same each time that it is counted.
+func TestCount(t *testing.T) {
+	c := vmConfig(t, "5.10", kernel.Newest)
+	snaps, err := newSnapshots(c.Cache, c.Binary, DefaultLimits.exact())
+	require.NoError(t, err)
+	for _, f := range c.Kernels {
+		first, err := snaps.count(t.Context(), f.Kernel)
+		require.NoError(t, err)
+		again, err := snaps.count(t.Context(), f.Kernel)
+		require.NoError(t, err)
+		t.Logf("%s: %v", f.Line, first)
+		require.Greater(t, first["tcp4/new"], first["tcp4/hot"], "a connection that is new costs more")
+		require.Equal(t, first, again)
+	}
+}

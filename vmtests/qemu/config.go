@@ -51,6 +51,14 @@ type Machine struct {
 	// them, not by the host's. It is for one CPU and TCG, and for guests that nothing is sent to:
 	// when that would arrive is the host's matter.
 	Exact bool
+	// Seed is what QEMU draws from for an exact machine, and so what makes a run of it another one.
+	Seed uint64
+	// Record is a file for all that comes to an exact machine from outside, Replay one from which it comes
+	// again, so that the run is the same in whatever the guest sees. Either may be empty.
+	Record, Replay string
+	// Debug is where QEMU waits for a debugger before anything runs: "tcp::1234", as it has it. Empty: it
+	// does not.
+	Debug string
 	// RAM is a file that holds the guest's memory; empty keeps it anonymous. The file is
 	// written to, unless Incoming is set: then it is copied on write.
 	RAM string
@@ -75,10 +83,22 @@ var emulated = []string{"no_timer_check", "tsc=reliable", "rcupdate.rcu_cpu_stal
 // ExactStart is what the clock of an exact machine shows when it starts.
 var ExactStart = time.Date(2026, time.January, 1, 0, 0, 0, 0, time.UTC)
 
+// ExactInstruction is how long an instruction takes by the clock of an exact machine, in ns.
+const ExactInstruction = 1 << exactShift
+
+const exactShift = 2
+
 // exact are QEMU's arguments that make a machine exact: an instruction takes 4 ns, idling takes no
 // time of the host, and what QEMU draws at random begins with the same seed.
-func exact() []string {
-	return []string{"-icount", "shift=2,sleep=off", "-seed", "1",
+func (m Machine) exact() []string {
+	count := fmt.Sprintf("shift=%d,sleep=off", exactShift)
+	switch {
+	case m.Record != "":
+		count += ",rr=record,rrfile=" + escape(m.Record)
+	case m.Replay != "":
+		count += ",rr=replay,rrfile=" + escape(m.Replay)
+	}
+	return []string{"-icount", count, "-seed", strconv.FormatUint(m.Seed, 10),
 		"-rtc", "clock=vm,base=" + ExactStart.Format("2006-01-02T15:04:05")}
 }
 
@@ -122,7 +142,10 @@ func (m Machine) Args() []string {
 	}
 	args = append(args, ram...)
 	if m.Exact {
-		args = append(args, exact()...)
+		args = append(args, m.exact()...)
+	}
+	if m.Debug != "" {
+		args = append(args, "-S", "-gdb", m.Debug)
 	}
 	line := "socket,id=%s,fd=%d"
 	if m.Exact {

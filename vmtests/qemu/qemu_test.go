@@ -40,12 +40,18 @@ func TestArgs(t *testing.T) {
 	require.Contains(t, args, "-incoming defer")
 
 	require.NotContains(t, args, "-icount")
-	m = Machine{Accel: TCG, Exact: true}
+	m = Machine{Accel: TCG, Exact: true, Seed: 1}
 	args = strings.Join(m.Args(), " ")
 	for _, want := range []string{"-icount shift=2,sleep=off", "-seed 1", "clock=vm,base=2026-01-01T00:00:00",
 		"rdrand=off", "nokaslr", "file,id=control,path=/dev/fd/4", "socket,id=monitor,fd=5"} {
 		require.Contains(t, args, want)
 	}
+
+	m.Record = "/a,b/r"
+	require.Contains(t, strings.Join(m.Args(), " "), "-icount shift=2,sleep=off,rr=record,rrfile=/a,,b/r ")
+	m.Record, m.Replay, m.Debug = "", "/r", "tcp::1234"
+	require.Contains(t, strings.Join(m.Args(), " "), "rr=replay,rrfile=/r ")
+	require.Contains(t, strings.Join(m.Args(), " "), "-S -gdb tcp::1234")
 
 	m = Machine{Accel: KVM, CPUs: 2, TSCkHz: 1}
 	args = strings.Join(m.Args(), " ")

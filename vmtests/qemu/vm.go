@@ -13,6 +13,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 )
 
 // VM is a running virtual machine.
@@ -100,6 +101,20 @@ func (vm *VM) Kill() {
 	})
 	<-vm.done
 	<-vm.Console.closed
+}
+
+// quitLimit is how long QEMU may take to write down what it has recorded.
+const quitLimit = 30 * time.Second
+
+// Quit ends the machine in order, as its recording wants it. One that does not end is killed.
+func (vm *VM) Quit() {
+	if vm.monitor.call("quit", nil, nil, nil) == nil {
+		select {
+		case <-vm.done:
+		case <-time.After(quitLimit):
+		}
+	}
+	vm.Kill()
 }
 
 // Close kills the machine and frees what belongs to it.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 
 	"github.com/weirnet/weir/sim/result"
@@ -35,21 +36,30 @@ type costCell struct {
 
 // costTables are those for which there are values.
 func costTables(kernels []*result.Kernel, keys []string) []costTable {
-	verified, memory := make([]map[string]uint64, len(kernels)), make([]map[string]uint64, len(kernels))
-	for i, k := range kernels {
-		verified[i], memory[i] = map[string]uint64{}, k.Memory
-		for name, n := range k.Verified {
-			verified[i][name] = uint64(max(n, 0))
-		}
+	var verified, instructions, memory []map[string]uint64
+	for _, k := range kernels {
+		verified = append(verified, whole(k.Verified))
+		instructions = append(instructions, whole(k.Instructions))
+		memory = append(memory, k.Memory)
 	}
 	var all []costTable
 	for _, t := range []costTable{
+		{"Instructions per packet", costRows(instructions, keys)},
 		{"Instructions that the verifier walks", costRows(verified, keys)},
 		{"Memory of maps, bytes", costRows(memory, keys)},
 	} {
 		if len(t.Rows) > 0 {
 			all = append(all, t)
 		}
+	}
+	return all
+}
+
+// whole are costs in whole numbers.
+func whole[N int | float64](costs map[string]N) map[string]uint64 {
+	all := map[string]uint64{}
+	for name, n := range costs {
+		all[name] = uint64(math.Round(float64(max(n, 0))))
 	}
 	return all
 }

@@ -19,8 +19,8 @@ type Changes struct {
 	Better, Other []string
 }
 
-// verifierTolerance is by how much a program's verifier instructions may grow before it is told.
-const verifierTolerance = 0.1
+// costTolerance is by how much instructions, those that the verifier walks and those for a packet, may grow before it is told.
+const costTolerance = 0.1
 
 // Compare tells in words what has changed from one run to a later one. Kernels are the same when they
 // were asked for by the same line.
@@ -92,8 +92,14 @@ func (c *Changes) kernel(a, b *result.Kernel) {
 	c.scenarios(a, b)
 	for _, program := range slices.Sorted(maps.Keys(b.Verified)) {
 		was, is := a.Verified[program], b.Verified[program]
-		if was > 0 && float64(is) > float64(was)*(1+verifierTolerance) {
+		if was > 0 && float64(is) > float64(was)*(1+costTolerance) {
 			c.worse("%s on %s: the verifier walks %d instructions, was %d", program, b.Line, is, was)
+		}
+	}
+	for _, kind := range slices.Sorted(maps.Keys(b.Instructions)) {
+		was, is := a.Instructions[kind], b.Instructions[kind]
+		if was > 0 && is > was*(1+costTolerance) {
+			c.worse("%s on %s: %v instructions per packet, was %v", kind, b.Line, is, was)
 		}
 	}
 }

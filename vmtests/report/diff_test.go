@@ -53,6 +53,9 @@ func TestCompare(t *testing.T) {
 		"verifier": {func(r *result.Report) {
 			r.Kernels[0].Verified = map[string]int{"weir_packet": 2200, "weir_track": 9901, "new": 9}
 		}, Changes{Worse: []string{"weir_track on 5.10: the verifier walks 9901 instructions, was 9000"}}},
+		"instructions": {func(r *result.Report) {
+			r.Kernels[0].Instructions = map[string]float64{"tcp4/hot": 472.5, "new": 9}
+		}, Changes{Worse: []string{"tcp4/hot on 5.10: 472.5 instructions per packet, was 429.5"}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			after := sample()

@@ -34,7 +34,7 @@ func Markdown(w io.Writer, r *result.Report) error {
 	fmt.Fprintf(&b, "%s · weir %s · %s\n\n", duration(r.Millis), mdText(r.Weir), mdText(r.Command))
 	m.mdKernels(&b)
 	m.mdDrift(&b)
-	m.writeTurns(&b, "- ", mdText)
+	m.writeLists(&b, "- ", mdText)
 	m.mdMatrix(&b)
 	m.mdDetails(&b)
 	if _, err := w.Write(b.Bytes()); err != nil {

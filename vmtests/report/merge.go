@@ -99,7 +99,7 @@ func (m *merged) join(k *result.Kernel, name string) error {
 	m.Millis = max(m.Millis, k.Millis)
 	m.Restores += k.Restores
 	if m.Verified == nil {
-		m.Verified, m.Memory, m.LoadMillis = k.Verified, k.Memory, k.LoadMillis
+		m.Verified, m.Instructions, m.Memory, m.LoadMillis = k.Verified, k.Instructions, k.Memory, k.LoadMillis
 	}
 	if m.Drift == nil {
 		m.Drift = k.Drift

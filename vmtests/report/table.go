@@ -51,7 +51,7 @@ func Table(w io.Writer, r *result.Report, color bool) error {
 	t.foot()
 	t.legend()
 	t.details()
-	t.writeTurns(&t.Buffer, "", func(s string) string { return oneLine(result.Printable(s)) })
+	t.writeLists(&t.Buffer, "", func(s string) string { return oneLine(result.Printable(s)) })
 	fmt.Fprintf(t, "in %s%s\n", duration(r.Millis), unavailable(r.Totals()))
 	// Alone on its line, for programs that read it.
 	fmt.Fprintln(t, t.in("bold", verdicts(r.Totals())))

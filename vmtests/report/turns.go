@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"fmt"
+	"strings"
 
 	"github.com/weirnet/weir/sim/result"
 )
@@ -57,19 +58,43 @@ func (m *matrix) costTurn() string {
 	return ""
 }
 
-// turnsKept is how many turns are told.
-const turnsKept = 20
+// listed is how many turns, and how many notes, are told.
+const listed = 20
 
-// writeTurns writes them as a list, each behind a bullet.
-func (m *matrix) writeTurns(b *bytes.Buffer, bullet string, clean func(string) string) {
-	all := m.turns()
-	for _, t := range all[:min(len(all), turnsKept)] {
-		b.WriteString(bullet + clean(t) + "\n")
+// writeLists writes the turns and the notes, each behind a bullet.
+func (m *matrix) writeLists(b *bytes.Buffer, bullet string, clean func(string) string) {
+	for _, all := range [][]string{m.turns(), m.notes()} {
+		for _, t := range all[:min(len(all), listed)] {
+			b.WriteString(bullet + clean(t) + "\n")
+		}
+		if more := len(all) - listed; more > 0 {
+			fmt.Fprintf(b, "%s%d more\n", bullet, more)
+		}
+		if len(all) > 0 {
+			b.WriteByte('\n')
+		}
 	}
-	if more := len(all) - turnsKept; more > 0 {
-		fmt.Fprintf(b, "%s%d more\n", bullet, more)
+}
+
+// notes are the scenarios' notes, each with the kernels on which it is the same.
+func (m *matrix) notes() (all []string) {
+	for _, row := range m.rows {
+		var order []string
+		lines := map[string][]string{}
+		for i, s := range row.cells {
+			if s == nil {
+				continue
+			}
+			for _, n := range s.Notes {
+				if lines[n] == nil {
+					order = append(order, n)
+				}
+				lines[n] = append(lines[n], m.kernels[i].Line)
+			}
+		}
+		for _, n := range order {
+			all = append(all, fmt.Sprintf("%s on %s: %s", row.name, strings.Join(lines[n], ", "), n))
+		}
 	}
-	if len(all) > 0 {
-		b.WriteByte('\n')
-	}
+	return all
 }

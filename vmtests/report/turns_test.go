@@ -59,3 +59,23 @@ func TestTurnsAreTold(t *testing.T) {
 		require.Contains(t, b.String(), "tcp/x: pass on 1, first fail on 2", name)
 	}
 }
+
+// A note stands once, with the kernels on which it is the same.
+func TestNotes(t *testing.T) {
+	r := along(result.Pass, result.Pass, result.Fail)
+	for k, notes := range [][]string{{"one"}, {"one", "two"}, nil} {
+		r.Kernels[k].Scenarios[0].Notes = notes
+	}
+	want := []string{"tcp/x on 1, 2: one", "tcp/x on 2: two"}
+	require.Equal(t, want, newMatrix(r).notes())
+	for name, write := range map[string]func(*bytes.Buffer) error{
+		"table":    func(b *bytes.Buffer) error { return Table(b, r, false) },
+		"markdown": func(b *bytes.Buffer) error { return Markdown(b, r) },
+	} {
+		var b bytes.Buffer
+		require.NoError(t, write(&b))
+		for _, line := range want {
+			require.Contains(t, b.String(), line, name)
+		}
+	}
+}

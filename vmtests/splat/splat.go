@@ -5,7 +5,12 @@
 // matches the first and not the second is a splat.
 package splat
 
-import "regexp"
+import (
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+)
 
 // denied are what counts as a splat.
 var denied = []*regexp.Regexp{
@@ -44,11 +49,12 @@ var allowed = []struct {
 // stamp is the time, and the caller from kernels that print it, at the start of a line.
 var stamp = regexp.MustCompile(`^\[ *[0-9]+\.[0-9]+\](\[ *[CT][0-9]+\])? `)
 
-// Find gives the first line that is a splat, without its time, and false when there is none.
-func Find(lines []string) (string, bool) {
+// Find gives the first line that is a splat, without its time, and false when there is none. That the
+// kernel kills one of the starved processes for its control group's limit is none.
+func Find(lines []string, starved ...int) (string, bool) {
 	for _, line := range lines {
 		text := stamp.ReplaceAllString(line, "")
-		if matches(text) {
+		if matches(text) && !kills(text, starved) {
 			return text, true
 		}
 	}
@@ -67,4 +73,11 @@ func matches(text string) bool {
 		}
 	}
 	return false
+}
+
+// kills tells whether the line says that one of these processes was killed for its group's limit.
+func kills(text string, pids []int) bool {
+	return slices.ContainsFunc(pids, func(pid int) bool {
+		return strings.HasPrefix(text, fmt.Sprintf("Memory cgroup out of memory: Killed process %d (", pid))
+	})
 }

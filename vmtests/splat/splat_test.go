@@ -1,6 +1,7 @@
 package splat
 
 import (
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -80,4 +81,23 @@ func any(lines []string, match func(string) bool) bool {
 		}
 	}
 	return false
+}
+
+// A process that is to be killed for its group's limit may be, and no other one, and not for anything else.
+func TestFindStarved(t *testing.T) {
+	const line = "[    5.123456] Memory cgroup out of memory: Killed process 77 (weir)"
+	for _, c := range []struct {
+		line    string
+		starved []int
+		bad     bool
+	}{
+		{line, nil, true},
+		{line, []int{77}, false},
+		{line, []int{8, 77}, false},
+		{line, []int{7, 777}, true},
+		{strings.Replace(line, "Memory cgroup out", "Out", 1), []int{77}, true},
+	} {
+		_, bad := Find([]string{harmless[0], c.line}, c.starved...)
+		require.Equal(t, c.bad, bad, "%s %v", c.line, c.starved)
+	}
 }

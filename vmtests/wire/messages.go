@@ -25,6 +25,7 @@ const (
 	TypeDied   Type = 'D' // Died
 	TypeOutput Type = 'o' // Output
 	TypePrompt Type = 'p' // Prompt
+	TypeCount  Type = 'N' // Count
 )
 
 // What the host says.
@@ -53,13 +54,15 @@ type Ready struct {
 	Error  string            `json:"error,omitempty"` // why the guest cannot run scenarios
 }
 
-// Orders are what a guest has to do: run scenarios, or serve a shell.
+// Orders are what a guest has to do: run scenarios, count instructions, or serve a shell.
 type Orders struct {
 	Jobs   []runner.Job `json:"jobs,omitempty"`
 	Faults bool         `json:"faults,omitempty"` // jobs named fault/... are the harness's own
 	Shell  bool         `json:"shell,omitempty"`  // Jobs[0], if any, is the scenario to build
 	Files  []File       `json:"files,omitempty"`  // which the guest is to have
-	Now    time.Time    `json:"now"`              // the host's clock
+	// Instruction is how long one takes by the guest's clock, in ns. Not 0: they are to be counted.
+	Instruction float64   `json:"instruction,omitempty"`
+	Now         time.Time `json:"now"` // the host's clock
 }
 
 // File is a file of the host that a guest has by the same path.
@@ -112,6 +115,12 @@ type Died struct {
 	How    string   `json:"how"`              // exit status 3, signal 9, ...
 	Stderr string   `json:"stderr,omitempty"` // the end of what it said
 	Kernel []string `json:"kernel,omitempty"` // the end of what the kernel logged
+}
+
+// Count is how many instructions a packet costs, by kind of packet.
+type Count struct {
+	Instructions map[string]float64 `json:"instructions,omitempty"`
+	Error        string             `json:"error,omitempty"` // why they could not be counted
 }
 
 // Output is text for the terminal of a shell.

@@ -205,6 +205,7 @@ function cellView(r, k) {
       el('span', { class: 'ms' }, duration(c.ms) +
         (c.packets ? ', ' + c.packets + (c.packets === 1 ? ' packet' : ' packets') : ''))),
     differences(c),
+    block('notes', (c.notes || []).join('\n'), true),
     block('reproduce', c.reproduce),
     block('console', c.console, true),
     chart(row.chart),
