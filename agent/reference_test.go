@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -74,6 +75,22 @@ func TestReferenceBehaviours(t *testing.T) {
 		want = append(want, strconv.Itoa(n+1))
 	}
 	require.Equal(t, append(want, strings.Split("abcdefghijklm", "")...), numbers)
+}
+
+// TestReferenceScenarios checks that the scenarios that REFERENCE.md names say what it says.
+func TestReferenceScenarios(t *testing.T) {
+	page, err := os.ReadFile("REFERENCE.md")
+	require.NoError(t, err)
+	rows := regexp.MustCompile("(?m)^\\| .* \\| (.*) \\| (.*) \\| ([A-Z_]+) \\| `(.*)` \\|$").FindAllStringSubmatch(string(page), -1)
+	require.Len(t, rows, 14)
+	for _, r := range rows {
+		from, to, class, scenario := r[1], r[2], r[3], r[4]
+		require.FileExists(t, "../scenarios/"+scenario+".yaml")
+		golden, err := os.ReadFile("../golden/" + scenario + ".yaml")
+		require.NoError(t, err)
+		line := fmt.Sprintf(`from: %s, +to: %s, .*class: %s\b`, from, to, class)
+		require.Regexp(t, line, string(golden), scenario)
+	}
 }
 
 // exported are the names that the packages of the agent and the datapath export: package.Name,

@@ -3,6 +3,9 @@ package labeler
 import (
 	"math"
 	"slices"
+	"sync/atomic"
+
+	"github.com/weirnet/weir/agent/flow"
 )
 
 // never is a time that does not come.
@@ -17,43 +20,130 @@ type span struct {
 	from, to int64
 }
 
-// address is what a cluster knows of an address. It fits into a cache line: lookups are mostly
-// waiting for memory.
+// address is what a cluster knows of an address. All that is mostly needed fits into a cache line.
+// Labels are not looked into.
 type address struct {
-	spans  []span // who has it, and who had it, in the order in which they were told of
-	single [1]span
-	hosts  *[]*owner // pods in their node's network namespace, if it is a node's; not owners
-	ports  *ports    // services
+	key
+	// The one owner of now, since from; nil when nobody has the address, or several claim it. Others
+	// had it before.
+	owner *owner
+	from  int64
+	// The owner's labels as they were at a version of the cluster.
+	labels  atomic.Pointer[flow.Labels]
+	version atomic.Uint32
+	node    uint32 // the number of the owner's
+	// The first service that is reached here, or else that it serves: its number, or 0.
+	service uint32
+	port    struct {
+		protocol uint8
+		front    bool
+		number   uint16
+	}
+	more *details // nil: no more is known
 }
 
-func newAddress() *address {
-	a := &address{}
-	a.spans = a.single[:0]
-	return a
+// details are what is known only of some addresses.
+type details struct {
+	others []span   // beside the one owner, in the order in which they were told of
+	hosts  []*owner // pods in their node's network namespace, if it is a node's; not owners
+	// Services that are reached here, and those that it serves, by name, but for the first.
+	fronts, backs []servicePort
+}
+
+// move takes over what is known of another address, which is none then.
+func (a *address) move(from *address) {
+	a.key, a.owner, a.from, a.node = from.key, from.owner, from.from, from.node
+	a.labels.Store(from.labels.Load())
+	a.version.Store(from.version.Load())
+	a.service, a.port, a.more = from.service, from.port, from.more
+}
+
+// spans lists who has the address, and who had it.
+func (a *address) spans() []span {
+	var all []span
+	if a.more != nil {
+		all = slices.Clone(a.more.others)
+	}
+	if a.owner != nil {
+		all = append(all, span{a.owner, a.from, never})
+	}
+	return all
+}
+
+// setSpans replaces them.
+func (a *address) setSpans(all []span) {
+	a.owner, a.from, a.node = nil, 0, 0
+	a.version.Store(0)
+	if i := sole(all); i >= 0 {
+		a.owner, a.from, a.node = all[i].owner, all[i].from, all[i].owner.node.number
+		all = slices.Delete(all, i, i+1)
+	}
+	if len(all) > 0 {
+		a.details().others = slices.Clip(all)
+	} else if a.more != nil {
+		a.more.others = nil
+		a.trim()
+	}
+}
+
+// sole is the only span that has not ended, if it began after all others; else -1.
+func sole(all []span) int {
+	at := -1
+	for i := range all {
+		if all[i].to == never {
+			if at >= 0 {
+				return -1
+			}
+			at = i
+		}
+	}
+	for i := range all {
+		if at >= 0 && i != at && !all[at].after(&all[i]) {
+			return -1
+		}
+	}
+	return at
+}
+
+// details finds or makes the details.
+func (a *address) details() *details {
+	if a.more == nil {
+		a.more = &details{}
+	}
+	return a.more
+}
+
+// trim lets go of details that say nothing.
+func (a *address) trim() {
+	if m := a.more; m != nil && len(m.others)+len(m.hosts)+len(m.fronts)+len(m.backs) == 0 {
+		a.more = nil
+	}
+}
+
+func (a *address) empty() bool {
+	return a.owner == nil && a.service == 0 && a.more == nil
 }
 
 // open begins a span, or gives the owner's a new beginning.
 func (a *address) open(o *owner, from int64) {
-	for i := range a.spans {
-		if a.spans[i].owner == o && a.spans[i].to == never {
-			a.spans[i].from = from
-			return
+	all := a.spans()
+	if i := slices.IndexFunc(all, func(s span) bool { return s.owner == o && s.to == never }); i >= 0 {
+		all[i].from = from
+	} else {
+		if len(all) >= maxSpans {
+			i := oldest(all)
+			all = slices.Delete(all, i, i+1)
 		}
+		all = append(all, span{o, from, never})
 	}
-	if len(a.spans) >= maxSpans {
-		a.spans = slices.Delete(a.spans, a.oldest(), a.oldest()+1)
-	}
-	if len(a.spans) > 0 {
-		a.spans = slices.Grow(a.spans, 1)
-	}
-	a.spans = append(a.spans, span{o, from, never})
+	a.setSpans(all)
 }
 
 // oldest is the span that ended first.
-func (a *address) oldest() int {
+func oldest(all []span) int {
 	at := 0
-	for i := range a.spans {
-		if a.spans[i].to < a.spans[at].to {
+	for i := range all {
+		if all[i].to < all[at].to {
 			at = i
 		}
 	}
@@ -62,39 +152,64 @@ func (a *address) oldest() int {
 
 // close ends an owner's span.
 func (a *address) close(o *owner, to int64) {
-	for i := range a.spans {
-		if s := &a.spans[i]; s.owner == o && s.to > to {
+	all := a.spans()
+	for i := range all {
+		if s := &all[i]; s.owner == o && s.to > to {
 			s.to = max(to, s.from)
 		}
 	}
+	a.setSpans(all)
 }
 
 // prune forgets spans that ended before a time, of owners that are gone.
 func (a *address) prune(before int64) {
-	a.spans = slices.DeleteFunc(a.spans, func(s span) bool { return s.to <= before && s.owner.gone })
+	a.setSpans(slices.DeleteFunc(a.spans(), func(s span) bool { return s.to <= before && s.owner.gone }))
 }
-
-func (a *address) empty() bool { return len(a.spans) == 0 && a.hosts == nil && a.ports == nil }
 
 // host adds a pod that shares the address.
 func (a *address) host(o *owner) {
-	if a.hosts == nil {
-		a.hosts = &[]*owner{}
-	}
-	if !slices.Contains(*a.hosts, o) {
-		*a.hosts = append(*a.hosts, o)
+	if d := a.details(); !slices.Contains(d.hosts, o) {
+		d.hosts = append(d.hosts, o)
 	}
 }
 
 // unhost takes it away.
 func (a *address) unhost(o *owner) {
-	if a.hosts == nil {
-		return
+	if d := a.more; d != nil {
+		d.hosts = slices.DeleteFunc(d.hosts, func(h *owner) bool { return h == o })
+		a.trim()
 	}
-	*a.hosts = slices.DeleteFunc(*a.hosts, func(h *owner) bool { return h == o })
-	if len(*a.hosts) == 0 {
-		a.hosts = nil
+}
+
+// known gives the labels of the one owner.
+func (a *address) known(c *Cluster) *flow.Labels {
+	// Versions change under the lock alone: whoever fills in labels meanwhile fills in the same.
+	version := c.version
+	if a.version.Load() != version {
+		a.labels.Store(a.owner.labels(c))
+		a.version.Store(version)
 	}
+	return a.labels.Load()
+}
+
+// end is the one owner of an address, with labels.
+func (c *Cluster) soleEnd(a *address) end {
+	e := end{labels: a.known(c), kind: flow.KindPod}
+	n := c.numbered.all[a.node]
+	if n.self == a.owner {
+		e.kind = flow.KindNode
+	}
+	e.place = &n.place
+	return e
+}
+
+// ofNode tells whether an address was a node's at a time.
+func (c *Cluster) ofNode(a *address, start, end int64) bool {
+	found := a.at(start, end).owner
+	if found == a.owner {
+		return found != nil && c.numbered.all[a.node].self == found // without a look at the owner
+	}
+	return found != nil && !found.isPod
 }
 
 // claim is what the spans say of a time.
@@ -110,27 +225,34 @@ type claim struct {
 // any more, the flow belongs to whom it began with: last packets of a connection come after its
 // end.
 func (a *address) at(start, end int64) (c claim) {
+	if a.owner != nil && end >= a.from {
+		return claim{owner: a.owner}
+	}
+	if a.more == nil {
+		return claim{past: a.owner != nil}
+	}
+	others := a.more.others
 	best := -1
 	living := 0
-	for i := range a.spans {
-		s := &a.spans[i]
+	for i := range others {
+		s := &others[i]
 		if s.from > end || s.to <= end {
 			continue
 		}
 		if s.to == never {
 			living++
 		}
-		if best < 0 || s.after(&a.spans[best]) {
+		if best < 0 || s.after(&others[best]) {
 			best = i
 		}
 	}
 	if best < 0 {
-		best = a.latest(start, end)
+		best = latest(others, start, end)
 	}
 	if best < 0 {
-		return claim{past: len(a.spans) > 0}
+		return claim{past: len(others) > 0 || a.owner != nil}
 	}
-	return claim{owner: a.spans[best].owner, ambiguous: living > 1}
+	return claim{owner: others[best].owner, ambiguous: living > 1}
 }
 
 // after orders spans by their beginnings; of equal ones the higher UID is later, so that the
@@ -140,11 +262,11 @@ func (s *span) after(o *span) bool {
 }
 
 // latest is the span that ended last of those within a time, or -1.
-func (a *address) latest(start, end int64) int {
+func latest(spans []span, start, end int64) int {
 	best := -1
-	for i := range a.spans {
-		s := &a.spans[i]
-		if s.from <= end && s.to > start && (best < 0 || s.to > a.spans[best].to) {
+	for i := range spans {
+		s := &spans[i]
+		if s.from <= end && s.to > start && (best < 0 || s.to > spans[best].to) {
 			best = i
 		}
 	}

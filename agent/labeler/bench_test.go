@@ -57,11 +57,12 @@ func public6(i int) netip.Addr {
 	return netip.AddrFrom16([16]byte{0x26, 0, byte(i >> 12), byte(i >> 4), byte(i << 4), 15: 9})
 }
 
-// bigRanges has half of its prefixes in each family.
+// bigRanges has half of its prefixes in each family. They share ranges, as those of providers do.
 func bigRanges(tb testing.TB, prefixes int) *Ranges {
 	f := File{Provider: ProviderAWS}
+	shared := sharedRanges{}
 	for i := range prefixes / 2 {
-		r := &Range{Cloud: AWS, Service: fmt.Sprint("service", i%20), Region: fmt.Sprint("region", i%30)}
+		r := shared.of(AWS, fmt.Sprint("service", i%20), fmt.Sprint("region", i%33))
 		f.Entries = append(f.Entries, Entry{netip.PrefixFrom(public4(i), 22+i%3).Masked(), r},
 			Entry{netip.PrefixFrom(public6(i), 40+i%9).Masked(), r})
 	}
@@ -72,34 +73,33 @@ func bigRanges(tb testing.TB, prefixes int) *Ranges {
 	return r
 }
 
-// bigFlows are between pods, through services, and to clouds, of both families. One end is a pod
-// of one node, as an agent sees it, or any, as a collector does.
-func bigFlows(n int, anywhere bool) []Flow {
-	flows := make([]Flow, n)
-	for i := range flows {
-		pod := i * 7919 % 100000
-		if !anywhere {
-			pod = 500 + i%100
-		}
-		other := (pod*31 + 17) % 100000
-		src, dst := numbered4(10, pod), numbered4(10, other)
-		switch i % 4 {
-		case 1:
-			src, dst = numbered6(pod), numbered6(other)
-		case 2:
-			dst = public4(other / 2)
-		case 3:
-			src, dst = numbered6(pod), public6(other/2)
-		}
-		a, b := netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, 8080)
-		flows[i] = Flow{Protocol: unix.IPPROTO_TCP, Original: Leg{a, b, 10, 11}, Reply: Leg{b, a, 12, 13},
-			Start: 5, End: 10}
-		if i%8 == 0 {
-			flows[i].Original.Dst = netip.AddrPortFrom(numbered4(96, other/10*10), 80)
-		}
+// bigFlow is between pods, through a service, or to a cloud, of either family. Its number says which;
+// one pod is a number itself, the other one follows from it.
+func bigFlow(i, pod int) Flow {
+	other := (pod*31 + 17) % 100000
+	src, dst := numbered4(10, pod), numbered4(10, other)
+	switch i % 4 {
+	case 1:
+		src, dst = numbered6(pod), numbered6(other)
+	case 2:
+		dst = public4(other / 2)
+	case 3:
+		src, dst = numbered6(pod), public6(other/2)
 	}
-	return flows
+	a, b := netip.AddrPortFrom(src, 40000), netip.AddrPortFrom(dst, 8080)
+	f := Flow{Protocol: unix.IPPROTO_TCP, Original: Leg{a, b, 10, 11}, Reply: Leg{b, a, 12, 13},
+		Start: 5, End: 10}
+	if i%8 == 0 {
+		f.Original.Dst = netip.AddrPortFrom(numbered4(96, other/10*10), 80)
+	}
+	return f
 }
+
+// nearFlow has a pod of one node at one end, as an agent sees it.
+func nearFlow(i int) Flow { return bigFlow(i, 500+i%100) }
+
+// anyFlow is between any two of all pods, or from any of them, as a collector sees it.
+func anyFlow(i int) Flow { return bigFlow(i, i*7919%99991) }
 
 func bigLabeler(tb testing.TB) *Labeler {
 	remote := NewRemoteLabeler(RemoteOptions{Cloud: AWS, Region: "region1"})
@@ -107,37 +107,41 @@ func bigLabeler(tb testing.TB) *Labeler {
 	return NewLabeler(Options{Clusters: []*Cluster{bigCluster(100000)}, Remote: remote})
 }
 
-// BenchmarkLabelFlow labels both ends, with 100 000 pods and 100 000 prefixes.
+// BenchmarkLabelFlow labels both ends, with 100 000 pods and 100 000 prefixes. Making the flow is part
+// of it.
 func BenchmarkLabelFlow(b *testing.B) {
 	l := bigLabeler(b)
-	for name, anywhere := range map[string]bool{"node": false, "anywhere": true} {
-		b.Run(name, func(b *testing.B) { labelFlows(b, l, bigFlows(1000, anywhere)) })
+	for name, next := range map[string]func(int) Flow{"node": nearFlow, "anywhere": anyFlow} {
+		b.Run(name, func(b *testing.B) { labelFlows(b, l, next) })
 	}
 }
 
-func labelFlows(b *testing.B, l *Labeler, flows []Flow) {
-	for i := range flows { // labels are made at the first lookup
-		if _, err := l.LabelFlow("", &flows[i]); err != nil {
+func labelFlows(b *testing.B, l *Labeler, next func(int) Flow) {
+	for i := range 200000 { // labels are made at the first lookup
+		f := next(i)
+		if _, err := l.LabelFlow("", &f); err != nil {
 			b.Fatal(err)
 		}
 	}
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		_, _ = l.LabelFlow("ip-10-0-5.internal", &flows[i%len(flows)])
+		f := next(i)
+		_, _ = l.LabelFlow("ip-10-0-5.internal", &f)
 		i++
 	}
 }
 
 // BenchmarkLabelFlowWhileChanging does so while 10 000 pods a second come or go.
 func BenchmarkLabelFlowWhileChanging(b *testing.B) {
-	l, flows := bigLabeler(b), bigFlows(1000, false)
+	l := bigLabeler(b)
 	stop, done := make(chan struct{}), make(chan int)
 	go func() { done <- churn(l.clusters[0], stop) }()
 	b.ReportAllocs()
 	i := 0
 	for b.Loop() {
-		_, _ = l.LabelFlow("ip-10-0-5.internal", &flows[i%len(flows)])
+		f := nearFlow(i)
+		_, _ = l.LabelFlow("ip-10-0-5.internal", &f)
 		i++
 	}
 	close(stop)
@@ -165,18 +169,15 @@ func churn(c *Cluster, stop chan struct{}) (changes int) {
 	}
 }
 
+// BenchmarkCloudLookup asks for an address of each of 100 000 prefixes in turn.
 func BenchmarkCloudLookup(b *testing.B) {
-	r, flows := bigRanges(b, 100000), bigFlows(4096, true)
-	for name, kind := range map[string]int{"v4": 2, "v6": 3} {
+	r := bigRanges(b, 100000)
+	for name, address := range map[string]func(int) netip.Addr{"v4": public4, "v6": public6} {
 		b.Run(name, func(b *testing.B) {
-			var addrs []netip.Addr
-			for i := kind; i < len(flows); i += 4 {
-				addrs = append(addrs, flows[i].Original.Dst.Addr())
-			}
 			b.ReportAllocs()
 			i, found := 0, 0
 			for b.Loop() {
-				if r.lookup(addrs[i%len(addrs)]) != nil {
+				if r.lookup(keyOf(address(i*7919%50000))) != nil {
 					found++
 				}
 				i++

@@ -30,14 +30,14 @@ type Cluster struct {
 	history int64
 	synced  atomic.Bool
 
+	mu sync.RWMutex
 	// version grows when labels that were made before may be outdated. That is rare: what a pod
-	// refers to is mostly told before the pod, and hardly ever changes.
-	version atomic.Uint64
-
-	mu         sync.RWMutex
-	addrs      map[netip.Addr]*address
+	// refers to is mostly told before the pod, and hardly ever changes. 0 is of no labels.
+	version    uint32
+	addrs      *index
 	pods       map[string]*owner // by UID
 	nodes      map[string]*node  // by name
+	numbered   numbers[*node]
 	namespaces map[string]*namespace
 	workloads  map[workloadKey]*workload
 	services   services
@@ -55,8 +55,8 @@ func NewCluster(o ClusterOptions) *Cluster {
 	if o.History == 0 {
 		o.History = DefaultHistory
 	}
-	return &Cluster{name: o.Name, zone: o.Zone, history: int64(o.History),
-		addrs: map[netip.Addr]*address{}, pods: map[string]*owner{}, nodes: map[string]*node{},
+	return &Cluster{name: o.Name, zone: o.Zone, history: int64(o.History), version: 1,
+		addrs: newIndex(), pods: map[string]*owner{}, nodes: map[string]*node{},
 		namespaces: map[string]*namespace{}, workloads: map[workloadKey]*workload{},
 		services: newServices()}
 }
@@ -73,17 +73,24 @@ func (c *Cluster) Synced() bool { return c.synced.Load() }
 
 // address finds or makes what is known of an address.
 func (c *Cluster) address(a netip.Addr) *address {
-	found := c.addrs[a]
+	k := keyOf(a)
+	found := c.addrs.get(k)
 	if found == nil {
-		found = newAddress()
-		c.addrs[a] = found
+		found = c.addrs.add(k)
 	}
 	return found
 }
 
+// dropEmpty forgets an address of which nothing is known.
+func (c *Cluster) dropEmpty(a *address) {
+	if a.empty() {
+		c.addrs.remove(a.key)
+	}
+}
+
 // release closes an owner's span.
 func (c *Cluster) release(o *owner, a netip.Addr, at int64) {
-	if found := c.addrs[a]; found != nil {
+	if found := c.addrs.get(keyOf(a)); found != nil {
 		found.close(o, at)
 		found.unhost(o)
 		c.released = append(c.released, released{a, at})
@@ -97,11 +104,9 @@ func (c *Cluster) prune(now int64) {
 	for len(c.released) > 0 && c.released[0].at <= before {
 		a := c.released[0].addr
 		c.released = c.released[1:]
-		if known := c.addrs[a]; known != nil {
+		if known := c.addrs.get(keyOf(a)); known != nil {
 			known.prune(before)
-			if known.empty() {
-				delete(c.addrs, a)
-			}
+			c.dropEmpty(known)
 		}
 	}
 }
@@ -110,7 +115,7 @@ func (c *Cluster) prune(now int64) {
 func unmapped(addrs []netip.Addr) []netip.Addr {
 	out := make([]netip.Addr, 0, len(addrs))
 	for _, a := range addrs {
-		if a = a.Unmap().WithZone(""); a.IsValid() && !slices.Contains(out, a) {
+		if a = a.Unmap().WithZone(""); a.IsValid() && !a.IsUnspecified() && !slices.Contains(out, a) {
 			out = append(out, a)
 		}
 	}

@@ -19,7 +19,7 @@ const second = int64(time.Second)
 func who(c *Cluster, a string, start, end int64) string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	known := c.addrs[netip.MustParseAddr(a)]
+	known := c.addrs.get(keyOf(netip.MustParseAddr(a)))
 	if known == nil {
 		return ""
 	}
@@ -233,7 +233,7 @@ func TestHistory(t *testing.T) {
 		c.DeleteOwner("ns", p.Controller)
 	}
 	require.Equal(t, "p995", at(c, "10.0.195.1", 995*second))
-	require.LessOrEqual(t, len(c.addrs), 12)
+	require.LessOrEqual(t, c.addrs.n, 12)
 	require.LessOrEqual(t, len(c.released), 12)
 	require.Empty(t, c.pods)
 	require.Empty(t, c.workloads)
@@ -253,7 +253,7 @@ func TestManyOwners(t *testing.T) {
 			c.DeletePod(p.UID, i+1)
 		}
 	}
-	require.Len(t, c.addrs[netip.MustParseAddr("10.0.0.1")].spans, maxSpans)
+	require.Len(t, c.addrs.get(keyOf(netip.MustParseAddr("10.0.0.1"))).spans(), maxSpans)
 	require.Equal(t, "p999", at(c, "10.0.0.1", 999))
 	require.Equal(t, "p990", at(c, "10.0.0.1", 990))
 }

@@ -50,62 +50,51 @@ func NewLabeler(o Options) *Labeler {
 // these again the initiator.
 //
 // It gives an error in Strict mode only. Else what cannot be told is Unknown, and counted.
-func (l *Labeler) LabelFlow(node string, f *Flow) (FlowData, error) {
+func (l *Labeler) LabelFlow(node string, f *Flow) (data FlowData, err error) {
 	if l.strict {
 		return l.strictLabel(node, f)
 	}
-	src, dst, via := f.sockets()
-	p := l.pair(&query{src: src, dst: dst, via: via, protocol: f.Protocol, zone: f.Zone,
-		start: f.Start, end: f.End, srcUID: f.SrcUID, dstUID: f.DstUID})
-	p.mirror(node)
-	data := FlowData{Proto: protocolName(f.Protocol), Service: p.service, ConnectionClass: p.class,
-		ConnectionFlags: connectionFlags(p.flags), Unlabelled: p.reason}
-	local, remote := p.src, p.dst
-	localAt, remoteAt, out, in := src, dst, &f.Original, &f.Reply
-	if nearer(p.dst.labels, p.src.labels, node) {
-		local, remote = remote, local
-		localAt, remoteAt, out, in = dst, src, &f.Reply, &f.Original
+	q := query{protocol: f.Protocol, zone: f.Zone, start: f.Start, end: f.End, srcUID: f.SrcUID, dstUID: f.DstUID}
+	q.src, q.via = unmap(f.Original.Src), unmap(f.Original.Dst)
+	q.dst = q.via
+	if f.Reply.Src.Addr().IsValid() { // the true destination
+		q.dst = unmap(f.Reply.Src)
 	}
-	data.Local = End{local.labels, localAt.Addr(), localAt.Port()}
-	data.Remote = End{remote.labels, remoteAt.Addr(), remoteAt.Port()}
+	var p pair
+	l.pair(&q, &p)
+	p.mirror(node)
+	data.Proto, data.Service, data.Unlabelled = protocolName(f.Protocol), p.service, p.reason
+	data.ConnectionClass, data.ConnectionFlags = p.class, connectionFlags(p.flags)
+	local, remote, out, in := &data.Local, &data.Remote, &f.Original, &f.Reply
+	if p.dst.nearness(node) > p.src.nearness(node) {
+		local, remote, out, in = remote, local, in, out
+	}
+	local.Labels, local.IP, local.Port = p.src.labels, q.src.Addr(), q.src.Port()
+	remote.Labels, remote.IP, remote.Port = p.dst.labels, q.dst.Addr(), q.dst.Port()
 	data.PacketsOut, data.BytesOut = out.Packets, out.Bytes
 	data.PacketsIn, data.BytesIn = in.Packets, in.Bytes
 	l.count(p.reason, f.Original.Packets+f.Reply.Packets, f.Original.Bytes+f.Reply.Bytes)
 	return data, nil
 }
 
-// sockets are the initiator, the true destination, and the address through which it was reached.
-func (f *Flow) sockets() (src, dst, via netip.AddrPort) {
-	src, via = unmap(f.Original.Src), unmap(f.Original.Dst)
-	dst = via
-	if f.Reply.Src.Addr().IsValid() {
-		dst = unmap(f.Reply.Src)
-	}
-	return src, dst, via
-}
-
 func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
-// nearer tells whether a is local rather than b.
-func nearer(a, b *flow.Labels, node string) bool {
-	return nearness(a, node) > nearness(b, node)
-}
-
-func nearness(l *flow.Labels, node string) int {
+// nearness tells how good an end is as the local one.
+func (e *end) nearness(node string) int {
 	switch {
-	case l.Node != "" && l.Node == node:
+	case e.node != "" && e.node == node:
 		return 2
-	case inCluster(l.Kind):
+	case e.inCluster():
 		return 1
 	}
 	return 0
 }
 
-// inCluster tells whether a cluster knows an owner of this kind.
-func inCluster(k flow.Kind) bool {
-	return k == flow.KindPod || k == flow.KindNode || k == flow.KindService
+// inCluster tells whether a cluster knows who it is.
+func (e *end) inCluster() bool {
+	return e.kind == flow.KindPod || e.kind == flow.KindNode || e.kind == flow.KindService
 }
 
 func (l *Labeler) count(r Reason, packets, bytes uint64) {
@@ -149,18 +138,18 @@ func (l *Labeler) podsByIP(a netip.Addr, w which) []*Pod {
 func (c *Cluster) podsByIP(a netip.Addr, w which) (found []*Pod) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	known := c.addrs[a]
+	known := c.addrs.get(keyOf(a))
 	if known == nil {
 		return nil
 	}
-	for _, s := range known.spans {
+	for _, s := range known.spans() {
 		if s.owner.isPod && !s.owner.gone && (w == allPods || s.to == never) &&
 			slices.Contains(s.owner.addrs, a) {
 			found = append(found, s.owner.snapshot())
 		}
 	}
-	if w == allPods && known.hosts != nil {
-		for _, o := range *known.hosts {
+	if w == allPods && known.more != nil {
+		for _, o := range known.more.hosts {
 			found = append(found, o.snapshot())
 		}
 	}
@@ -213,7 +202,7 @@ func (c *Cluster) nodeByInternalIP(a netip.Addr) (*Node, error) {
 	case 1:
 		return all[0].snapshot(), nil
 	}
-	return nil, fmt.Errorf("%w: %v: %s and %s", ErrNodesShareInternalIP, a, all[0].name, all[1].name)
+	return nil, fmt.Errorf("%w: %v: %s and %s", ErrNodesShareInternalIP, a, all[0].place.node, all[1].place.node)
 }
 
 // snapshot gives back what was told of a node; nil when nothing was.
@@ -227,6 +216,6 @@ func (n *node) snapshot() *Node {
 			others = append(others, a)
 		}
 	}
-	return &Node{UID: n.self.uid, Name: n.name, Internal: slices.Clone(n.internal), Others: others,
+	return &Node{UID: n.self.uid, Name: n.place.node, Internal: slices.Clone(n.internal), Others: others,
 		Zone: n.zone, Region: n.region, Cloud: n.cloud, From: n.from}
 }

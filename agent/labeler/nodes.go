@@ -25,7 +25,7 @@ func (c *Cluster) SetNode(n Node, now int64) {
 		// Texts that many nodes have are kept once: equal ones are then quick to compare.
 		at.zone, at.region = unique.Make(n.Zone).Value(), unique.Make(n.Region).Value()
 		at.cloud = n.Cloud
-		c.outdate(at.pods)
+		c.outdate(at.pods + len(at.self.addrs))
 		at.self.made.Store(nil)
 	}
 	at.internal, at.from = internal, n.From
@@ -107,10 +107,28 @@ func (c *Cluster) DeleteOwner(namespace string, of Ref) {
 	}
 }
 
-// outdate has labels made again when pods refer to what has changed.
-func (c *Cluster) outdate(pods int) {
-	if pods > 0 {
-		c.version.Add(1)
+// outdate has labels made again when there are owners that refer to what has changed.
+func (c *Cluster) outdate(owners int) {
+	if owners == 0 {
+		return
+	}
+	c.version++
+	if c.version == 0 { // as at the beginning
+		c.version = 1
+		c.forgetLabels()
+	}
+}
+
+// forgetLabels has all labels made again.
+func (c *Cluster) forgetLabels() {
+	for a := range c.addrs.all {
+		a.version.Store(0)
+		for _, s := range a.spans() {
+			s.owner.made.Store(nil)
+		}
+	}
+	for _, o := range c.pods {
+		o.made.Store(nil)
 	}
 }
 
@@ -118,7 +136,8 @@ func (c *Cluster) outdate(pods int) {
 func (c *Cluster) node(name string) *node {
 	n := c.nodes[name]
 	if n == nil {
-		n = &node{name: name}
+		n = &node{place: place{cluster: c.name, node: name}}
+		n.number = c.numbered.add(n)
 		c.nodes[name] = n
 	}
 	return n
@@ -145,7 +164,8 @@ func (c *Cluster) workload(k workloadKey) *workload {
 // dropUnused forgets what no pod refers to and nothing is told of.
 func (c *Cluster) dropUnused(n *node, ns *namespace, w *workload) {
 	if n != nil && n.pods == 0 && n.self == nil {
-		delete(c.nodes, n.name)
+		delete(c.nodes, n.place.node)
+		c.numbered.remove(n.number)
 	}
 	if ns != nil && ns.pods == 0 && ns.app == "" {
 		delete(c.namespaces, ns.name)
@@ -157,11 +177,11 @@ func (c *Cluster) dropUnused(n *node, ns *namespace, w *workload) {
 
 // internalNodes lists the nodes that have an internal address.
 func (c *Cluster) internalNodes(a netip.Addr) (found []*node) {
-	known := c.addrs[a]
+	known := c.addrs.get(keyOf(a))
 	if known == nil {
 		return nil
 	}
-	for _, s := range known.spans {
+	for _, s := range known.spans() {
 		if n := s.owner.node; !s.owner.isPod && !s.owner.gone && slices.Contains(n.internal, a) {
 			found = append(found, n)
 		}

@@ -31,13 +31,12 @@ type parts struct {
 }
 
 type node struct {
-	self         *owner // nil while only pods tell of it
-	name         string
-	zone, region string
-	cloud        Cloud
-	internal     []netip.Addr
-	from         int64
-	pods         int
+	self *owner // nil while only pods tell of it
+	place
+	number   uint32
+	internal []netip.Addr
+	from     int64
+	pods     int
 }
 
 type namespace struct {
@@ -69,25 +68,30 @@ func (w *workload) top() Ref {
 
 // madeLabels are the labels of an owner as they were at a version of its cluster.
 type madeLabels struct {
-	version uint64
+	version uint32
 	flow.Labels
 }
 
 // labels gives the owner's labels. They are made when they are first asked for, and again after
 // a change: owners without traffic need none.
 func (o *owner) labels(c *Cluster) *flow.Labels {
-	version := c.version.Load()
 	m := o.made.Load()
-	if m == nil || m.version != version {
-		m = &madeLabels{version, o.make(c.name)}
+	if m == nil || m.version != c.version {
+		m = &madeLabels{c.version, o.make()}
 		o.made.Store(m)
 	}
 	return &m.Labels
 }
 
-func (o *owner) make(cluster string) flow.Labels {
-	l := flow.Labels{Kind: flow.KindNode, Cluster: cluster, Node: o.node.name, Zone: o.node.zone,
-		Region: o.node.region, Cloud: string(o.node.cloud)}
+// end is the owner with labels.
+func (o *owner) end(l *flow.Labels) end {
+	return end{labels: l, kind: l.Kind, place: &o.node.place}
+}
+
+func (o *owner) make() flow.Labels {
+	at := &o.node.place
+	l := flow.Labels{Kind: flow.KindNode, Cluster: at.cluster, Node: at.node, Zone: at.zone,
+		Region: at.region, Cloud: string(at.cloud)}
 	if o.isPod {
 		top := o.workload.top()
 		l.Kind, l.Namespace, l.Pod = flow.KindPod, o.namespace.name, o.name

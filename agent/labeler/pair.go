@@ -14,12 +14,16 @@ type query struct {
 	zone           uint16
 	start, end     int64
 	srcUID, dstUID string
+	keys           struct{ src, dst, via key }
 }
 
-// end is who is at one end.
+// end is who is at one end. What is asked of the labels stands beside them: it is in memory that
+// many owners share, so that nobody waits for it.
 type end struct {
 	labels *flow.Labels
-	rng    *ranged // of ranges
+	kind   flow.Kind
+	*place
+	rng *ranged // of ranges
 }
 
 // pair is the answer.
@@ -33,11 +37,12 @@ type pair struct {
 	pending bool
 }
 
-// pair finds both ends, and what lies between them.
-func (l *Labeler) pair(q *query) (p pair) {
+// pair finds both ends, and what lies between them. p is empty before.
+func (l *Labeler) pair(q *query, p *pair) {
 	if q.end == 0 {
 		q.start, q.end = never-1, never-1
 	}
+	q.keys.src, q.keys.dst, q.keys.via = keyOf(q.src.Addr()), keyOf(q.dst.Addr()), keyOf(q.via.Addr())
 	var past [2]bool
 	asked, synced := false, true
 	for _, c := range l.clusters {
@@ -46,32 +51,31 @@ func (l *Labeler) pair(q *query) (p pair) {
 		}
 		asked = true
 		synced = synced && c.Synced()
-		c.answer(q, &p, &past)
+		c.answer(q, p, &past)
 	}
 	for i, e := range []*end{&p.src, &p.dst} {
 		if e.labels != nil {
 			continue
 		}
-		at := q.src
+		at, k := q.src, q.keys.src
 		if i == 1 {
-			at = q.dst
+			at, k = q.dst, q.keys.dst
 		}
-		*e = l.remote.outside(at.Addr())
-		l.doubt(e, &p, asked, synced, past[i])
+		*e = l.remote.outside(at.Addr(), k)
+		l.doubt(e, p, asked, synced, past[i])
 	}
 	if p.reason == Labelled {
 		p.class, p.reason = l.classify(&p.src, &p.dst)
 	} else {
 		p.class = Unknown
 	}
-	return p
 }
 
 // mirror sets the flag when the one who asks is on the receiver's node, and the sender is on another
 // one, which sees the packets too.
 func (p *pair) mirror(node string) {
-	from := p.src.labels.Node
-	if from != "" && node != "" && from != node && p.dst.labels.Node == node {
+	from := p.src.node
+	if from != "" && node != "" && from != node && p.dst.node == node {
 		p.flags |= flow.FlagMirror
 	}
 }
@@ -82,12 +86,12 @@ func (l *Labeler) doubt(e *end, p *pair, asked, synced, past bool) {
 	case past:
 		p.pending = true
 		p.reason = max(p.reason, PastOwner)
-		e.labels = unknownLabels
-	case e.labels.Kind == flow.KindPrivate && asked:
+		*e = unknownEnd
+	case e.kind == flow.KindPrivate && asked:
 		p.pending = true
 		if !synced {
 			p.reason = max(p.reason, NotSynced)
-			e.labels = unknownLabels
+			*e = unknownEnd
 		}
 	}
 }
@@ -96,10 +100,10 @@ func (l *Labeler) doubt(e *end, p *pair, asked, synced, past bool) {
 func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	src, dst := c.addrs[q.src.Addr()], c.addrs[q.dst.Addr()]
+	src, dst := c.addrs.get(q.keys.src), c.addrs.get(q.keys.dst)
 	via := dst
-	if q.via != q.dst {
-		via = c.addrs[q.via.Addr()]
+	if q.keys.via != q.keys.dst {
+		via = c.addrs.get(q.keys.via)
 	}
 	front := c.front(via, q)
 	if p.src.labels == nil {
@@ -107,28 +111,30 @@ func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 	}
 	if p.dst.labels == nil {
 		c.end(&p.dst, dst, q, q.dstUID, p, &past[1])
-		if p.dst.labels == nil && front != nil {
-			p.dst.labels = front.labels
+		if p.dst.labels == nil && front != 0 {
+			s := &c.services.numbered.all[front]
+			p.dst = end{labels: s.labels, kind: flow.KindService, place: &s.place}
 		}
 	}
-	if p.service != "" {
-		return
-	}
-	if front != nil {
-		p.service = front.full
-	} else if dst != nil {
-		p.infer(dst.ports.back(portKey{q.protocol, q.dst.Port()}))
+	if p.service == "" {
+		c.nameService(front, dst, q, p)
 	}
 }
 
-func (p *pair) infer(backend *service, ambiguous bool) {
-	if backend == nil {
-		return
+// nameService tells the service through which the initiator went, or which its destination serves.
+func (c *Cluster) nameService(front uint32, dst *address, q *query, p *pair) {
+	if front == 0 && dst != nil {
+		back, ambiguous := c.serves(dst, portKey{q.protocol, q.dst.Port()})
+		if back != 0 {
+			p.flags |= flow.FlagServiceInferred
+		}
+		if ambiguous {
+			p.flags |= flow.FlagServiceAmbiguous
+		}
+		front = back
 	}
-	p.service = backend.full
-	p.flags |= flow.FlagServiceInferred
-	if ambiguous {
-		p.flags |= flow.FlagServiceAmbiguous
+	if front != 0 {
+		p.service = c.services.numbered.all[front].full
 	}
 }
 
@@ -136,7 +142,7 @@ func (p *pair) infer(backend *service, ambiguous bool) {
 func (c *Cluster) end(e *end, a *address, q *query, uid string, p *pair, past *bool) {
 	if uid != "" {
 		if o := c.pods[uid]; o != nil {
-			e.labels = o.labels(c)
+			*e = o.end(o.labels(c))
 			return
 		}
 	}
@@ -147,29 +153,33 @@ func (c *Cluster) end(e *end, a *address, q *query, uid string, p *pair, past *b
 	if found.ambiguous {
 		p.flags |= flow.FlagAmbiguous
 	}
-	if found.owner != nil {
-		e.labels = found.owner.labels(c)
+	switch found.owner {
+	case nil:
+	case a.owner:
+		*e = c.soleEnd(a)
+	default:
+		*e = found.owner.end(found.owner.labels(c))
 	}
 	*past = *past || found.past
 }
 
 // front finds the service through which the initiator reached its destination: by an address of
 // its own, or by a port of any node.
-func (c *Cluster) front(via *address, q *query) *service {
+func (c *Cluster) front(via *address, q *query) (number uint32) {
 	if via == nil {
-		return nil
+		return 0
 	}
 	k := portKey{q.protocol, q.via.Port()}
-	if found := via.ports.front(k); found != nil {
+	if found := c.frontOf(via, k); found != 0 {
 		return found
 	}
-	if len(c.services.nodePorts) == 0 {
-		return nil
+	if len(c.services.nodePorts) == 0 || !c.ofNode(via, q.start, q.end) {
+		return 0
 	}
-	if o := via.at(q.start, q.end).owner; o == nil || o.isPod {
-		return nil
+	if s := c.services.nodePorts[k]; s != nil {
+		return s.number
 	}
-	return c.services.nodePorts[k]
+	return 0
 }
 
 // classify tells the class of two ends that are known.
@@ -183,7 +193,7 @@ func (l *Labeler) classify(a, b *end) (ConnectionClass, Reason) {
 		a, b = b, a
 	}
 	here := l.place(a)
-	switch b.labels.Kind {
+	switch b.kind {
 	case flow.KindInternet:
 		return PublicInternet, Labelled
 	case flow.KindCloud:
@@ -193,7 +203,7 @@ func (l *Labeler) classify(a, b *end) (ConnectionClass, Reason) {
 	case flow.KindPrivate:
 		return PrivateOther, Labelled
 	}
-	if a.labels.Kind == flow.KindPrivate {
+	if a.kind == flow.KindPrivate {
 		return PrivateOther, Labelled
 	}
 	if class := between(here, l.place(b)); class != Unknown {
@@ -204,15 +214,14 @@ func (l *Labeler) classify(a, b *end) (ConnectionClass, Reason) {
 
 // far tells whether an end is told by an address range, or by nothing.
 func (e *end) far() bool {
-	return !inCluster(e.labels.Kind) && e.labels.Kind != flow.KindPrivate
+	return !e.inCluster() && e.kind != flow.KindPrivate
 }
 
 // place is where an end is. Owners in a cluster and private addresses are where the labeler is,
 // unless they tell more; where a service's backend is, nobody knows.
 func (l *Labeler) place(e *end) place {
-	k := e.labels
-	p := place{cluster: k.Cluster, node: k.Node, zone: k.Zone, region: k.Region, cloud: Cloud(k.Cloud)}
-	if k.Kind == flow.KindPod || k.Kind == flow.KindNode || k.Kind == flow.KindPrivate {
+	p := *e.place
+	if e.kind == flow.KindPod || e.kind == flow.KindNode || e.kind == flow.KindPrivate {
 		if p.cloud == "" {
 			p.cloud = l.remote.cloud
 		}

@@ -41,7 +41,7 @@ func (c *Cluster) give(o *owner, a netip.Addr) {
 		known.open(o, o.from)
 		return
 	}
-	if !slices.ContainsFunc(known.spans, func(s span) bool { return s.owner == o }) {
+	if !slices.ContainsFunc(known.spans(), func(s span) bool { return s.owner == o }) {
 		known.open(o, o.from)
 	}
 	known.close(o, o.until)
@@ -111,7 +111,7 @@ func (c *Cluster) KeepPods(keep map[string]bool, now int64) {
 
 // snapshot gives back what was told of a pod, but for its controller's own controller.
 func (o *owner) snapshot() *Pod {
-	return &Pod{UID: o.uid, Namespace: o.namespace.name, Name: o.name, Node: o.node.name,
+	return &Pod{UID: o.uid, Namespace: o.namespace.name, Name: o.name, Node: o.node.place.node,
 		Addrs: slices.Clone(o.addrs), HostNetwork: o.host, Controller: o.workload.key.Ref,
 		App: o.app, Instance: o.instance, From: o.from, Until: o.until}
 }

@@ -1,11 +1,11 @@
 package labeler
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
-
-	"github.com/gaissmai/bart"
 
 	"github.com/weirnet/weir/agent/flow"
 )
@@ -111,7 +111,8 @@ func (f *File) add(prefix string, r *Range) {
 // Ranges maps addresses to ranges, by the longest prefix. It does not change: lookups are safe
 // for concurrent use.
 type Ranges struct {
-	table bart.Table[*ranged]
+	trie     *trie
+	prefixes int
 }
 
 // ranged is a range with its labels made.
@@ -119,6 +120,8 @@ type ranged struct {
 	Range
 	private bool // its addresses stay off the Internet; of the user's ranges
 	labels  *flow.Labels
+	kind    flow.Kind
+	place
 }
 
 // RangeOptions say how ranges are put together.
@@ -136,7 +139,12 @@ type RangeOptions struct {
 // ec2, as case does not matter; then one with a region before one without, and before a global
 // one; then the first by cloud, service and region.
 func NewRanges(files []File, o RangeOptions) (*Ranges, error) {
-	b := rangeBuilder{out: &Ranges{}, known: map[*Range]*ranged{}, replaces: better}
+	b := rangeBuilder{known: map[*Range]*ranged{}, replaces: better}
+	n := len(o.User)
+	for _, f := range files {
+		n += len(f.Entries)
+	}
+	b.all = make([]candidate, 0, n)
 	if o.Strict {
 		b.replaces = strictReplaces
 	}
@@ -145,69 +153,91 @@ func NewRanges(files []File, o RangeOptions) (*Ranges, error) {
 			return nil, fmt.Errorf("address ranges of %s: bad prefix %q", f.Provider, f.FirstBad)
 		}
 		for _, e := range f.Entries {
-			if o.Strict && !e.Prefix.Addr().Is4() {
-				continue
+			if !o.Strict || e.Prefix.Addr().Is4() {
+				b.add(e.Prefix, e.Range, b.cloud(e.Range))
 			}
-			b.insert(e.Prefix, e.Range, false)
 		}
 	}
 	for _, e := range o.User {
-		b.insert(e.Prefix.Masked(), e.Range, true)
+		mine := newRanged(e.Range, flow.KindRange)
+		mine.private = isPrivate(e.Prefix.Addr())
+		b.add(e.Prefix.Masked(), e.Range, mine)
 	}
-	return b.out, nil
+	all := b.best()
+	return &Ranges{newTrie(all), len(all)}, nil
 }
 
 type rangeBuilder struct {
-	out      *Ranges
+	all      []candidate
 	known    map[*Range]*ranged // as entries share ranges
 	replaces func(old, by *Range) bool
 }
 
-func (b *rangeBuilder) insert(p netip.Prefix, r *Range, user bool) {
-	b.out.table.Modify(p, func(old *ranged, ok bool) (*ranged, bool) {
-		if ok && !user && !b.replaces(&old.Range, r) {
-			return old, false
-		}
-		if user {
-			mine := newRanged(r, flow.KindRange)
-			mine.private = isPrivate(p.Addr())
-			return mine, false
-		}
-		known, ok := b.known[r]
-		if !ok {
-			known = newRanged(r, flow.KindCloud)
-			b.known[r] = known
-		}
-		return known, false
+// candidate is a prefix that may come more than once.
+type candidate struct {
+	prefix
+	raw   *Range // as it is spelled in its file
+	order int    // in which it came
+}
+
+func (b *rangeBuilder) add(p netip.Prefix, raw *Range, r *ranged) {
+	b.all = append(b.all, candidate{prefix{p, r}, raw, len(b.all)})
+}
+
+func (b *rangeBuilder) cloud(r *Range) *ranged {
+	known, ok := b.known[r]
+	if !ok {
+		known = newRanged(r, flow.KindCloud)
+		b.known[r] = known
+	}
+	return known
+}
+
+// best gives each prefix once, in order.
+func (b *rangeBuilder) best() []prefix {
+	slices.SortFunc(b.all, func(x, y candidate) int {
+		return cmp.Or(x.Compare(y.Prefix), cmp.Compare(x.order, y.order))
 	})
+	out := make([]prefix, 0, len(b.all))
+	for _, c := range b.all {
+		last := len(out) - 1
+		if last < 0 || out[last].Prefix != c.Prefix {
+			out = append(out, c.prefix)
+		} else if c.value.kind == flow.KindRange || b.replaces(&out[last].value.Range, c.raw) {
+			out[last] = c.prefix
+		}
+	}
+	return out
 }
 
 func newRanged(of *Range, k flow.Kind) *ranged {
 	r := *of
 	r.Cloud = Cloud(NormalizeCloudString(string(r.Cloud)))
 	r.Service, r.Region = NormalizeCloudString(r.Service), NormalizeCloudString(r.Region)
-	return &ranged{Range: r, labels: &flow.Labels{Kind: k, Cloud: string(r.Cloud),
+	return &ranged{Range: r, kind: k, place: place{zone: r.Zone, region: r.Region, cloud: r.Cloud}, labels: &flow.Labels{Kind: k, Cloud: string(r.Cloud),
 		CloudService: r.Service, Region: r.Region, Zone: r.Zone, Name: r.Name}}
 }
 
 // Lookup finds the range of an address.
 func (r *Ranges) Lookup(a netip.Addr) (Range, bool) {
-	if found := r.lookup(a.Unmap()); found != nil {
+	if !a.IsValid() {
+		return Range{}, false
+	}
+	if found := r.lookup(keyOf(a)); found != nil {
 		return found.Range, true
 	}
 	return Range{}, false
 }
 
-func (r *Ranges) lookup(a netip.Addr) *ranged {
-	if r == nil || !a.IsValid() {
+func (r *Ranges) lookup(k key) *ranged {
+	if r == nil {
 		return nil
 	}
-	found, _ := r.table.Lookup(a)
-	return found
+	return r.trie.lookup(k)
 }
 
 // Len is the number of prefixes.
-func (r *Ranges) Len() int { return r.table.Size() }
+func (r *Ranges) Len() int { return r.prefixes }
 
 // better tells whether an entry says more than one of the same prefix.
 func better(old, by *Range) bool {

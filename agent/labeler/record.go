@@ -41,7 +41,7 @@ func (l *Labeler) Pending(r *flow.Record, by Asker) bool {
 // ofRecord asks for the ends of the record's connection: the initiator as it is called before any
 // address is translated, and the responder as it is called after. The initiator is who uses a service;
 // where that is not known, it is the end from which a service is found.
-func (l *Labeler) ofRecord(r *flow.Record, epoch int64) pair {
+func (l *Labeler) ofRecord(r *flow.Record, epoch int64) (p pair) {
 	q := query{protocol: r.Protocol, zone: r.Zone, start: epoch + r.Start, end: epoch + r.End}
 	if r.Cites != 0 {
 		q.protocol = r.Cites
@@ -56,14 +56,15 @@ func (l *Labeler) ofRecord(r *flow.Record, epoch int64) pair {
 	}
 	before, after := names(r)
 	q.src, q.via, q.dst = before[0], before[1], after[1]
-	return l.pair(&q)
+	l.pair(&q, &p)
+	return p
 }
 
 // reversed asks with the record's sender as the responder.
-func (l *Labeler) reversed(q query, r *flow.Record) pair {
+func (l *Labeler) reversed(q query, r *flow.Record) (p pair) {
 	before, after := names(r)
 	q.src, q.via, q.dst = before[1], before[0], after[0]
-	p := l.pair(&q)
+	l.pair(&q, &p)
 	p.src, p.dst = p.dst, p.src
 	return p
 }

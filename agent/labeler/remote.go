@@ -38,21 +38,26 @@ func (l *RemoteLabeler) SetRanges(r *Ranges) { l.ranges.Store(r) }
 // Lookup finds the range of an address.
 func (l *RemoteLabeler) Lookup(a netip.Addr) (Range, bool) { return l.ranges.Load().Lookup(a) }
 
+// The ends of which no more than their kind is known.
 var (
-	privateLabels  = &flow.Labels{Kind: flow.KindPrivate}
-	internetLabels = &flow.Labels{Kind: flow.KindInternet}
-	unknownLabels  = &flow.Labels{Kind: flow.KindUnknown}
+	privateEnd  = nameless(flow.KindPrivate)
+	internetEnd = nameless(flow.KindInternet)
+	unknownEnd  = nameless(flow.KindUnknown)
 )
 
+func nameless(k flow.Kind) end {
+	return end{labels: &flow.Labels{Kind: k}, kind: k, place: &place{}}
+}
+
 // outside labels an address that no cluster knows.
-func (l *RemoteLabeler) outside(a netip.Addr) end {
-	if r := l.ranges.Load().lookup(a); r != nil {
-		return end{labels: r.labels, rng: r}
+func (l *RemoteLabeler) outside(a netip.Addr, k key) end {
+	if r := l.ranges.Load().lookup(k); r != nil && a.IsValid() {
+		return end{labels: r.labels, kind: r.kind, place: &r.place, rng: r}
 	}
 	if isPrivate(a) {
-		return end{labels: privateLabels}
+		return privateEnd
 	}
-	return end{labels: internetLabels}
+	return internetEnd
 }
 
 // strictRemote is what kubenetmon makes of a remote address: IPv4's private addresses are in the

@@ -14,6 +14,7 @@ type services struct {
 	byName    map[string]*service // "namespace/name"
 	nodePorts map[portKey]*service
 	slices    map[string]*endpointSlice // "namespace/name" of the slice
+	numbered  numbers[named]
 }
 
 // service is shared by those that refer to it, also before it is told of itself.
@@ -23,6 +24,14 @@ type service struct {
 	told            Service
 	slices          int // endpoint slices that refer to it
 	labels          *flow.Labels
+	number          uint32
+	place
+}
+
+// named is a service with its name, for which nobody needs to look into the service.
+type named struct {
+	full string
+	*service
 }
 
 type portKey struct {
@@ -30,12 +39,7 @@ type portKey struct {
 	port     uint16
 }
 
-// ports are the services at an address: those that are reached there, and those that it serves,
-// each list in the order of their names.
-type ports struct {
-	fronts, backs []servicePort
-}
-
+// servicePort is a port of a service where it is reached, or of a backend.
 type servicePort struct {
 	portKey
 	service *service
@@ -61,10 +65,13 @@ func (c *Cluster) SetService(s Service) {
 	c.unlink(at)
 	at.told = s
 	for _, a := range s.Addrs {
-		p := c.ports(a)
+		known := c.address(a)
+		fronts, backs := c.servicesOf(known)
 		for _, port := range s.Ports {
-			p.fronts = with(p.fronts, servicePort{portKey{port.Protocol, port.Port}, at})
+			fronts = with(fronts, servicePort{portKey{port.Protocol, port.Port}, at})
 		}
+		known.setServices(fronts, backs)
+		c.dropEmpty(known) // a service without ports
 	}
 	for _, p := range s.Ports {
 		if p.NodePort != 0 {
@@ -108,10 +115,13 @@ func (c *Cluster) SetEndpoints(e Endpoints) {
 	s := &endpointSlice{c.service(e.Namespace, e.Service), unmapped(e.Addrs), slices.Clone(e.Ports)}
 	s.service.slices++
 	for _, a := range s.addrs {
-		p := c.ports(a)
+		known := c.address(a)
+		fronts, backs := c.servicesOf(known)
 		for _, port := range s.ports {
-			p.backs = with(p.backs, servicePort{portKey{port.Protocol, port.Port}, s.service})
+			backs = with(backs, servicePort{portKey{port.Protocol, port.Port}, s.service})
 		}
+		known.setServices(fronts, backs)
+		c.dropEmpty(known) // a slice without ports
 	}
 	c.services.slices[name] = s
 }
@@ -139,42 +149,25 @@ func (c *Cluster) service(namespace, name string) *service {
 	full := namespace + "/" + name
 	s := c.services.byName[full]
 	if s == nil {
-		s = &service{namespace: namespace, name: name, full: full,
+		s = &service{namespace: namespace, name: name, full: full, place: place{cluster: c.name},
 			labels: &flow.Labels{Kind: flow.KindService, Cluster: c.name, Namespace: namespace,
 				Service: name}}
+		s.number = c.services.numbered.add(named{full, s})
 		c.services.byName[full] = s
 	}
 	return s
 }
 
-// ports finds or makes the services at an address.
-func (c *Cluster) ports(a netip.Addr) *ports {
-	known := c.address(a)
-	if known.ports == nil {
-		known.ports = &ports{}
-	}
-	return known.ports
-}
-
-// dropPorts forgets the services at an address when there are none.
-func (c *Cluster) dropPorts(a netip.Addr) {
-	known := c.addrs[a]
-	if len(known.ports.fronts) == 0 && len(known.ports.backs) == 0 {
-		known.ports = nil
-	}
-	if known.empty() {
-		delete(c.addrs, a)
-	}
-}
-
 // unlink takes away where a service can be reached, as far as that is still its own.
 func (c *Cluster) unlink(at *service) {
 	for _, a := range at.told.Addrs {
-		p := c.ports(a)
+		known := c.address(a)
+		fronts, backs := c.servicesOf(known)
 		for _, port := range at.told.Ports {
-			p.fronts = without(p.fronts, servicePort{portKey{port.Protocol, port.Port}, at})
+			fronts = without(fronts, servicePort{portKey{port.Protocol, port.Port}, at})
 		}
-		c.dropPorts(a)
+		known.setServices(fronts, backs)
+		c.dropEmpty(known)
 	}
 	for _, p := range at.told.Ports {
 		if k := (portKey{p.Protocol, p.NodePort}); c.services.nodePorts[k] == at {
@@ -190,11 +183,13 @@ func (c *Cluster) dropSlice(name string) {
 	}
 	delete(c.services.slices, name)
 	for _, a := range gone.addrs {
-		p := c.ports(a)
+		known := c.address(a)
+		fronts, backs := c.servicesOf(known)
 		for _, port := range gone.ports {
-			p.backs = without(p.backs, servicePort{portKey{port.Protocol, port.Port}, gone.service})
+			backs = without(backs, servicePort{portKey{port.Protocol, port.Port}, gone.service})
 		}
-		c.dropPorts(a)
+		known.setServices(fronts, backs)
+		c.dropEmpty(known)
 	}
 	gone.service.slices--
 	c.services.dropUnused(gone.service)
@@ -203,6 +198,7 @@ func (c *Cluster) dropSlice(name string) {
 func (s *services) dropUnused(at *service) {
 	if at.slices == 0 && at.told.Name == "" {
 		delete(s.byName, at.full)
+		s.numbered.remove(at.number)
 	}
 }
 
@@ -221,28 +217,69 @@ func without(all []servicePort, p servicePort) []servicePort {
 	return all
 }
 
-// front finds the service that is reached at an address by a port. Several may share an address,
-// each with ports of its own; by a port of none, it is the first one's.
-func (p *ports) front(k portKey) *service {
-	if p == nil || len(p.fronts) == 0 {
-		return nil
-	}
-	for _, f := range p.fronts {
-		if f.portKey == k {
-			return f.service
+// servicesOf lists the services that are reached at an address, and those that it serves, by name.
+func (c *Cluster) servicesOf(a *address) (fronts, backs []servicePort) {
+	if a.service != 0 {
+		first := servicePort{portKey{a.port.protocol, a.port.number}, c.services.numbered.all[a.service].service}
+		if a.port.front {
+			fronts = append(fronts, first)
+		} else {
+			backs = append(backs, first)
 		}
 	}
-	return p.fronts[0].service
+	if a.more != nil {
+		fronts, backs = append(fronts, a.more.fronts...), append(backs, a.more.backs...)
+	}
+	return fronts, backs
 }
 
-// back finds the service that an address serves at a port. Of several, those with an address of
+// setServices replaces them.
+func (a *address) setServices(fronts, backs []servicePort) {
+	a.service, a.port.front = 0, len(fronts) > 0
+	from := &backs
+	if a.port.front {
+		from = &fronts
+	}
+	if len(*from) > 0 {
+		first := (*from)[0]
+		*from = (*from)[1:]
+		a.service, a.port.protocol, a.port.number = first.service.number, first.protocol, first.port
+	}
+	if len(fronts)+len(backs) > 0 || a.more != nil {
+		d := a.details()
+		d.fronts, d.backs = slices.Clone(fronts), slices.Clone(backs)
+		a.trim()
+	}
+}
+
+// frontOf finds the service that is reached at an address by a port. Several may share an address,
+// each with ports of its own; by a port of none, it is the first one's.
+func (c *Cluster) frontOf(a *address, k portKey) (number uint32) {
+	if a.service == 0 || !a.port.front {
+		return 0
+	}
+	if a.more != nil && k != (portKey{a.port.protocol, a.port.number}) {
+		for _, f := range a.more.fronts {
+			if f.portKey == k {
+				return f.service.number
+			}
+		}
+	}
+	return a.service
+}
+
+// serves finds the service that an address serves at a port. Of several, those with an address of
 // their own come first (a headless service selects what another one balances), then the first by
 // name.
-func (p *ports) back(k portKey) (found *service, ambiguous bool) {
-	if p == nil {
-		return nil, false
+func (c *Cluster) serves(a *address, k portKey) (number uint32, ambiguous bool) {
+	if a.service != 0 && !a.port.front && k == (portKey{a.port.protocol, a.port.number}) {
+		number = a.service
 	}
-	for _, b := range p.backs {
+	if a.more == nil || len(a.more.backs) == 0 {
+		return number, false
+	}
+	found := c.services.numbered.all[number].service
+	for _, b := range a.more.backs {
 		if b.portKey != k || b.service == found {
 			continue
 		}
@@ -257,5 +294,8 @@ func (p *ports) back(k portKey) (found *service, ambiguous bool) {
 			found, ambiguous = b.service, false
 		}
 	}
-	return found, ambiguous
+	if found != nil {
+		number = found.number
+	}
+	return number, ambiguous
 }

@@ -16,14 +16,23 @@ import (
 
 // ClusterConfig is what is to be known of who owns addresses. Times count from the clock's zero.
 type ClusterConfig struct {
-	Name          string
-	Node          string // where the agent is
-	Cloud, Region string // where the nodes are that do not tell
-	Objects       static.File
+	Node          string           // where the agent is
+	Cloud, Region string           // where the nodes are that do not tell
+	Clusters      []ClusterObjects // in the order in which they are asked
 	Ranges        []agent.OwnRange
+	Provided      []ProvidedRange
 }
 
-// Cluster labels flows by the rules of docs/labels.md: it goes through all there is, for each flow.
+// ClusterObjects are what is told of a cluster.
+type ClusterObjects struct {
+	Name string
+	static.File
+}
+
+// ProvidedRange is a cloud provider's: aws, gcp, google or azure.
+type ProvidedRange struct{ Provider, CIDR, Service, Region string }
+
+// Cluster is what is known of one or several clusters. It labels flows by the rules of docs/labels.md: it goes through all there is, for each flow.
 type Cluster struct {
 	cfg      ClusterConfig
 	holders  []holder
@@ -42,6 +51,7 @@ type holder struct {
 
 // fronted is a port of a service at an address, or on every node.
 type fronted struct {
+	cluster  string
 	service  string
 	addr     netip.Addr // not valid: on every node
 	protocol uint8
@@ -49,7 +59,9 @@ type fronted struct {
 }
 
 type backend struct {
+	cluster  string
 	service  string
+	headless bool // the service has no address
 	at       netip.AddrPort
 	protocol uint8
 }
@@ -57,41 +69,45 @@ type backend struct {
 type ownRange struct {
 	prefix netip.Prefix
 	agent.OwnRange
+	provided     bool
+	cloudService string
 }
 
 // NewCluster reads what is to be known.
 func NewCluster(cfg ClusterConfig) (*Cluster, error) {
 	c := &Cluster{cfg: cfg}
-	for _, step := range []func() error{c.readNodes, c.readPods, c.readServices, c.readRanges} {
-		if err := step(); err != nil {
-			return nil, err
+	for _, objects := range cfg.Clusters {
+		for _, step := range []func(ClusterObjects) error{c.readNodes, c.readPods, c.readServices} {
+			if err := step(objects); err != nil {
+				return nil, err
+			}
 		}
 	}
-	return c, nil
+	return c, c.readRanges()
 }
 
-func (c *Cluster) readNodes() error {
-	for name, n := range c.cfg.Objects.Nodes {
+func (c *Cluster) readNodes(of ClusterObjects) error {
+	for name, n := range of.Nodes {
 		addrs, err := parseAll(slices.Concat(n.Addresses, n.External))
 		if err != nil {
 			return err
 		}
 		c.holders = append(c.holders, holder{name: name, addrs: addrs, labels: flow.Labels{Kind: flow.KindNode,
-			Cluster: c.cfg.Name, Node: name, Zone: n.Zone, Region: n.Region, Cloud: n.Cloud}})
+			Cluster: of.Name, Node: name, Zone: n.Zone, Region: n.Region, Cloud: n.Cloud}})
 	}
 	return nil
 }
 
-func (c *Cluster) readPods() error {
-	for full, p := range c.cfg.Objects.Pods {
+func (c *Cluster) readPods(of ClusterObjects) error {
+	for full, p := range of.Pods {
 		if p.HostNetwork {
 			continue // it has no address of its own
 		}
 		h := holder{name: full, from: 1}
 		namespace, name, _ := strings.Cut(full, "/")
 		kind, workload, _ := strings.Cut(p.Workload, "/")
-		node := c.cfg.Objects.Nodes[p.Node]
-		h.labels = flow.Labels{Kind: flow.KindPod, Cluster: c.cfg.Name, Namespace: namespace, Pod: name,
+		node := of.Nodes[p.Node]
+		h.labels = flow.Labels{Kind: flow.KindPod, Cluster: of.Name, Namespace: namespace, Pod: name,
 			WorkloadKind: kind, Workload: workload, App: p.App, Instance: p.Instance, Node: p.Node,
 			Zone: node.Zone, Region: node.Region, Cloud: node.Cloud}
 		var err error
@@ -138,9 +154,9 @@ func parseAll(texts []string) (all []netip.Addr, err error) {
 
 var transports = map[string]uint8{"tcp": protoTCP, "udp": protoUDP, "sctp": protoSCTP}
 
-func (c *Cluster) readServices() error {
-	for _, full := range slices.Sorted(maps.Keys(c.cfg.Objects.Services)) {
-		s := c.cfg.Objects.Services[full]
+func (c *Cluster) readServices(of ClusterObjects) error {
+	for _, full := range slices.Sorted(maps.Keys(of.Services)) {
+		s := of.Services[full]
 		addrs, err := parseAll(s.Addresses)
 		if err != nil {
 			return err
@@ -152,10 +168,10 @@ func (c *Cluster) readServices() error {
 				return fmt.Errorf("port %q of %s", text, full)
 			}
 			for _, a := range addrs {
-				c.services = append(c.services, fronted{full, a, transports[transport], port})
+				c.services = append(c.services, fronted{of.Name, full, a, transports[transport], port})
 			}
 			if nodePort != 0 {
-				c.services = append(c.services, fronted{full, netip.Addr{}, transports[transport], nodePort})
+				c.services = append(c.services, fronted{of.Name, full, netip.Addr{}, transports[transport], nodePort})
 			}
 		}
 		for _, text := range s.Backends {
@@ -164,7 +180,7 @@ func (c *Cluster) readServices() error {
 			if err != nil {
 				return err
 			}
-			c.backends = append(c.backends, backend{full, socket, transports[transport]})
+			c.backends = append(c.backends, backend{of.Name, full, len(addrs) == 0, socket, transports[transport]})
 		}
 	}
 	return nil
@@ -176,11 +192,28 @@ func (c *Cluster) readRanges() error {
 		if err != nil {
 			return err
 		}
-		c.ranges = append(c.ranges, ownRange{p.Masked(), r})
+		c.ranges = append(c.ranges, ownRange{prefix: p.Masked(), OwnRange: r})
+	}
+	for _, r := range c.cfg.Provided {
+		p, err := netip.ParsePrefix(r.CIDR)
+		if err != nil {
+			return err
+		}
+		switch r.Provider {
+		case "google":
+			r.Provider, r.Service, r.Region = "gcp", "googleservice", "global"
+		case "azure":
+			r.Service, r.Region = cmp.Or(r.Service, "azureservice"), cmp.Or(r.Region, "global")
+		}
+		c.ranges = append(c.ranges, ownRange{prefix: p.Masked(), provided: true, cloudService: normal(r.Service),
+			OwnRange: agent.OwnRange{Cloud: r.Provider, Region: normal(r.Region)}})
 	}
 	slices.SortStableFunc(c.ranges, func(a, b ownRange) int { return cmp.Compare(b.prefix.Bits(), a.prefix.Bits()) })
 	return nil
 }
+
+// normal is a name as it is compared: in lower case, without spaces.
+func normal(s string) string { return strings.ReplaceAll(strings.ToLower(s), " ", "") }
 
 // Label fills in a flow's labels, as they are known when its last record is written. Its address
 // translations must be filled in before. A nil Cluster labels nothing.
@@ -242,11 +275,45 @@ type party struct {
 
 func (c *Cluster) end(f *Flow, a netip.Addr) party {
 	var p party
+	ever := false
+	for _, one := range c.cfg.Clusters {
+		who, past := c.owner(f, a, one.Name)
+		if who.known {
+			return who
+		}
+		ever = ever || past
+	}
+	if ever {
+		p.labels.Kind = flow.KindUnknown
+		return p
+	}
+	for i := range c.ranges {
+		r := &c.ranges[i]
+		if !r.prefix.Contains(a) {
+			continue
+		}
+		p.rng = r
+		p.labels = flow.Labels{Kind: flow.KindRange, Cloud: r.Cloud, Region: r.Region, Zone: r.Zone, Name: r.Name}
+		if r.provided {
+			p.labels.Kind, p.labels.CloudService = flow.KindCloud, r.cloudService
+		}
+		return p
+	}
+	p.labels.Kind = flow.KindInternet
+	if unrouted(a) {
+		p.labels.Kind = flow.KindPrivate
+	}
+	return p
+}
+
+// owner is who has an address in a cluster at the time of a flow; or it tells that somebody has it at
+// another time.
+func (c *Cluster) owner(f *Flow, a netip.Addr, cluster string) (who party, ever bool) {
 	var best, last *holder
-	open, ever := 0, false
+	open := 0
 	for i := range c.holders {
 		h := &c.holders[i]
-		if h.told > f.Written || !slices.Contains(h.addrs, a) {
+		if h.labels.Cluster != cluster || h.told > f.Written || !slices.Contains(h.addrs, a) {
 			continue
 		}
 		ever = true
@@ -266,44 +333,38 @@ func (c *Cluster) end(f *Flow, a netip.Addr) party {
 			}
 		}
 	}
-	best = cmp.Or(best, last)
-	switch {
-	case best != nil:
-		return party{labels: best.labels, known: true, contested: open > 1}
-	case ever:
-		p.labels.Kind = flow.KindUnknown
-		return p
+	if best = cmp.Or(best, last); best == nil {
+		return party{}, ever
 	}
-	for i := range c.ranges {
-		if r := &c.ranges[i]; r.prefix.Contains(a) {
-			p.rng = r
-			p.labels = flow.Labels{Kind: flow.KindRange, Cloud: r.Cloud, Region: r.Region, Zone: r.Zone, Name: r.Name}
-			return p
-		}
-	}
-	p.labels.Kind = flow.KindInternet
-	if unrouted(a) {
-		p.labels.Kind = flow.KindPrivate
-	}
-	return p
+	return party{labels: best.labels, known: true, contested: open > 1}, true
 }
 
 // serviceOf finds the service of a responder: that of the address by which it is addressed, or the one
 // that it serves.
 func (c *Cluster) serviceOf(f *Flow, at, addressed netip.AddrPort, who *party) (string, flow.LabelFlags) {
 	protocol := cmp.Or(f.Cites, f.Protocol)
-	if s := c.fronting(f, protocol, addressed); s != "" {
-		c.standIn(s, who)
-		return s, 0
+	for _, one := range c.cfg.Clusters {
+		if s := c.fronting(f, protocol, addressed, one.Name); s != "" {
+			standIn(one.Name, s, who)
+			return s, 0
+		}
+		if s, flags := c.served(protocol, at, one.Name); s != "" {
+			return s, flags
+		}
 	}
+	return "", 0
+}
+
+// served is the service of a cluster that a responder serves.
+func (c *Cluster) served(protocol uint8, at netip.AddrPort, cluster string) (string, flow.LabelFlags) {
 	var balanced, headless []string
 	for _, b := range c.backends {
-		if b.at != at || b.protocol != protocol {
+		if b.cluster != cluster || b.at != at || b.protocol != protocol {
 			continue
 		}
-		to := &headless
-		if len(c.cfg.Objects.Services[b.service].Addresses) > 0 {
-			to = &balanced
+		to := &balanced
+		if b.headless {
+			to = &headless
 		}
 		if !slices.Contains(*to, b.service) {
 			*to = append(*to, b.service)
@@ -322,9 +383,13 @@ func (c *Cluster) serviceOf(f *Flow, at, addressed netip.AddrPort, who *party) (
 }
 
 // fronting is the service at an address: by its port; at an address of services only, the first one.
-func (c *Cluster) fronting(f *Flow, protocol uint8, at netip.AddrPort) string {
-	first, ofNode := "", c.end(f, at.Addr()).labels.Kind == flow.KindNode
+func (c *Cluster) fronting(f *Flow, protocol uint8, at netip.AddrPort, cluster string) string {
+	who, _ := c.owner(f, at.Addr(), cluster)
+	first, ofNode := "", who.labels.Kind == flow.KindNode
 	for _, s := range c.services {
+		if s.cluster != cluster {
+			continue
+		}
 		exact := s.protocol == protocol && s.port == at.Port()
 		switch {
 		case s.addr == at.Addr() && exact:
@@ -337,7 +402,7 @@ func (c *Cluster) fronting(f *Flow, protocol uint8, at netip.AddrPort) string {
 		return first
 	}
 	for _, s := range c.services {
-		if !s.addr.IsValid() && s.protocol == protocol && s.port == at.Port() {
+		if s.cluster == cluster && !s.addr.IsValid() && s.protocol == protocol && s.port == at.Port() {
 			return s.service
 		}
 	}
@@ -345,12 +410,12 @@ func (c *Cluster) fronting(f *Flow, protocol uint8, at netip.AddrPort) string {
 }
 
 // standIn lets a service stand for the backend that was not seen.
-func (c *Cluster) standIn(service string, who *party) {
+func standIn(cluster, service string, who *party) {
 	if who.known {
 		return
 	}
 	namespace, name, _ := strings.Cut(service, "/")
-	*who = party{known: true, labels: flow.Labels{Kind: flow.KindService, Cluster: c.cfg.Name,
+	*who = party{known: true, labels: flow.Labels{Kind: flow.KindService, Cluster: cluster,
 		Namespace: namespace, Service: name}}
 }
 
@@ -359,7 +424,7 @@ const (
 	sameHost, intraZone, interZone     = "SAME_HOST", "INTRA_ZONE", "INTER_ZONE"
 	intraVPC, intraRegion, interRegion = "INTRA_VPC", "INTRA_REGION", "INTER_REGION"
 	privateOther, internet, unknownWay = "PRIVATE_OTHER", "PUBLIC_INTERNET", "UNKNOWN"
-	pastOwner                          = "past-owner"
+	pastOwner, noPlace, noRegion       = "past-owner", "no-place", "no-region"
 )
 
 // class tells what lies between two parties.
@@ -382,6 +447,8 @@ func (c *Cluster) class(a, b *party) (class, why string) {
 	switch {
 	case b.labels.Kind == flow.KindInternet:
 		return internet, ""
+	case b.rng != nil && b.rng.provided:
+		return c.toCloud(a, b)
 	case b.rng != nil:
 		if way := c.way(a, b); way != unknownWay {
 			return way, ""
@@ -393,7 +460,24 @@ func (c *Cluster) class(a, b *party) (class, why string) {
 	case is(flow.KindPrivate):
 		return privateOther, ""
 	}
-	return c.way(a, b), "" // of one cluster something is always known
+	if way := c.way(a, b); way != unknownWay {
+		return way, ""
+	}
+	return unknownWay, noPlace
+}
+
+// toCloud is the class of a way to a provider's range.
+func (c *Cluster) toCloud(a, b *party) (class, why string) {
+	here, there := c.place(a), b.labels
+	switch {
+	case here.Cloud != there.Cloud:
+		return internet, ""
+	case there.Region == "global" || there.Region != "" && there.Region == here.Region:
+		return intraRegion, ""
+	case there.Region == "" || here.Region == "":
+		return unknownWay, noRegion
+	}
+	return interRegion, ""
 }
 
 // way is what lies between two places.
@@ -404,7 +488,7 @@ func (c *Cluster) way(x, y *party) string {
 	switch {
 	case apart(a.Cloud, b.Cloud):
 		return internet
-	case a.Node != "" && a.Node == b.Node:
+	case a.Node != "" && a.Node == b.Node && a.Cluster == b.Cluster:
 		return sameHost
 	case apart(a.Region, b.Region) && a.Region != "global" && b.Region != "global":
 		return interRegion
@@ -414,7 +498,7 @@ func (c *Cluster) way(x, y *party) string {
 		return interZone
 	case both(a.Region, b.Region):
 		return intraRegion
-	case x.known && y.known:
+	case x.known && y.known && a.Cluster == b.Cluster:
 		return intraVPC
 	}
 	return unknownWay

@@ -13,7 +13,7 @@ import (
 
 func town(t *testing.T) *Cluster {
 	t.Helper()
-	c, err := NewCluster(ClusterConfig{Name: "c", Node: "n1", Objects: static.File{
+	c, err := NewCluster(ClusterConfig{Node: "n1", Clusters: []ClusterObjects{{Name: "c", File: static.File{
 		Nodes: map[string]static.Node{"n1": {Addresses: []string{"10.9.0.1"}, Zone: "a", Region: "r"},
 			"n2": {Addresses: []string{"10.9.0.2"}, Zone: "b", Region: "r"}},
 		Pods: map[string]static.Pod{
@@ -23,7 +23,7 @@ func town(t *testing.T) *Cluster {
 		},
 		Services: map[string]static.Service{"s/db": {Addresses: []string{"10.96.0.1"}, Ports: []string{"80:30080/tcp"},
 			Backends: []string{"10.0.0.2:8080/tcp"}}},
-	}, Ranges: []agent.OwnRange{{CIDR: "8.0.0.0/8", Name: "wide"}, {CIDR: "8.8.0.0/16", Name: "near", Class: "intra_zone"}}})
+	}}}, Ranges: []agent.OwnRange{{CIDR: "8.0.0.0/8", Name: "wide"}, {CIDR: "8.8.0.0/16", Name: "near", Class: "intra_zone"}}})
 	require.NoError(t, err)
 	return c
 }

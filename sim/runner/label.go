@@ -2,12 +2,16 @@ package runner
 
 import (
 	"cmp"
+	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/goccy/go-yaml"
@@ -19,35 +23,114 @@ import (
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/result"
+	"github.com/weirnet/weir/sim/spec"
 )
 
-// clusterName is the name of the scenario's cluster.
-const clusterName = "cluster"
+// clusters are the scenario's, by name, the first one first.
+func (p *play) clusters() (names []string) {
+	return append([]string{spec.ClusterName}, slices.Sorted(maps.Keys(p.sc.Cluster.Others))...)
+}
 
-func (p *play) clusterFile() string { return filepath.Join(p.dir, "cluster.yaml") }
+// objectsOf are those of a cluster, as the scenario tells of them.
+func (p *play) objectsOf(cluster string) static.File {
+	if cluster == spec.ClusterName {
+		return p.sc.Cluster.Objects
+	}
+	return p.sc.Cluster.Others[cluster]
+}
 
-// tellCluster writes the scenario's cluster as a file for the agent, and tells the model.
+func (p *play) clusterFile(name string) string { return filepath.Join(p.dir, "cluster-"+name+".yaml") }
+
+func (p *play) rangesFile(of labeler.Provider) string {
+	return filepath.Join(p.dir, "ranges-"+string(of)+".json")
+}
+
+// tellCluster writes the scenario's clusters and providers' ranges as files for the agent, and tells the
+// model.
 func (p *play) tellCluster() error {
 	c := p.sc.Cluster
 	if c == nil {
 		return nil
 	}
-	objects := c.Objects
-	objects.Pods = map[string]static.Pod{}
-	for name, pod := range c.Objects.Pods {
-		pod.From, pod.Told, pod.To = later(pod.From), later(pod.Told), later(pod.To)
-		objects.Pods[name] = pod
+	cfg := model.ClusterConfig{Node: c.Node, Cloud: c.Cloud, Region: c.Region, Ranges: c.Ranges}
+	for _, name := range p.clusters() {
+		objects := p.objectsOf(name)
+		pods := map[string]static.Pod{}
+		for name, pod := range objects.Pods {
+			pod.From, pod.Told, pod.To = later(pod.From), later(pod.Told), later(pod.To)
+			pods[name] = pod
+		}
+		objects.Pods = pods
+		data, err := yaml.Marshal(objects)
+		if err != nil {
+			return fmt.Errorf("write cluster %s: %w", name, err)
+		}
+		if err := os.WriteFile(p.clusterFile(name), data, 0o600); err != nil {
+			return err
+		}
+		cfg.Clusters = append(cfg.Clusters, model.ClusterObjects{Name: name, File: objects})
 	}
-	data, err := yaml.Marshal(objects)
-	if err != nil {
-		return fmt.Errorf("write the cluster: %w", err)
+	for _, r := range c.Provided {
+		cfg.Provided = append(cfg.Provided, model.ProvidedRange{Provider: string(r.Provider), CIDR: r.CIDR, Service: r.Service,
+			Region: r.Region})
 	}
-	p.cluster, err = model.NewCluster(model.ClusterConfig{Name: clusterName, Node: c.Node, Cloud: c.Cloud,
-		Region: c.Region, Objects: objects, Ranges: c.Ranges})
-	if err != nil {
-		return fmt.Errorf("tell the model of the cluster: %w", err)
+	for of, file := range providerFiles(c.Provided) {
+		data, err := json.Marshal(file)
+		if err != nil {
+			return fmt.Errorf("write ranges of %s: %w", of, err)
+		}
+		if err := os.WriteFile(p.rangesFile(of), data, 0o600); err != nil {
+			return err
+		}
 	}
-	return os.WriteFile(p.clusterFile(), data, 0o600)
+	var err error
+	if p.cluster, err = model.NewCluster(cfg); err != nil {
+		return fmt.Errorf("tell the model of the clusters: %w", err)
+	}
+	return nil
+}
+
+// providerFiles are ranges in the formats in which their providers publish them.
+func providerFiles(ranges []spec.Provided) map[labeler.Provider]any {
+	files := map[labeler.Provider]any{}
+	for _, r := range ranges {
+		v4, v6 := r.CIDR, ""
+		if strings.Contains(r.CIDR, ":") {
+			v4, v6 = "", r.CIDR
+		}
+		switch r.Provider {
+		case labeler.ProviderAWS:
+			f := fileOf[labeler.AWSIPRanges](files, r.Provider)
+			if v6 != "" {
+				f.IPv6Prefixes = append(f.IPv6Prefixes, labeler.AWSIPv6Prefix{IPv6Prefix: v6, Region: r.Region, Service: r.Service})
+			} else {
+				f.Prefixes = append(f.Prefixes, labeler.AWSPrefix{IPPrefix: v4, Region: r.Region, Service: r.Service})
+			}
+		case labeler.ProviderGCP:
+			f := fileOf[labeler.GCPIPRanges](files, r.Provider)
+			f.Prefixes = append(f.Prefixes, labeler.GCPPrefix{IPv4PrefixStr: v4, IPv6PrefixStr: v6, Service: r.Service,
+				Scope: r.Region})
+		case labeler.ProviderGoogle:
+			f := fileOf[labeler.GoogleIPRanges](files, r.Provider)
+			f.Prefixes = append(f.Prefixes, labeler.GoogleIPRange{IPv4PrefixStr: v4, IPv6PrefixStr: v6})
+		case labeler.ProviderAzure:
+			f := fileOf[labeler.AzureIPRanges](files, r.Provider)
+			f.PrefixGroups = append(f.PrefixGroups, labeler.AzurePrefixGroup{Name: r.Service + "." + r.Region,
+				Properties: labeler.AzurePrefixGroupProperties{Region: r.Region, SystemService: r.Service,
+					AddressPrefixes: []string{r.CIDR}}})
+		}
+	}
+	return files
+}
+
+// fileOf finds or begins a provider's file.
+func fileOf[F any](files map[labeler.Provider]any, of labeler.Provider) *F {
+	f, ok := files[of].(*F)
+	if !ok {
+		f = new(F)
+		files[of] = f
+	}
+	return f
 }
 
 // later makes a time of the scenario one of the agent's clock.
@@ -72,7 +155,15 @@ func (p *play) labels(l *agent.Labels) {
 	if c.Wait != 0 {
 		l.Wait = c.Wait
 	}
-	l.Clusters = []agent.LabelCluster{{Name: clusterName, File: p.clusterFile()}}
+	for _, name := range p.clusters() {
+		l.Clusters = append(l.Clusters, agent.LabelCluster{Name: name, File: p.clusterFile(name)})
+	}
+	for _, r := range c.Provided {
+		if l.Ranges.Files == nil {
+			l.Ranges.Files = map[string]string{}
+		}
+		l.Ranges.Files[string(r.Provider)] = p.rangesFile(r.Provider)
+	}
 }
 
 // labelled checks that every record has a class, or a reason why not; and that the agent has counted
@@ -148,7 +239,7 @@ func (p *play) knownAt(before, now *flow.Labels) int64 {
 		before.Kind != flow.KindPrivate && before.Kind != flow.KindUnknown {
 		return math.MaxInt64
 	}
-	pod := p.sc.Cluster.Objects.Pods[now.Namespace+"/"+now.Pod]
+	pod := p.objectsOf(now.Cluster).Pods[now.Namespace+"/"+now.Pod]
 	d, err := time.ParseDuration(string(cmp.Or(pod.Told, pod.From)))
 	if err != nil {
 		return math.MaxInt64 // it was known from the beginning

@@ -2,7 +2,9 @@ package spec
 
 import (
 	"fmt"
+	"net/netip"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,8 +30,20 @@ type Cluster struct {
 	Wait time.Duration
 	// Objects are told by a file of the agent's.
 	Objects static.File
-	// Ranges are the user's.
-	Ranges []agent.OwnRange
+	// Others are further clusters, by name.
+	Others map[string]static.File
+	// Ranges are the user's, Provided those of providers, which are told by files in their formats.
+	Ranges   []agent.OwnRange
+	Provided []Provided
+}
+
+// ClusterName is the name of the scenario's cluster, beside which there may be others.
+const ClusterName = "cluster"
+
+// Provided is a range of a provider's. Google's have no service and no region.
+type Provided struct {
+	Provider              labeler.Provider
+	CIDR, Service, Region string
 }
 
 // Names in the cluster.
@@ -42,7 +56,7 @@ const (
 var clusterObject = object[Cluster]{
 	what: "the cluster",
 	doc:  "Who owns addresses, and when, as the agent is told; flows have labels then.",
-	fields: []field[Cluster]{
+	fields: slices.Concat([]field[Cluster]{
 		put("node", "The node on which the agent runs.", match("a node", "n1", `^`+objectName+`$`, same),
 			func(c *Cluster, v string) { c.Node = v }),
 		put("cloud", "The cloud of nodes that do not tell theirs.", choice("aws", "gcp", "azure"),
@@ -51,21 +65,41 @@ var clusterObject = object[Cluster]{
 			func(c *Cluster, v string) { c.Region = v }),
 		put("wait", "How long reports of young connections wait for an owner that is told of late.",
 			duration(maxAdvance), func(c *Cluster, v time.Duration) { c.Wait = v }),
+	}, objectFields(func(c *Cluster) *static.File { return &c.Objects }), []field[Cluster]{
+		put("others", "Further clusters by name, which are asked after this one.", objects("the other clusters", objectName,
+			"its keys are names like green", otherCluster, func(name string, f static.File) error {
+				if name == ClusterName {
+					return fmt.Errorf("%s: this is the first cluster's name; take another one", name)
+				}
+				return nil
+			}), func(c *Cluster, v map[string]static.File) { c.Others = v }),
+		put("ranges", "Address ranges of the user's.", listOf("ranges", rangeValue, 0, maxEntries),
+			func(c *Cluster, v []agent.OwnRange) { c.Ranges = v }),
+		put("provided", "Address ranges of cloud providers.", listOf("ranges", providedValue, 0, maxEntries),
+			func(c *Cluster, v []Provided) { c.Provided = v }),
+	}),
+}
+
+var otherCluster = object[static.File]{
+	what: "another cluster", fields: objectFields(func(f *static.File) *static.File { return f }),
+}
+
+// objectFields are those of a cluster's objects.
+func objectFields[T any](file func(*T) *static.File) []field[T] {
+	return []field[T]{
 		put("nodes", "Machines by name.", objects("the nodes", objectName, "its keys are names like n1", clusterNode,
 			func(name string, n static.Node) error {
 				return plan(&static.File{Nodes: map[string]static.Node{name: n}})
-			}), func(c *Cluster, v map[string]static.Node) { c.Objects.Nodes = v }),
+			}), func(c *T, v map[string]static.Node) { file(c).Nodes = v }),
 		put("pods", "Pods by namespace/name.", objects("the pods", namespacedName, namespaced, clusterPod,
 			func(name string, p static.Pod) error {
 				return plan(&static.File{Pods: map[string]static.Pod{name: p}})
-			}), func(c *Cluster, v map[string]static.Pod) { c.Objects.Pods = v }),
+			}), func(c *T, v map[string]static.Pod) { file(c).Pods = v }),
 		put("services", "Services by namespace/name.", objects("the services", namespacedName, namespaced,
 			clusterService, func(name string, s static.Service) error {
 				return plan(&static.File{Services: map[string]static.Service{name: s}})
-			}), func(c *Cluster, v map[string]static.Service) { c.Objects.Services = v }),
-		put("ranges", "Address ranges of the user's.", listOf("ranges", rangeValue, 0, maxEntries),
-			func(c *Cluster, v []agent.OwnRange) { c.Ranges = v }),
-	},
+			}), func(c *T, v map[string]static.Service) { file(c).Services = v }),
+	}
 }
 
 func same(s string) (string, error) { return s, nil }
@@ -217,4 +251,36 @@ var rangeValue = value[agent.OwnRange]{schema: rangeObject.schema(),
 			return r, false
 		}
 		return r, true
+	}}
+
+var providedObject = object[Provided]{
+	what: "a provider's range",
+	fields: []field[Provided]{
+		put("provider", "Whose it is: aws, gcp and google, whose own addresses are not its cloud's, and azure.",
+			choice("aws", "gcp", "google", "azure"),
+			func(p *Provided, v string) { p.Provider = labeler.Provider(v) }).must(),
+		put("cidr", "Its prefix.", match("a prefix", "10.0.0.0/8", `^`+addressPattern+`/[0-9]{1,3}$`, same),
+			func(p *Provided, v string) { p.CIDR = v }).must(),
+		put("service", "Its service, as the provider spells it.", phrase("a service"),
+			func(p *Provided, v string) { p.Service = v }),
+		put("region", "Its region.", phrase("a region"), func(p *Provided, v string) { p.Region = v }),
+	},
+}
+
+// providedValue is a range that can stand in a provider's file.
+var providedValue = value[Provided]{schema: providedObject.schema(),
+	read: func(l *list, n *node) (Provided, bool) {
+		p, ok := providedObject.value().read(l, n)
+		if !ok {
+			return p, false
+		}
+		if _, err := netip.ParsePrefix(p.CIDR); err != nil {
+			l.add(n, fmt.Sprintf("%q is no prefix", p.CIDR), "write it like 10.0.0.0/8")
+			return p, false
+		}
+		if p.Provider == labeler.ProviderGoogle && p.Service+p.Region != "" {
+			l.add(n, "ranges of google have no service and no region", "those of its cloud are gcp's")
+			return p, false
+		}
+		return p, true
 	}}

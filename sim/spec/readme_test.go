@@ -75,7 +75,8 @@ func TestReferenceIsComplete(t *testing.T) {
 	keys = append(append(keys, hostObject.names()...), interfaceObject.names()...)
 	keys = append(append(keys, clusterObject.names()...), clusterNode.names()...)
 	keys = append(append(keys, clusterPod.names()...), clusterService.names()...)
-	keys = append(append(keys, rangeObject.names()...), agentObject.names()...)
+	keys = append(append(keys, rangeObject.names()...), providedObject.names()...)
+	keys = append(keys, agentObject.names()...)
 	keys = append(append(keys, expectObject.names()...), requiresObject.names()...)
 	keys = append(append(keys, axes...), lifetimeNames...)
 	for _, k := range append(keys, freeFields...) {
