@@ -23,7 +23,8 @@ func TestHeld(t *testing.T) {
 		return flow.Record{Flow: 7, Reason: why, Start: start + 2*second, SrcLabels: &flow.Labels{Kind: flow.KindNode},
 			DstLabels: &dst}
 	}
-	nobody, late := flow.Labels{Kind: flow.KindPrivate}, flow.Labels{Kind: flow.KindPod, Namespace: "shop", Pod: "late"}
+	nobody, late := flow.Labels{Kind: flow.KindPrivate}, flow.Labels{Kind: flow.KindPod, Cluster: spec.ClusterName,
+		Namespace: "shop", Pod: "late"}
 	first, last := record(flow.EndActive, nobody), record(flow.EndIdle, late)
 	require.Len(t, p.held([]flow.Record{first, last}), 1)
 	require.Empty(t, p.held([]flow.Record{last, first}))
@@ -31,7 +32,7 @@ func TestHeld(t *testing.T) {
 	other := last
 	other.Flow = 8
 	require.Empty(t, p.held([]flow.Record{first, other}))
-	early := flow.Labels{Kind: flow.KindPod, Namespace: "shop", Pod: "early"}
+	early := flow.Labels{Kind: flow.KindPod, Cluster: spec.ClusterName, Namespace: "shop", Pod: "early"}
 	require.Empty(t, p.held([]flow.Record{first, record(flow.EndIdle, early)}))
 	p.sc.Cluster.Wait = 13 * time.Second
 	require.Empty(t, p.held([]flow.Record{first, last}), "told after the wait")

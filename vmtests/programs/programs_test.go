@@ -85,3 +85,22 @@ func TestReadList(t *testing.T) {
 	_, err = readList("\tlibfoo.so.1 => not found\n")
 	require.ErrorContains(t, err, "libfoo.so.1 is not there")
 }
+
+// FuzzRead reads files that could be programs, and what loaders print.
+func FuzzRead(f *testing.F) {
+	f.Add([]byte("#!/usr/bin/env sh\n"))
+	f.Add([]byte("\tlibc.so.6 => /lib/libc.so.6 (0x0)\n\tlibfoo.so.1 => not found\n"))
+	body, err := os.ReadFile(shell)
+	require.NoError(f, err)
+	f.Add(body[:4096])
+	f.Fuzz(func(t *testing.T, data []byte) {
+		_, _ = loaderOf(data)
+		paths, _ := readList(string(data))
+		for _, p := range paths {
+			require.True(t, filepath.IsAbs(p))
+		}
+		if len(data) > 2 {
+			_, _ = interpreter(data)
+		}
+	})
+}
