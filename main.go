@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/chain/cli"
+	chainprocess "github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/export/collect"
 	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim"
@@ -22,6 +23,7 @@ import (
 )
 
 func main() {
+	chainprocess.Exec()
 	if guest.IsGuest() {
 		guest.Main(guestOptions())
 	}

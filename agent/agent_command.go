@@ -126,7 +126,7 @@ it watches interfaces in other network namespaces.`,
 			if err != nil {
 				return err
 			}
-			if err := privileges.Drop(privileges.Keep(cfg.namespaces())); err != nil {
+			if err := privileges.Drop(append(privileges.Keep(cfg.namespaces()), cfg.processes().Needs()...)); err != nil {
 				return errors.Join(err, a.stop())
 			}
 			defer a.reloadOnHangup(&from)()

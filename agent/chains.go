@@ -7,6 +7,7 @@ import (
 	"github.com/weirnet/weir/agent/chain/api"
 	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/compat"
+	chainprocess "github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/control"
 )
 
@@ -23,6 +24,29 @@ type Chains struct {
 	// Keys are files with public keys (PEM, Ed25519), one of which must have signed every object; empty:
 	// no signatures are looked at.
 	Keys []string `yaml:"keys,omitempty"`
+	// Processes say what user-space parts of members may be.
+	Processes Processes `yaml:"processes,omitempty"`
+}
+
+// Processes say what user-space parts of members may be: chain files ask, and this allows.
+type Processes struct {
+	// Allow says that members may have processes; else no file is executed.
+	Allow bool `yaml:"allow,omitempty"`
+	// Root says that a process may have root's user or group; it has none of root's capabilities.
+	Root bool `yaml:"root,omitempty"`
+	// Capabilities, like cap_net_raw, are those that a process may ask for.
+	Capabilities []string `yaml:"capabilities,omitempty"`
+	// Syscalls, like bpf, are those of the refused system calls that a process may ask for.
+	Syscalls []string `yaml:"syscalls,omitempty"`
+}
+
+// processes are the rules for processes of chains' members; those without chains allow none.
+func (c *Config) processes() *chainprocess.Rules {
+	if c.Chains == nil {
+		return &chainprocess.Rules{}
+	}
+	p := c.Chains.Processes
+	return &chainprocess.Rules{Allow: p.Allow, Root: p.Root, Capabilities: p.Capabilities, Syscalls: p.Syscalls}
 }
 
 // startChains takes the chains over. One that cannot be put in place is logged, and stops nothing else.
@@ -34,7 +58,8 @@ func (a *Agent) startChains() error {
 	if err != nil {
 		return fmt.Errorf("chains.keys: %w", err)
 	}
-	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin, Keys: keys})
+	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin, Keys: keys,
+		Processes: *a.cfg.processes(), Log: a.log})
 	if err != nil {
 		return fmt.Errorf("chains: %w", err)
 	}
@@ -47,6 +72,9 @@ func (a *Agent) startChains() error {
 			log.Info("chain runs")
 		default:
 			log.Info("chain restored", "was", r.Drift)
+		}
+		if r.Processes != nil {
+			log.Error("processes not started", "error", r.Processes)
 		}
 	}
 	a.chains = api.New(m)

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -16,6 +17,8 @@ import (
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/api"
 	"github.com/weirnet/weir/agent/chain/hook"
+	chainprocess "github.com/weirnet/weir/agent/chain/process"
+	"github.com/weirnet/weir/agent/privileges"
 	"github.com/weirnet/weir/bpf/chain/member"
 )
 
@@ -125,4 +128,47 @@ func TestChainMetrics(t *testing.T) {
 		})
 	}
 	require.NoError(t, stop())
+}
+
+// TestChainProcess has an agent that has given up its privileges start and end the process of a member.
+func TestChainProcess(t *testing.T) {
+	p := newPair(t)
+	cfg := p.pinned(t)
+	cfg.Chains = &Chains{State: t.TempDir(), Pin: pinFolder(t), Processes: Processes{Allow: true}}
+	folder := t.TempDir()
+	object := filepath.Join(folder, "member.o")
+	require.NoError(t, os.WriteFile(object, member.Object(), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(folder, "part"), []byte("#!/bin/sh\nexec sleep 1000\n"), 0o700))
+	agent := startProcess(t, cfg)
+	agent.confined(t, append(privileges.Keep(true), cfg.processes().Needs()...))
+	client := api.Dial(t.Context(), cfg.Control)
+	spec := &chain.Spec{Chains: []chain.Chain{{
+		Key: chain.Key{Namespace: p.far, Interface: farName, Hook: hook.Ingress},
+		Members: []chain.Member{{Name: "m", Object: object, Program: "tc_member",
+			Process: &chainprocess.Spec{Command: "part", User: "54321", Group: "54321"}}},
+	}}}
+	_, err := client.Apply(spec, chain.ApplyOptions{})
+	require.NoError(t, err)
+	pid := 0
+	eventually(t, "the process to run", func() bool {
+		all, err := client.List()
+		require.NoError(t, err)
+		pid = all[0].Members[0].Process.PID
+		return pid != 0
+	})
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	require.NoError(t, err)
+	require.Contains(t, string(status), "\nUid:\t54321\t54321\t54321\t54321\n")
+	require.Contains(t, string(status), "\nCapBnd:\t0000000000000000\n")
+	groups, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	require.NoError(t, err)
+	agent.end(t)
+	require.NoDirExists(t, fmt.Sprintf("/proc/%d", pid))
+	if m := regexp.MustCompile(`weir-chains-\w+`).Find(groups); m != nil { // its folders stay, empty
+		left, err := filepath.Glob("/sys/fs/cgroup/*/" + string(m))
+		require.NoError(t, err)
+		for _, dir := range left {
+			require.NoError(t, os.Remove(dir))
+		}
+	}
 }

@@ -245,6 +245,9 @@ func (c *Config) Check() error {
 	if err := c.checkInterfaces(); err != nil {
 		return err
 	}
+	if err := c.processes().Check(); err != nil {
+		return fmt.Errorf("chains.processes.%w", err)
+	}
 	if err := checkTableSize(c.Table.Size); err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/privileges"
 	"github.com/weirnet/weir/vmtests/gotest"
 )
@@ -28,6 +29,7 @@ func confine(names string) error {
 }
 
 func TestMain(m *testing.M) {
+	process.Exec()
 	gotest.Guest()
 	if file := os.Getenv(agent.AsAgent); file != "" {
 		if names := os.Getenv(agent.WithCaps); names != "" {

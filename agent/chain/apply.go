@@ -30,10 +30,14 @@ type Change struct {
 	// Drift is what is repaired.
 	Drift Drift       `json:"drift,omitempty"`
 	Steps []plan.Step `json:"steps"`
+	// Processes are what is done to processes of members.
+	Processes []ProcessStep `json:"processes,omitempty"`
 }
 
 // Unchanged tells that there is nothing to do.
-func (c *Change) Unchanged() bool { return c.From == c.To && c.Drift == None }
+func (c *Change) Unchanged() bool {
+	return c.From == c.To && c.Drift == None && len(c.Processes) == 0
+}
 
 // ApplyOptions say how far an apply may go.
 type ApplyOptions struct {
@@ -61,7 +65,8 @@ func (e *ChainError) Unwrap() error { return e.Err }
 
 // Plan tells what Apply would do, and changes nothing.
 func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
-	t, err := m.prepare(s, opts)
+	t, err := m.prepareAll(s, opts)
+	defer t.close()
 	if err != nil {
 		return nil, err
 	}
@@ -71,7 +76,8 @@ func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
 // Apply makes the chains of the spec what they shall be, all or none: when it fails, all chains
 // are as they were before.
 func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
-	t, err := m.prepare(s, opts)
+	t, err := m.prepareAll(s, opts)
+	defer t.close()
 	if err != nil {
 		return nil, err
 	}
@@ -81,6 +87,7 @@ func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
 // Delete takes chains off, all or none.
 func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
 	t := &transaction{m: m}
+	defer t.close()
 	var errs []error
 	for _, k := range keys {
 		if m.record(k) == nil {
@@ -92,6 +99,9 @@ func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
 	}
+	if err := t.prepareProcesses(); err != nil {
+		return nil, err
+	}
 	return t.summary(), t.run()
 }
 
@@ -101,13 +111,22 @@ type transaction struct {
 	changes []*change
 }
 
+// prepareAll is prepare, for processes too. The transaction is to be closed also when there is an error.
+func (m *Manager) prepareAll(s *Spec, opts ApplyOptions) (*transaction, error) {
+	t, err := m.prepare(s, opts)
+	if err == nil {
+		err = t.prepareProcesses()
+	}
+	return t, err
+}
+
 // prepare looks at everything and finds out what is to be done. The error tells of each chain for which
 // that fails.
 func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
-	if err := s.Check(); err != nil {
-		return nil, err
-	}
 	t := &transaction{m: m}
+	if err := s.Check(); err != nil {
+		return t, err
+	}
 	named := map[Key]bool{}
 	var errs []error
 	for i := range s.Chains {
@@ -152,7 +171,6 @@ func (t *transaction) work() []*change {
 
 // run does everything: build beside, swap, retire.
 func (t *transaction) run() error {
-	defer t.close()
 	t.changes = t.work()
 	if len(t.changes) == 0 {
 		return nil
@@ -254,7 +272,7 @@ func (t *transaction) intend() error {
 
 // generation is the one that the change leads to.
 func (x *change) generation() generation {
-	return generation{Number: x.To, Members: x.want.Members, Items: x.items}
+	return generation{Number: x.To, Members: x.want.Members, Items: x.items, Processes: x.digests}
 }
 
 // known are the generations in the kernel before the change.
@@ -372,6 +390,7 @@ func (x *change) swapBack() error {
 // conclude lets go of what ran before, and writes down what runs now. The change is done: what fails here
 // is put right by the next apply.
 func (t *transaction) conclude() error {
+	defer t.startProcesses() // whatever fails from here on, packets meet their members
 	if err := t.retire(); err != nil {
 		return fmt.Errorf("the chains are changed, but: %w", err)
 	}
@@ -405,12 +424,13 @@ func (x *change) record(was *record) *record {
 	return &r
 }
 
-// retire lets go of the generations that were replaced, after every packet has left them.
+// retire lets go of the generations that were replaced, after every packet has left them, and after their processes
+// have ended: these may still read what the last packets have left in maps.
 func (t *transaction) retire() error {
 	if err := bpf.Grace(); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{t.stopProcesses()}
 	for _, x := range t.changes {
 		if x.stale != "" {
 			errs = append(errs, os.RemoveAll(x.stale))
@@ -449,6 +469,7 @@ func retire(folder string, but uint64) error {
 
 func (t *transaction) close() {
 	for _, x := range t.changes {
+		x.closePrograms()
 		for _, g := range []*program.Generation{x.next, x.before} {
 			if g != nil {
 				g.Close()

@@ -8,6 +8,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/plan"
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/ifaces"
 )
@@ -26,6 +27,9 @@ type change struct {
 	before  *program.Generation
 	was     *ebpf.Program // what is attached before the change
 	swapped bool
+	// digests are those of the processes that there shall be, by member; programs are those that are to be started.
+	digests  map[string]string
+	programs map[string]*process.Program
 }
 
 // add finds out what is to be done to a chain.

@@ -4,11 +4,13 @@ import (
 	"os"
 	"testing"
 
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/vmtests/gotest"
 )
 
 // TestMain makes this test binary the init of guests, and a weir that is killed in an apply.
 func TestMain(m *testing.M) {
+	process.Exec()
 	gotest.Guest()
 	if os.Getenv(victimStage) != "" {
 		victim()
@@ -23,4 +25,4 @@ func TestKernels(t *testing.T) {
 
 // guestTests are the tests that depend on the kernel.
 var guestTests = []string{"TestApply", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
-	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
+	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestProcesses", "TestL3afd", "TestSwapUnderLoad"}

@@ -3,6 +3,7 @@ package chain
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -14,6 +15,7 @@ import (
 	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/plan"
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/chain/store"
 	"github.com/weirnet/weir/agent/ifaces"
@@ -31,6 +33,10 @@ type Options struct {
 	Pin   string // a folder on a bpffs; DefaultPin when empty
 	// Keys, if there are any, must have signed the objects of members.
 	Keys []artifact.Key
+	// Processes say what the user-space parts of members may be; zero: there are none. They end with the manager.
+	Processes process.Rules
+	// Log is told what becomes of processes; nil: nobody is.
+	Log *slog.Logger
 	// Progress, when it is set, is told each step of an apply after it was done.
 	Progress func(Stage)
 }
@@ -55,6 +61,8 @@ type Manager struct {
 	fetcher artifact.Fetcher
 	lock    *os.File
 	state   state
+	// processes are those of members.
+	processes *process.Supervisor
 }
 
 // state is what is in the store.
@@ -79,6 +87,8 @@ type generation struct {
 	Number  uint64      `json:"number"`
 	Members []Member    `json:"members"`
 	Items   []plan.Item `json:"items"` // of the enabled ones, in their order
+	// Processes are the digests of the processes of the enabled ones, by member.
+	Processes map[string]string `json:"processes,omitempty"`
 }
 
 // ErrBusy is returned by Open when another process holds the lock.
@@ -112,15 +122,26 @@ func Open(opts Options) (*Manager, error) {
 		return nil, errors.Join(fmt.Errorf("%w; chains in the kernel go on running; move the file "+
 			"away and apply the chains again", err), m.Close())
 	}
+	group, err := groupOf(opts.State)
+	if err == nil { // with the lock: another manager's processes are not ours to end
+		m.processes, err = process.New(process.Options{Rules: opts.Processes, Group: group, Log: opts.Log})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("processes: %w", err), m.Close())
+	}
 	return m, nil
 }
 
-// Close gives the lock back. Chains stay in place.
+// Close ends processes and gives the lock back. Chains stay in place.
 func (m *Manager) Close() error {
+	var ending error
+	if m.processes != nil {
+		ending = m.processes.Close()
+	}
 	// A child of this process that has not become another program yet has a copy of the file, and would keep
 	// a lock that is only closed.
 	err := unix.Flock(int(m.lock.Fd()), unix.LOCK_UN)
-	return errors.Join(err, m.lock.Close())
+	return errors.Join(ending, err, m.lock.Close())
 }
 
 // Applied are the chains as they were asked for, members with all that was said of them.

@@ -13,6 +13,8 @@ import (
 type Restored struct {
 	Change
 	Err error // nil: the chain runs
+	// Processes is why processes of its members do not run; nil: they do.
+	Processes error
 }
 
 // errOther is why a member is not restored.
@@ -26,24 +28,29 @@ func (m *Manager) Restore() []Restored {
 	all := []Restored{}
 	for _, r := range slices.Clone(m.state.Chains) {
 		x, err := m.restore(r)
-		all = append(all, Restored{x, err})
+		all = append(all, Restored{x, err, m.restoreProcesses(r.Key)})
 	}
 	return all
 }
 
 func (m *Manager) restore(r *record) (Change, error) {
-	want := r.Chain
+	want, digests := r.Chain, map[string]string(nil)
+	if len(r.Generations) > 0 {
+		digests = r.Generations[0].Processes
+	}
 	if v := m.glance(r); v != nil && v.running != nil && len(v.running.Members) > 0 {
 		if len(r.Generations) == 1 && v.drift(r) == None { // it needs no objects to go on
 			return Change{Key: r.Key, Backend: v.backend, From: v.running.Number, To: v.running.Number}, nil
 		}
-		want.Members = v.running.Members // an apply that was killed after it has swapped is done
+		want.Members, digests = v.running.Members, v.running.Processes // an apply that was killed after it has swapped is done
 	}
 	t, err := m.prepare(&Spec{Chains: []Chain{want}}, ApplyOptions{})
+	defer t.close()
 	if err != nil {
 		return Change{Key: r.Key}, err
 	}
 	x := t.changes[0]
+	x.digests = digests
 	if err := r.had(x.items); err != nil {
 		return x.Change, &ChainError{r.Key, err}
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/weirnet/weir/agent/chain/artifact"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/mapargs"
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/yamlfile"
 )
@@ -77,6 +78,8 @@ type Member struct {
 	Maps map[string]mapargs.Args `yaml:"maps" json:"maps,omitempty"`
 	// Metrics are what is measured of maps of the object, under an agent.
 	Metrics []Metric `yaml:"metrics" json:"metrics,omitempty"`
+	// Process is the member's user-space part; nil: it has none.
+	Process *process.Spec `yaml:"process" json:"process,omitempty"`
 	// Annotations are kept with the member, and change nothing.
 	Annotations map[string]string `yaml:"annotations" json:"annotations,omitempty"`
 }
@@ -207,6 +210,9 @@ func (m *Member) check(path string, kind hook.Kind) error {
 	if err := m.checkSources(path); err != nil {
 		return err
 	}
+	if err := m.checkProcess(path + ".process"); err != nil {
+		return err
+	}
 	for i, v := range m.ProceedOn {
 		if _, err := kind.Verdict(v); err != nil {
 			return wrong(fmt.Sprintf("%s.proceed_on[%d]", path, i), "%w", err)
@@ -245,6 +251,27 @@ func (m *Member) checkSources(path string) error {
 	}
 	if _, err := artifact.Parse(m.Signature); err != nil {
 		return wrong(path+".signature", "%w", err)
+	}
+	return nil
+}
+
+func (m *Member) checkProcess(path string) error {
+	if m.Process == nil {
+		return nil
+	}
+	if field, err := m.Process.Check(); err != nil {
+		return wrong(path+"."+field, "%w", err)
+	}
+	source, err := artifact.Parse(m.Object)
+	if err != nil {
+		return err // checked before
+	}
+	file, _, err := source.Executable(m.Process.Command)
+	switch {
+	case err != nil:
+		return wrong(path+".command", "%w", err)
+	case file.Remote() && m.Process.SHA256 == "":
+		return wrong(path+".sha256", "is missing: what a server sends is not executed without it")
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -71,6 +72,11 @@ func TestParseErrors(t *testing.T) {
 		"metric":           {"object: off.o", "object: off.o, metrics: [{key: 1}]", `chains[0].members[3].metrics[0].map: is missing`},
 		"metric as":        {"object: off.o", "object: off.o, metrics: [{map: a, as: avg}]", `chains[0].members[3].metrics[0].as: "avg"; want value, average or max-rate`},
 		"metric twice":     {"object: off.o", "object: off.o, metrics: [{map: a}, {map: a}]", `chains[0].members[3].metrics[1]: it is there twice`},
+		"process":          {"object: off.o", "object: off.o, process: {command: ../a, user: 7}", `f.yaml:17:68: chains[0].members[3].process.command: "../a" is no name inside of the member's artifact`},
+		"process's user":   {"object: off.o", "object: off.o, process: {command: a}", `chains[0].members[3].process.user: is missing`},
+		"process unpinned": {"object: off.o", "object: 'http://h/a.tar#off.o', sha256: " + strings.Repeat("a", 64) + ", process: {command: a, user: 7}", `chains[0].members[3].process.sha256: is missing: what a server sends is not executed without it`},
+		"process nowhere":  {"object: off.o", "object: 'http://h/off.o', sha256: " + strings.Repeat("a", 64) + ", process: {command: a, user: 7}", `chains[0].members[3].process.command: "a" is inside of nothing: the object is no archive`},
+		"process's key":    {"object: off.o", "object: off.o, process: {comand: a}", `unknown key "comand"; did you mean "command"?`},
 		"constant":         {"limit: 5", "limit: five", `f.yaml:14:28: limit: cannot unmarshal string`},
 	} {
 		t.Run(name, func(t *testing.T) {

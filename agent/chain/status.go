@@ -6,6 +6,7 @@ import (
 	"github.com/cilium/ebpf"
 
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/process"
 	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/ifaces"
 )
@@ -32,6 +33,8 @@ type MemberStatus struct {
 	Disabled bool           `json:"disabled,omitempty"`
 	Program  ebpf.ProgramID `json:"program,omitempty"` // in the kernel; 0 when it is not
 	Digest   string         `json:"digest,omitempty"`  // of what runs
+	// Process is the member's process; nil: it shall have none.
+	Process *process.Status `json:"process,omitempty"`
 }
 
 // List tells what was applied, and what of it is in the kernel.
@@ -53,6 +56,7 @@ func (m *Manager) List() []Status {
 
 func (m *Manager) status(r *record, s *Status) error {
 	s.Members = memberStatus(r.Members)
+	m.addProcesses(s, r.Members)
 	v, err := m.look(&r.Chain)
 	if err != nil {
 		return err
@@ -64,6 +68,7 @@ func (m *Manager) status(r *record, s *Status) error {
 	}
 	s.Generation = v.running.Number
 	s.Members = memberStatus(v.running.Members)
+	m.addProcesses(s, v.running.Members)
 	g, err := program.Open(generationDir(v.folder, v.running.Number))
 	if err != nil {
 		return err

@@ -5,6 +5,8 @@
 //	POST /v1/chains/plan    Order    -> Answer; nothing is changed
 //	POST /v1/chains/apply   Order    -> Answer
 //	POST /v1/chains/delete  Deletion -> Answer
+//	POST /v1/chains/start   ProcessOf -> Answer; the process of a member
+//	POST /v1/chains/stop    ProcessOf -> Answer
 //
 // Every answer has the revision of the chains, also as its ETag. A request with If-Match is refused when
 // the revision is another: somebody else has changed chains since.
@@ -27,6 +29,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/process"
 )
 
 // Path is the root of the API.
@@ -45,6 +48,12 @@ type Order struct {
 type Deletion struct {
 	Chains []chain.Key `json:"chains"`
 	Force  bool        `json:"force,omitempty"`
+}
+
+// ProcessOf names the process of a member.
+type ProcessOf struct {
+	chain.Key
+	Member string `json:"member"`
 }
 
 // Chains are the chains of a host.
@@ -95,6 +104,8 @@ func New(m *chain.Manager) *Server {
 	s.mux.HandleFunc("POST "+Path+"/plan", s.plan)
 	s.mux.HandleFunc("POST "+Path+"/apply", s.apply)
 	s.mux.HandleFunc("POST "+Path+"/delete", s.delete)
+	s.mux.HandleFunc("POST "+Path+"/start", s.process((*chain.Manager).Start))
+	s.mux.HandleFunc("POST "+Path+"/stop", s.process((*chain.Manager).Stop))
 	return s
 }
 
@@ -140,6 +151,28 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request) {
 			return s.manager.Delete(chain.ApplyOptions{Force: d.Force}, d.Chains...)
 		}
 	})
+}
+
+// process starts or stops the process of a member.
+func (s *Server) process(do func(*chain.Manager, chain.Key, string) error) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		var in ProcessOf
+		if err := Read(w, r, &in); err != nil {
+			s.refuse(w, err)
+			return
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if err := match(r, s.manager.Revision()); err != nil {
+			s.answer(w, err, nil)
+			return
+		}
+		if err := do(s.manager, in.Key, in.Member); err != nil {
+			s.answer(w, err, failed(err, []chain.Key{in.Key}))
+			return
+		}
+		s.answer(w, nil, []Item{{Key: in.Key, Result: Changed}})
+	}
 }
 
 func (o *Order) keys() (all []chain.Key) {
@@ -284,7 +317,7 @@ func Status(err error) int {
 		return http.StatusBadRequest
 	case errors.Is(err, errMatch):
 		return http.StatusPreconditionFailed
-	case errors.Is(err, chain.ErrUnknown):
+	case errors.Is(err, chain.ErrUnknown), errors.Is(err, process.ErrUnknown):
 		return http.StatusNotFound
 	case errors.Is(err, chain.ErrReplaced), errors.Is(err, hook.ErrChanged):
 		return http.StatusConflict

@@ -47,6 +47,18 @@ func (c *Client) Delete(opts chain.ApplyOptions, keys ...chain.Key) ([]chain.Cha
 	return c.changes("/delete", Deletion{keys, opts.Force})
 }
 
+// Start is Manager.Start.
+func (c *Client) Start(k chain.Key, member string) error {
+	_, err := c.changes("/start", ProcessOf{k, member})
+	return err
+}
+
+// Stop is Manager.Stop.
+func (c *Client) Stop(k chain.Key, member string) error {
+	_, err := c.changes("/stop", ProcessOf{k, member})
+	return err
+}
+
 // List is Manager.List.
 func (c *Client) List() ([]chain.Status, error) {
 	var all Chains

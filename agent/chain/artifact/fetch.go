@@ -45,6 +45,41 @@ type Object struct {
 // Get gets an object. Remote ones must be pinned: their checksum, SHA-256 in hexadecimal, is not empty.
 // What has another checksum, or no signature of a key where there are keys, is refused.
 func (f *Fetcher) Get(ctx context.Context, s Source, sum string, signature Source) (*Object, error) {
+	return f.get(ctx, s, sum, signature, func(data []byte) error {
+		if !isELF(data) {
+			return errors.New("it is no eBPF object: it is not in ELF format")
+		}
+		return nil
+	})
+}
+
+// Executable gets a file that is to be executed, under the same conditions as an object. A file on this host, outside of
+// an archive, must be executable for somebody.
+func (f *Fetcher) Executable(ctx context.Context, s Source, sum string, signature Source) (*Object, error) {
+	if s.scheme == "" && s.inside == "" {
+		if err := s.executable(); err != nil {
+			return nil, unnamed(err)
+		}
+	}
+	return f.get(ctx, s, sum, signature, func([]byte) error { return nil })
+}
+
+// executable tells whether a file has the permission.
+func (s Source) executable() (err error) {
+	file, err := s.open()
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err == nil && info.Mode().Perm()&0o111 == 0 {
+		err = errors.New("it is not executable")
+	}
+	return err
+}
+
+// get gets what fits.
+func (f *Fetcher) get(ctx context.Context, s Source, sum string, signature Source, fits func([]byte) error) (*Object, error) {
 	if s.Remote() && sum == "" {
 		return nil, ErrUnpinned
 	}
@@ -59,8 +94,8 @@ func (f *Fetcher) Get(ctx context.Context, s Source, sum string, signature Sourc
 	if sum != "" && sum != o.Sum {
 		return nil, fmt.Errorf("%w: sha256 %s, want %s", ErrChecksum, o.Sum, sum)
 	}
-	if !isELF(data) {
-		return nil, errors.New("it is no eBPF object: it is not in ELF format")
+	if err := fits(data); err != nil {
+		return nil, err
 	}
 	if err := f.check(ctx, o, signature); err != nil {
 		return nil, err
@@ -101,7 +136,7 @@ func (f *Fetcher) read(ctx context.Context, s Source) (data []byte, err error) {
 	case s.Remote():
 		data, err = f.download(ctx, s.place)
 	default:
-		data, err = readFile(s.place)
+		data, err = s.readFile()
 		err = unnamed(err)
 	}
 	switch {
@@ -115,8 +150,22 @@ func (f *Fetcher) read(ctx context.Context, s Source) (data []byte, err error) {
 	return data, nil
 }
 
-func readFile(name string) ([]byte, error) {
-	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0) // which does not wait for a named pipe's writer
+// open opens a file.
+func (s Source) open() (_ *os.File, err error) {
+	const flags = os.O_RDONLY | unix.O_NONBLOCK // which does not wait for a named pipe's writer
+	if s.root == "" {
+		return os.OpenFile(s.place, flags, 0)
+	}
+	root, err := os.OpenRoot(s.root)
+	if err != nil {
+		return nil, err
+	}
+	file, err := root.OpenFile(s.place, flags, 0)
+	return file, errors.Join(err, root.Close())
+}
+
+func (s Source) readFile() ([]byte, error) {
+	file, err := s.open()
 	if err != nil {
 		return nil, err
 	}
@@ -183,7 +232,7 @@ func (f *Fetcher) cached(s Source, sum string) ([]byte, bool) {
 	if f.Cache == "" || !s.Remote() {
 		return nil, false
 	}
-	data, err := readFile(filepath.Join(f.Cache, sum))
+	data, err := Source{place: filepath.Join(f.Cache, sum)}.readFile()
 	return data, err == nil && sumOf(data) == sum
 }
 

@@ -73,7 +73,7 @@ func (f *Fetcher) check(ctx context.Context, o *Object, at Source) error {
 	}
 	const suffix = ".sig" // in the cache
 	if f.Cache != "" && at.Remote() {
-		data, err := readFile(filepath.Join(f.Cache, o.Sum+suffix))
+		data, err := Source{place: filepath.Join(f.Cache, o.Sum+suffix)}.readFile()
 		if err == nil && signed(o, data, f.Keys) {
 			return nil
 		}

@@ -23,6 +23,7 @@ type Source struct {
 	place  string // path or URL, without the fragment
 	tag    string // of an OCI image; empty: it is the only one
 	inside string // name in an archive; empty: there is no archive
+	root   string // folder that a file's path is relative to, and that links do not lead out of; empty: it is absolute
 }
 
 // Schemes of remote sources and image layouts.
@@ -83,4 +84,25 @@ func Rooted(text, folder string) string {
 		return text
 	}
 	return prefix + filepath.Join(folder, place)
+}
+
+// Executable says where a file is that belongs to an object, and where its signature is: an absolute path is that of a
+// file on this host, and everything else a name inside of what the object is in, an archive, an image, or a folder. The
+// signature is beside it, with .sig behind its name.
+func (s Source) Executable(name string) (file, signature Source, err error) {
+	const suffix = ".sig"
+	switch {
+	case filepath.IsAbs(name):
+		return Source{place: name}, Source{place: name + suffix}, nil
+	case !filepath.IsLocal(name) || name != path.Clean(name):
+		return file, signature, fmt.Errorf("%q leads out of the artifact", name)
+	case s.inside != "" || s.scheme == schemeOCI:
+		file, signature = s, s
+		file.inside, signature.inside = name, name+suffix
+		return file, signature, nil
+	case s.Remote():
+		return file, signature, fmt.Errorf("%q is inside of nothing: the object is no archive", name)
+	}
+	folder := filepath.Dir(s.place)
+	return Source{place: name, root: folder}, Source{place: name + suffix, root: folder}, nil
 }

@@ -38,7 +38,8 @@ that fails leaves everything as it was. Programs of other owners stay where they
 	c.PersistentFlags().StringArrayVar(&opts.keys, "key", nil,
 		"public key (PEM, Ed25519) that must have signed every object; more than once: one of them")
 	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), getCommand(&opts), watchCommand(&opts),
-		deleteCommand(&opts), sumCommand())
+		deleteCommand(&opts), processCommand(&opts, "start", "start the process of a member that was stopped or has ended", operator.Start),
+		processCommand(&opts, "stop", "stop the process of a member, and not its program", operator.Stop), sumCommand())
 	return c
 }
 
@@ -55,6 +56,8 @@ type operator interface {
 	Apply(*chain.Spec, chain.ApplyOptions) ([]chain.Change, error)
 	Delete(chain.ApplyOptions, ...chain.Key) ([]chain.Change, error)
 	List() ([]chain.Status, error)
+	Start(k chain.Key, member string) error
+	Stop(k chain.Key, member string) error
 }
 
 // local is a manager as an operator.
@@ -264,18 +267,23 @@ func writeChanges(w io.Writer, output string, changes []chain.Change) error {
 				return err
 			}
 		}
+		for _, s := range c.Processes {
+			if _, err := fmt.Fprintf(w, "  %v\n", s); err != nil {
+				return err
+			}
+		}
 	}
 	return nil
 }
 
 func writeStatus(w io.Writer, all []chain.Status) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM")
+	fmt.Fprintln(t, "CHAIN\tBACKEND\tGENERATION\tSTATE\tMEMBER\tPRIORITY\tPROGRAM\tPROCESS")
 	for i := range all {
 		s := &all[i]
 		head := fmt.Sprintf("%s\t%s\t%d\t%s", s.Key, orNone(s.Backend), s.Generation, stateOf(s))
 		if len(s.Members) == 0 {
-			fmt.Fprintf(t, "%s\t-\t-\t-\n", head)
+			fmt.Fprintf(t, "%s\t-\t-\t-\t-\n", head)
 		}
 		for j := range s.Members {
 			m := &s.Members[j]
@@ -286,7 +294,11 @@ func writeStatus(w io.Writer, all []chain.Status) error {
 			if m.Disabled {
 				program = "disabled"
 			}
-			fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", head, m.Name, m.Priority, program)
+			process := "-"
+			if m.Process != nil {
+				process = string(m.Process.State)
+			}
+			fmt.Fprintf(t, "%s\t%s\t%d\t%s\t%s\n", head, m.Name, m.Priority, program, process)
 			head = "\t\t\t"
 		}
 	}

@@ -85,6 +85,9 @@ func writeChain(w io.Writer, s *chain.Status) error {
 		}
 		_, e := fmt.Fprintf(w, "  %s: priority %d, %s, %s\n", m.Name, m.Priority, what, m.Object)
 		err = errors.Join(err, e)
+		if m.Process != nil {
+			err = errors.Join(err, writeProcess(w, m.Process))
+		}
 	}
 	foreign(s.After)
 	return err

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/api"
+	"github.com/weirnet/weir/agent/chain/process"
 )
 
 const (
@@ -160,6 +161,9 @@ func Metrics() []Metric {
 		{"weir_chain_members", "Members that run.", ofChain},
 		{"weir_chain_map", "What a metric of a member tells of a map.",
 			append(slices.Clone(ofChain), "member", "map", "key", "as")},
+		{"weir_chain_process_up", "1 when the process of a member runs.", append(slices.Clone(ofChain), "member")},
+		{"weir_chain_process_restarts_total", "How often the process of a member was started again after it had ended by itself.",
+			append(slices.Clone(ofChain), "member")},
 	}
 }
 
@@ -177,6 +181,16 @@ func (m *Meter) Describe(to chan<- *prometheus.Desc) {
 	for _, d := range described {
 		to <- d
 	}
+}
+
+// collectProcess tells of the process of a member.
+func collectProcess(to chan<- prometheus.Metric, p *process.Status, labels []string) {
+	up := 0.0
+	if p.State == process.Running {
+		up = 1
+	}
+	to <- prometheus.MustNewConstMetric(described[4], prometheus.GaugeValue, up, labels...)
+	to <- prometheus.MustNewConstMetric(described[5], prometheus.CounterValue, float64(p.Restarts), labels...)
 }
 
 // Collect implements prometheus.Collector.
@@ -204,6 +218,11 @@ func (m *Meter) Collect(to chan<- prometheus.Metric) {
 		put(0, float64(s.Generation), labels...)
 		put(1, applied, labels...)
 		put(2, float64(running), labels...)
+		for j := range s.Members {
+			if p := s.Members[j].Process; p != nil {
+				collectProcess(to, p, append(slices.Clone(labels), s.Members[j].Name))
+			}
+		}
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
