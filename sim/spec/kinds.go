@@ -265,34 +265,40 @@ var linkObject = object[rawStep]{
 	what: "a link step", doc: "Takes a link down or up, deletes it, or adds it again.",
 	fields: []field[rawStep]{
 		put("link", "The interface and what happens to it: {server/eth0: down}.", linkChangeValue,
-			func(s *rawStep, v linkChange) {
-				s.port, s.step.Link = v.port, &LinkChange{v.port.v, v.action}
+			func(s *rawStep, v change[Port]) {
+				s.port, s.step.Link = v.of, &LinkChange{v.of.v, v.action}
 			}).must(),
 	},
 }
 
-type linkChange struct {
-	port   placed[Port]
+// change is one thing and what happens to it.
+type change[T any] struct {
+	of     placed[T]
 	action string
 }
 
 var linkAction = choice("down", "up", "delete", "add")
 
-var linkChangeValue = value[linkChange]{
-	schema: schema{"type": "object", "minProperties": 1, "maxProperties": 1,
-		"patternProperties":    schema{`^` + portName + `$`: linkAction.schema},
-		"additionalProperties": false},
-	read: func(l *list, n *node) (c linkChange, ok bool) {
-		if n.kind != mapKind || len(n.pairs) != 1 {
-			l.add(n, "want one interface and what happens to it", "write {server/eth0: down}")
-			return c, false
-		}
-		port, ok := portValue.read(l, n.pairs[0].key)
-		if !ok {
-			return c, false
-		}
-		c.port = placed[Port]{port, n.pairs[0].key}
-		c.action, ok = linkAction.read(l, n.pairs[0].value)
-		return c, ok
-	},
+var linkChangeValue = changeOf("interface", "{server/eth0: down}", portName, portValue, linkAction)
+
+// changeOf is a change of a thing, which the error calls what, and which has a name of the pattern.
+func changeOf[T any](what, example, pattern string, named value[T], action value[string]) value[change[T]] {
+	return value[change[T]]{
+		schema: schema{"type": "object", "minProperties": 1, "maxProperties": 1,
+			"patternProperties":    schema{`^` + pattern + `$`: action.schema},
+			"additionalProperties": false},
+		read: func(l *list, n *node) (c change[T], ok bool) {
+			if n.kind != mapKind || len(n.pairs) != 1 {
+				l.add(n, "want one "+what+" and what happens to it", "write "+example)
+				return c, false
+			}
+			of, ok := named.read(l, n.pairs[0].key)
+			if !ok {
+				return c, false
+			}
+			c.of = placed[T]{of, n.pairs[0].key}
+			c.action, ok = action.read(l, n.pairs[0].value)
+			return c, ok
+		},
+	}
 }

@@ -9,37 +9,15 @@ var hostStepObject = object[rawStep]{
 	what: "a host step", doc: "Deletes a host with its network namespace and its links, or adds it again.",
 	fields: []field[rawStep]{
 		put("host", "The host and what happens to it: {server: delete}.", hostChangeValue,
-			func(s *rawStep, v hostChange) {
-				s.host, s.step.Host = v.host, &HostChange{v.host.v, v.action}
+			func(s *rawStep, v change[string]) {
+				s.host, s.step.Host = v.of, &HostChange{v.of.v, v.action}
 			}).must(),
 	},
 }
 
-type hostChange struct {
-	host   placed[string]
-	action string
-}
-
 var hostAction = choice("delete", "add")
 
-var hostChangeValue = value[hostChange]{
-	schema: schema{"type": "object", "minProperties": 1, "maxProperties": 1,
-		"patternProperties":    schema{`^` + hostName + `$`: hostAction.schema},
-		"additionalProperties": false},
-	read: func(l *list, n *node) (c hostChange, ok bool) {
-		if n.kind != mapKind || len(n.pairs) != 1 {
-			l.add(n, "want one host and what happens to it", "write {server: delete}")
-			return c, false
-		}
-		host, ok := hostValue.read(l, n.pairs[0].key)
-		if !ok {
-			return c, false
-		}
-		c.host = placed[string]{host, n.pairs[0].key}
-		c.action, ok = hostAction.read(l, n.pairs[0].value)
-		return c, ok
-	},
-}
+var hostChangeValue = changeOf("host", "{server: delete}", hostName, hostValue, hostAction)
 
 // hostStep follows which hosts there are. With a host all of its links are gone, and come back.
 func (r *resolver) hostStep(raw *rawStep) {
