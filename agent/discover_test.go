@@ -13,11 +13,11 @@ import (
 	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/ifaces/nstest"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -167,7 +167,7 @@ func TestDiscoverRestoresHook(t *testing.T) {
 func TestDiscoverMoves(t *testing.T) {
 	informers(t, func(t *testing.T, informer string) {
 		p := newPair(t)
-		other := newNamespace(t)
+		other := nstest.New(t)
 		cfg := p.discovering(t, informer)
 		cfg.Discover.Namespaces = append(cfg.Discover.Namespaces, other)
 		a, err := New(cfg, Options{Sink: newLedger()})
@@ -311,20 +311,8 @@ func TestInterfaceChurn(t *testing.T) {
 // namedNamespace makes a namespace below the folder of names, as ip-netns(8) does.
 func namedNamespace(t testing.TB, name string) {
 	t.Helper()
-	file := ifaces.Path(name)
 	require.NoError(t, os.MkdirAll(ifaces.Folder, 0o755))
-	require.NoError(t, os.WriteFile(file, nil, 0o600))
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", file, "none", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
-	t.Cleanup(func() { dropNamespace(file) })
+	nstest.At(t, ifaces.Path(name))
 }
 
 // TestNamespaceChurn lets namespaces with an interface come and go while traffic runs. A namespace dies
@@ -357,7 +345,7 @@ func TestNamespaceChurn(t *testing.T) {
 				q.send(t, q.udp(t, uint16(1000+n), 2, 0))
 				packets, bytes := q.received(t)
 				want.Add(bpf.Count{Packets: packets, Bytes: bytes})
-				dropNamespace(q.far)
+				nstest.Drop(q.far)
 				eventually(t, "the namespace to die", func() bool {
 					gone := false
 					inside(t, q.near, func() error {
@@ -436,7 +424,7 @@ func TestNamesOfFormerHooks(t *testing.T) {
 	clear(a.hooks)
 	require.NoError(t, a.dp.NameHook(at.Number, ""))
 	require.Equal(t, flow.Hook{Namespace: p.far, Interface: fmt.Sprint("ifindex-", farIndex), Direction: flow.Egress}, a.hook(at.Number))
-	dropNamespace(p.far)
+	nstest.Drop(p.far)
 	clear(a.hooks)
 	require.Equal(t, fmt.Sprintf("net:[%d]", at.Namespace), a.hook(at.Number).Namespace)
 }

@@ -20,6 +20,7 @@ import (
 
 	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/control"
+	"github.com/weirnet/weir/agent/ifaces/nstest"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -379,7 +380,7 @@ func TestInterfaceGoesAway(t *testing.T) {
 					return netlink.LinkDel(l)
 				})
 			}},
-			{"namespace", func(p *pair) { dropNamespace(p.far) }},
+			{"namespace", func(p *pair) { nstest.Drop(p.far) }},
 		}
 		for _, test := range tests {
 			t.Run(test.name, func(t *testing.T) {

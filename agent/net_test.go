@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
 	"runtime"
 	"testing"
 	"time"
@@ -15,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/ifaces/nstest"
 )
 
 // What the tests with the real datapath stand on: two network namespaces with a veth pair between
@@ -39,30 +39,6 @@ func eventually(t testing.TB, what string, holds func() bool) {
 			require.FailNow(t, "waited in vain: "+what)
 		}
 	}
-}
-
-// newNamespace makes a network namespace that lives until the test ends, and returns its path.
-func newNamespace(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "ns")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
-	t.Cleanup(func() { dropNamespace(path) })
-	return path
-}
-
-func dropNamespace(path string) {
-	_ = unix.Unmount(path, unix.MNT_DETACH) // a test may have done so
-	_ = os.Remove(path)
 }
 
 // pair is a veth pair: "near" in one namespace, "far" in another. Only the far end is watched.
@@ -92,7 +68,7 @@ func linkName(first string, link int) string {
 func newPair(t testing.TB) *pair {
 	t.Helper()
 	needRoot(t)
-	p := &pair{near: newNamespace(t), far: newNamespace(t),
+	p := &pair{near: nstest.New(t), far: nstest.New(t),
 		nearIP: net.IPv4(10, 0, 0, 1), farIP: net.IPv4(10, 0, 0, 2),
 		nearMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, farMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}}
 	p.build(t)

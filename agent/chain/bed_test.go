@@ -22,6 +22,7 @@ import (
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/ifaces"
+	"github.com/weirnet/weir/agent/ifaces/nstest"
 	"github.com/weirnet/weir/bpf/chain/member"
 )
 
@@ -61,7 +62,7 @@ func newBed(t testing.TB) *bed {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: network namespaces and eBPF programs need root")
 	}
-	b := &bed{t: t, namespaces: [2]string{newNamespace(t), newNamespace(t)}, state: t.TempDir(),
+	b := &bed{t: t, namespaces: [2]string{nstest.New(t), nstest.New(t)}, state: t.TempDir(),
 		pin: filepath.Join(bpffs.Folder, fmt.Sprintf("weir-chain-test-%d-%d", os.Getpid(), beds.Add(1)))}
 	require.NoError(t, bpffs.Ensure(b.pin))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(b.pin)) })
@@ -79,28 +80,6 @@ func newBed(t testing.TB) *bed {
 		t.Cleanup(func() { unix.Close(b.sockets[i].numbered); unix.Close(b.sockets[i].fence) })
 	}
 	return b
-}
-
-// newNamespace makes a network namespace that lives until the test ends.
-func newNamespace(t testing.TB) string {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "ns")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
-	t.Cleanup(func() {
-		_ = unix.Unmount(path, unix.MNT_DETACH)
-		_ = os.Remove(path)
-	})
-	return path
 }
 
 // inside runs fn in the namespace of near (0) or far (1).

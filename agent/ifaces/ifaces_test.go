@@ -12,6 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/ifaces/nstest"
 )
 
 func namespace(t *testing.T) string {
@@ -19,20 +21,7 @@ func namespace(t *testing.T) string {
 	if os.Geteuid() != 0 {
 		t.Skip("skipped: network namespaces need root")
 	}
-	path := filepath.Join(t.TempDir(), "ns")
-	require.NoError(t, os.WriteFile(path, nil, 0o600))
-	done := make(chan error)
-	go func() {
-		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
-		err := unix.Unshare(unix.CLONE_NEWNET)
-		if err == nil {
-			err = unix.Mount("/proc/thread-self/ns/net", path, "none", unix.MS_BIND, "")
-		}
-		done <- err
-	}()
-	require.NoError(t, <-done)
-	t.Cleanup(func() { require.NoError(t, unix.Unmount(path, unix.MNT_DETACH)) })
-	return path
+	return nstest.New(t)
 }
 
 func inode(path string) (uint64, error) {
