@@ -91,6 +91,9 @@ func become() error {
 	if os.Getppid() != o.Parent {
 		return errors.New("the agent has ended")
 	}
+	if err := heed(); err != nil {
+		return err
+	}
 	if err := install(refusals); err != nil {
 		return err
 	}

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -362,6 +363,8 @@ func TestWholeGroup(t *testing.T) {
 
 // A process is a user without rights, and has nothing of the agent.
 func TestInside(t *testing.T) {
+	signal.Ignore(unix.SIGHUP) // as nohup(1) does: it must not be handed down
+	defer signal.Reset(unix.SIGHUP)
 	s := newStand(t, Rules{Syscalls: []string{"setns"}})
 	x := spec("inside", "a b", "")
 	x.Env = map[string]string{"COLOR": "blue", "A": ""}
