@@ -11,11 +11,7 @@ import (
 // searched is where programs lie that the host has sent.
 const searched = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
-// accounts are users that programs look for, to be less than root: passwd(5).
-const accounts = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
-
-// place puts the host's files where they are there, and makes the guest one in which programs find
-// themselves.
+// place puts the host's files where they are there, and lets programs be found.
 func place(files []wire.File) error {
 	if len(files) == 0 {
 		return nil
@@ -27,9 +23,6 @@ func place(files []wire.File) error {
 		if err := os.WriteFile(f.Path, f.Body, os.FileMode(f.Mode)); err != nil {
 			return fmt.Errorf("place a file of the host: %w", err)
 		}
-	}
-	if err := os.WriteFile("/etc/passwd", []byte(accounts), 0o644); err != nil {
-		return fmt.Errorf("tell programs of users: %w", err)
 	}
 	return os.Setenv("PATH", searched)
 }

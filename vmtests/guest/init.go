@@ -73,6 +73,9 @@ var settings = map[string]string{
 	"net/core/fb_tunnels_only_for_init_net": "2",
 }
 
+// accounts are the users of a guest: passwd(5).
+const accounts = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
+
 // expedite makes what waits for a grace period of RCU, as closing a packet socket does, wait for no
 // more than it has to. Otherwise a guest idles for a sixth of the time of scenarios.
 const expedite = "/sys/kernel/rcu_expedited"
@@ -100,6 +103,9 @@ func setUp() error {
 	unlimited := unix.Rlimit{Cur: unix.RLIM_INFINITY, Max: unix.RLIM_INFINITY}
 	if err := unix.Setrlimit(unix.RLIMIT_MEMLOCK, &unlimited); err != nil {
 		return fmt.Errorf("unlimit locked memory: %w", err)
+	}
+	if err := os.WriteFile("/etc/passwd", []byte(accounts), 0o644); err != nil {
+		return fmt.Errorf("tell of users: %w", err)
 	}
 	if err := unix.Sethostname([]byte("weir")); err != nil {
 		return fmt.Errorf("set host name: %w", err)

@@ -3,6 +3,7 @@ package process
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"math"
 	"os/user"
 	"strconv"
@@ -16,17 +17,15 @@ func (i identity) root() bool { return i.uid == 0 || i.gid == 0 }
 // resolve finds a user and a group of this host.
 func resolve(name, group string) (who identity, err error) {
 	who.gid = -1
-	var unknown user.UnknownUserError
-	var unknownID user.UnknownUserIdError
 	uid, numeric := number(name)
 	u, err := user.Lookup(name)
 	if numeric {
 		u, err = user.LookupId(name)
 	}
 	switch {
-	case numeric && errors.As(err, &unknownID): // a number needs no entry
+	case numeric && noUser(err): // a number needs no entry
 		who.uid = uid
-	case errors.As(err, &unknown):
+	case noUser(err):
 		return who, fmt.Errorf("user: there is no user %q on this host", name)
 	case err != nil:
 		return who, fmt.Errorf("user: %w", err)
@@ -48,13 +47,20 @@ func resolve(name, group string) (who identity, err error) {
 	return who, nil
 }
 
+// noUser tells that there is no such user. Images without a distribution have no list of them.
+func noUser(err error) bool {
+	var name user.UnknownUserError
+	var id user.UnknownUserIdError
+	return errors.As(err, &name) || errors.As(err, &id) || errors.Is(err, fs.ErrNotExist)
+}
+
 func resolveGroup(name string) (int, error) {
 	if gid, ok := number(name); ok {
 		return gid, nil
 	}
 	g, err := user.LookupGroup(name)
 	var unknown user.UnknownGroupError
-	if errors.As(err, &unknown) {
+	if errors.As(err, &unknown) || errors.Is(err, fs.ErrNotExist) {
 		return 0, fmt.Errorf("group: there is no group %q on this host", name)
 	}
 	if err != nil {

@@ -5,13 +5,11 @@ import (
 	"testing"
 
 	"github.com/weirnet/weir/agent/chain/process"
-	"github.com/weirnet/weir/vmtests/gotest"
 )
 
 // The test binary is also what a Supervisor executes, twice: as weir that becomes a process, and as that process.
 func TestMain(m *testing.M) {
 	process.Exec()
-	gotest.Guest()
 	if len(os.Args) > 1 {
 		if act := process.Acts[os.Args[1]]; act != nil {
 			act(os.Args[2:])
@@ -19,10 +17,4 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
-}
-
-// TestKernels runs the tests on other kernels.
-func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"TestInside", "TestCapabilities", "TestRestart", "TestStubborn", "TestWholeGroup",
-		"TestMemory", "TestPIDs", "TestCPU", "TestScript", "TestKilledSupervisor"})
 }
