@@ -76,6 +76,9 @@ var settings = map[string]string{
 // accounts are the users of a guest: passwd(5).
 const accounts = "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/nonexistent:/usr/sbin/nologin\n"
 
+// searched is where programs are: weir, and those of the host.
+const searched = "/:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
 // expedite makes what waits for a grace period of RCU, as closing a packet socket does, wait for no
 // more than it has to. Otherwise a guest idles for a sixth of the time of scenarios.
 const expedite = "/sys/kernel/rcu_expedited"
@@ -162,7 +165,7 @@ func supervise() *wire.Died {
 	cmd := exec.Command(initramfs.Init)
 	// Emulated, collecting garbage is dear, and there is memory for less of it: a twentieth of the
 	// time of scenarios. What the worker starts does the same.
-	cmd.Env = []string{envRole + "=" + roleWorker, "PATH=/", "HOME=/root", "GOTRACEBACK=all",
+	cmd.Env = []string{envRole + "=" + roleWorker, "PATH=" + searched, "HOME=/root", "GOTRACEBACK=all",
 		"GOGC=off", "GOMEMLIMIT=" + memoryLimit}
 	cmd.Dir = "/root"
 	out, in, err := os.Pipe()

@@ -98,9 +98,6 @@ func (w *worker) work() error {
 		tv := unix.NsecToTimeval(now.UnixNano())
 		_ = unix.Settimeofday(&tv)
 	}
-	if err := place(w.orders.Files); err != nil {
-		return err
-	}
 	if w.orders.Shell {
 		return w.shell()
 	}

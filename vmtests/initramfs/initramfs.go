@@ -1,5 +1,6 @@
 // Package initramfs builds what a guest boots from: a newc cpio archive with a static binary as
-// /init and the kernel modules that it loads. There is nothing else in a guest.
+// /init, the kernel modules that it loads, and files of the host that scenarios need. There is nothing
+// else in a guest.
 //
 // The archive is not compressed: QEMU hands it over by DMA, while an emulated CPU would have to
 // decompress it.
@@ -12,8 +13,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
+	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/cavaliergopher/cpio"
@@ -34,10 +38,17 @@ var ErrDynamic = errors.New("not a static binary (build with CGO_ENABLED=0)")
 // folders are the mount points and folders that the guest needs.
 var folders = []string{"dev", "proc", "sys", "run", "tmp", "modules", "etc", "root"}
 
-// Build writes an archive to w with the binary at init and the wanted modules of the kernel's
-// module folder; modules is empty for a kernel that has everything built in. Orders are a file of
-// the guest unless they are nil.
-func Build(w io.Writer, init, modules string, wanted []string, orders []byte) error {
+// File is a file of the host that a guest has by the same path.
+type File struct {
+	Path string // absolute
+	Mode fs.FileMode
+	Body []byte
+}
+
+// Build writes an archive to w with the binary at init, the wanted modules of the kernel's
+// module folder, and files; modules is empty for a kernel that has everything built in. Orders are a
+// file of the guest unless they are nil.
+func Build(w io.Writer, init, modules string, wanted []string, files []File, orders []byte) error {
 	bin, err := os.ReadFile(init)
 	if err != nil {
 		return fmt.Errorf("read init binary: %w", err)
@@ -56,13 +67,13 @@ func Build(w io.Writer, init, modules string, wanted []string, orders []byte) er
 		}
 	}
 	buf := bufio.NewWriterSize(w, 1<<20)
-	if err := write(cpio.NewWriter(buf), bin, load, absent, orders); err != nil {
+	if err := write(cpio.NewWriter(buf), bin, load, absent, files, orders); err != nil {
 		return fmt.Errorf("write initramfs: %w", err)
 	}
 	return buf.Flush()
 }
 
-func write(w *cpio.Writer, bin []byte, load []module, absent []string, orders []byte) error {
+func write(w *cpio.Writer, bin []byte, load []module, absent []string, files []File, orders []byte) error {
 	var err error
 	put := func(name string, mode cpio.FileMode, body []byte) {
 		if err != nil {
@@ -73,7 +84,7 @@ func write(w *cpio.Writer, bin []byte, load []module, absent []string, orders []
 			_, err = w.Write(body)
 		}
 	}
-	for _, d := range folders {
+	for _, d := range append(slices.Clone(folders), foldersOf(files)...) {
 		put(d, cpio.TypeDir|0o755, nil)
 	}
 	put(Init, cpio.TypeReg|0o755, bin)
@@ -84,6 +95,9 @@ func write(w *cpio.Writer, bin []byte, load []module, absent []string, orders []
 	}
 	put(ModuleList, cpio.TypeReg|0o644, []byte(names.String()))
 	put(AbsentList, cpio.TypeReg|0o644, []byte(strings.Join(absent, "\n")))
+	for _, f := range files {
+		put(f.Path, cpio.TypeReg|cpio.FileMode(f.Mode.Perm()), f.Body)
+	}
 	if orders != nil {
 		put(Orders, cpio.TypeReg|0o600, orders)
 	}
@@ -91,6 +105,19 @@ func write(w *cpio.Writer, bin []byte, load []module, absent []string, orders []
 		return err
 	}
 	return w.Close()
+}
+
+// foldersOf are the folders that files lie in and that a guest has not, those above others first.
+func foldersOf(files []File) (all []string) {
+	for _, f := range files {
+		for dir := path.Dir(f.Path); dir != "/"; dir = path.Dir(dir) {
+			if name := dir[1:]; !slices.Contains(folders, name) && !slices.Contains(all, name) {
+				all = append(all, name)
+			}
+		}
+	}
+	slices.Sort(all)
+	return all
 }
 
 // checkStatic tells whether an ELF binary runs without a dynamic loader.

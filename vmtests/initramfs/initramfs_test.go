@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -90,8 +91,9 @@ func TestBuild(t *testing.T) {
 	put(t, init, makeELF("", false))
 	var out bytes.Buffer
 	require.NoError(t, Build(&out, init, dir,
-		[]string{"8021q", "sch-ingress", "ipv6", "dummy", "veth"}, []byte("do it")))
-	files := map[string]string{}
+		[]string{"8021q", "sch-ingress", "ipv6", "dummy", "veth"},
+		[]File{{Path: "/usr/lib/a/b", Mode: 0o755, Body: []byte("b")}, {Path: "/etc/c", Mode: 0o640}}, []byte("do it")))
+	files, modes, order := map[string]string{}, map[string]cpio.FileMode{}, []string(nil)
 	for r := cpio.NewReader(&out); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
@@ -100,8 +102,15 @@ func TestBuild(t *testing.T) {
 		require.NoError(t, err)
 		data, err := io.ReadAll(r)
 		require.NoError(t, err)
-		files[h.Name] = string(data)
+		files[h.Name], modes[h.Name] = string(data), h.Mode.Perm()
+		order = append(order, h.Name)
 	}
+	require.Len(t, order, len(files), "a file is there twice")
+	require.Equal(t, "b", files["usr/lib/a/b"])
+	require.Equal(t, cpio.FileMode(0o755), modes["usr/lib/a/b"])
+	require.Equal(t, cpio.FileMode(0o640), modes["etc/c"])
+	require.Less(t, slices.Index(order, "usr"), slices.Index(order, "usr/lib"))
+	require.Less(t, slices.Index(order, "usr/lib/a"), slices.Index(order, "usr/lib/a/b"))
 	require.Equal(t, string(makeELF("", false)), files["init"])
 	require.Equal(t, "llc.ko\nstp.ko\ngarp.ko\nmrp.ko\n8021q.ko\nsch_ingress.ko\n"+
 		"dummy.ko numdummies=0\n", files["modules/load"])
@@ -115,7 +124,7 @@ func TestBuild(t *testing.T) {
 func TestBuildWithoutModules(t *testing.T) {
 	init := filepath.Join(t.TempDir(), "weir")
 	put(t, init, makeELF("", false))
-	require.NoError(t, Build(io.Discard, init, "", Modules, nil))
+	require.NoError(t, Build(io.Discard, init, "", Modules, nil, nil))
 }
 
 func TestBuildErrors(t *testing.T) {
@@ -143,7 +152,7 @@ func TestBuildErrors(t *testing.T) {
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			err := Build(io.Discard, tt.init, tt.modules, []string{tt.module}, nil)
+			err := Build(io.Discard, tt.init, tt.modules, []string{tt.module}, nil, nil)
 			require.ErrorContains(t, err, tt.err)
 		})
 	}

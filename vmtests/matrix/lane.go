@@ -74,7 +74,6 @@ func (l *lane) session(ctx context.Context, snap *snapshot, jobs, pending []int)
 	for _, n := range pending {
 		orders.Jobs = append(orders.Jobs, l.m.Jobs[jobs[n]])
 	}
-	orders.Files = l.m.files(orders.Jobs)
 	if l.m.Exact {
 		e, records, err = l.exact(ctx, orders)
 	} else {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
+	"github.com/weirnet/weir/vmtests/initramfs"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/qemu"
 	"github.com/weirnet/weir/vmtests/wire"
@@ -24,11 +25,11 @@ type Config struct {
 	Kernels []kernel.Found // a line without a kernel is in the result as unavailable
 	Jobs    []runner.Job   // scenarios, run on every kernel; names are unique
 	// Files are those of the host that a job needs in its guest; it may be nil.
-	Files  func([]runner.Job) []wire.File
-	Faults bool       // Jobs named fault/... are the harness's own faults
-	Accel  qemu.Accel // empty: Auto
-	VMs    int        // at a time; 0: as many as there are CPUs for, which was measured to be best
-	CPUs   int        // of a machine; 0: one
+	Files  []initramfs.File // of the host, that jobs need in the agent's place
+	Faults bool             // Jobs named fault/... are the harness's own faults
+	Accel  qemu.Accel       // empty: Auto
+	VMs    int              // at a time; 0: as many as there are CPUs for, which was measured to be best
+	CPUs   int              // of a machine; 0: one
 	// Exact makes the results of every run the same, byte for byte: see qemu.Machine.Exact. Each kernel
 	// is booted, for a snapshot would have to be told what to do.
 	Exact bool
@@ -38,13 +39,6 @@ type Config struct {
 	// Progress is called when a kernel or a part of it is done, by one goroutine at a time. It
 	// may be nil.
 	Progress func(Progress)
-}
-
-func (c *Config) files(jobs []runner.Job) []wire.File {
-	if c.Files == nil {
-		return nil
-	}
-	return c.Files(jobs)
 }
 
 // Progress is a step of a run.
@@ -77,7 +71,7 @@ func Run(ctx context.Context, c Config) ([]result.Kernel, error) {
 	if c.Exact {
 		c.Limits = c.Limits.exact()
 	}
-	snaps, err := newSnapshots(c.Cache, c.Binary, c.Limits)
+	snaps, err := newSnapshots(c.Cache, c.Binary, c.Files, c.Limits)
 	if err != nil {
 		return nil, err
 	}

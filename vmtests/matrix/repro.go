@@ -49,7 +49,7 @@ func RecordRun(ctx context.Context, c Config, dir string, seed uint64) (*Recordi
 		return nil, k.Err
 	}
 	limits := DefaultLimits.exact()
-	snaps, err := newSnapshots(c.Cache, c.Binary, limits)
+	snaps, err := newSnapshots(c.Cache, c.Binary, c.Files, limits)
 	if err != nil {
 		return nil, err
 	}
@@ -58,7 +58,6 @@ func RecordRun(ctx context.Context, c Config, dir string, seed uint64) (*Recordi
 	}
 	r := &Recording{Line: k.Line, Release: k.Kernel.Release, Seed: seed, Jobs: c.Jobs, dir: dir}
 	orders := r.orders()
-	orders.Files = c.files(c.Jobs)
 	if err := snaps.orderExact(dir, k.Kernel, orders); err != nil {
 		return nil, err
 	}

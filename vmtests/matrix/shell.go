@@ -28,7 +28,7 @@ func Shell(ctx context.Context, c Config, t Terminal) error {
 	if err := c.Kernels[0].Err; err != nil {
 		return err
 	}
-	snaps, err := newSnapshots(c.Cache, c.Binary, c.Limits)
+	snaps, err := newSnapshots(c.Cache, c.Binary, c.Files, c.Limits)
 	if err != nil {
 		return err
 	}
@@ -45,7 +45,7 @@ func Shell(ctx context.Context, c Config, t Terminal) error {
 		return err
 	}
 	defer vm.Close()
-	orders := wire.Orders{Shell: true, Jobs: c.Jobs, Files: c.files(c.Jobs), Now: time.Now()}
+	orders := wire.Orders{Shell: true, Jobs: c.Jobs, Now: time.Now()}
 	s := newSession(vm, vm.Control, c.Limits, orders)
 	w := wire.NewWriter(vm.Control)
 	if err := wire.SendOrders(w, orders, func() error { return s.awaitAck(ctx) }); err != nil {

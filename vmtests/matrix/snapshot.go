@@ -87,11 +87,12 @@ func (s *snapshot) restore(ctx context.Context) (*qemu.VM, error) {
 type snapshots struct {
 	dir    string
 	binary string // what becomes /init
-	sum    string // of the binary
+	files  []initramfs.File
+	sum    string // of the binary and the files
 	limits Limits
 }
 
-func newSnapshots(cache, binary string, limits Limits) (*snapshots, error) {
+func newSnapshots(cache, binary string, files []initramfs.File, limits Limits) (*snapshots, error) {
 	f, err := os.Open(binary)
 	if err != nil {
 		return nil, fmt.Errorf("read own binary: %w", err)
@@ -101,15 +102,19 @@ func newSnapshots(cache, binary string, limits Limits) (*snapshots, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, fmt.Errorf("read own binary: %w", err)
 	}
+	for _, file := range files {
+		fmt.Fprintln(h, file.Path, file.Mode, len(file.Body))
+		h.Write(file.Body)
+	}
 	dir := filepath.Join(cache, "snapshots")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make snapshot folder: %w", err)
 	}
-	return &snapshots{dir: dir, binary: binary, sum: hex.EncodeToString(h.Sum(nil)),
+	return &snapshots{dir: dir, binary: binary, files: files, sum: hex.EncodeToString(h.Sum(nil)),
 		limits: limits}, nil
 }
 
-// key names the folder of a snapshot: another binary, kernel, machine or QEMU makes another.
+// key names the folder of a snapshot: another binary, other files, another kernel, machine or QEMU make another.
 func (s *snapshots) key(k kernel.Kernel, on platform) (string, error) {
 	program, err := exec.LookPath(qemu.Program)
 	if err != nil {
@@ -218,7 +223,7 @@ func (s *snapshots) buildInitrd(dir string, k kernel.Kernel, orders []byte) erro
 	if err != nil {
 		return fmt.Errorf("write initramfs: %w", err)
 	}
-	err = initramfs.Build(f, s.binary, k.Modules, initramfs.Modules, orders)
+	err = initramfs.Build(f, s.binary, k.Modules, initramfs.Modules, s.files, orders)
 	if cerr := f.Close(); err == nil && cerr != nil {
 		err = fmt.Errorf("write initramfs: %w", cerr)
 	}

@@ -119,7 +119,7 @@ func TestKernels(t *testing.T) {
 // What a packet costs is the same each time that it is counted.
 func TestCount(t *testing.T) {
 	c := vmConfig(t, "5.10", kernel.Newest)
-	snaps, err := newSnapshots(c.Cache, c.Binary, DefaultLimits.exact())
+	snaps, err := newSnapshots(c.Cache, c.Binary, nil, DefaultLimits.exact())
 	require.NoError(t, err)
 	for _, f := range c.Kernels {
 		first, err := snaps.count(t.Context(), f.Kernel)

@@ -17,7 +17,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/weirnet/weir/vmtests/wire"
+	"github.com/weirnet/weir/vmtests/initramfs"
 )
 
 // MaxSize bounds what is taken into a guest, in bytes: it lies in the guest's memory.
@@ -26,54 +26,33 @@ const MaxSize = 64 << 20
 // loaderLimit is how long a dynamic loader may take to name libraries.
 const loaderLimit = 10 * time.Second
 
-// Set holds files by the names of the programs that need them.
-type Set struct {
-	files map[string]wire.File // by path
-	of    map[string][]string  // paths, by the program's name
-}
-
-// Find finds programs by their names, as a shell does, and other files by absolute paths. What is not
-// there is left out: scenarios that need it are skipped, and say so.
-func Find(ctx context.Context, names []string) (*Set, error) {
-	s := &Set{files: map[string]wire.File{}, of: map[string][]string{}}
+// Find finds programs by their names, as a shell does, and other files by absolute paths, and returns them
+// with what they need, in the order of their paths. What is not there is left out: scenarios that need it are
+// skipped, and say so.
+func Find(ctx context.Context, names []string) (all []initramfs.File, err error) {
+	found := map[string]initramfs.File{}
 	for _, name := range names {
 		path, err := locate(name)
 		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, exec.ErrNotFound) {
 			continue
 		}
+		if err == nil {
+			err = add(ctx, path, found)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("take %s into guests: %w", name, err)
 		}
-		needed := map[string]bool{}
-		if err := s.add(ctx, path, needed); err != nil {
-			return nil, fmt.Errorf("take %s into guests: %w", name, err)
-		}
-		s.of[name] = slices.Sorted(maps.Keys(needed))
 	}
 	size := 0
-	for _, f := range s.files {
-		size += len(f.Body)
+	for _, path := range slices.Sorted(maps.Keys(found)) {
+		all = append(all, found[path])
+		size += len(found[path].Body)
 	}
 	if size > MaxSize {
 		return nil, fmt.Errorf("take %s into guests: %d bytes with their libraries; want at most %d",
 			strings.Join(names, ", "), size, MaxSize)
 	}
-	return s, nil
-}
-
-// Of are the files that programs need, in the order of their paths.
-func (s *Set) Of(names []string) []wire.File {
-	needed := map[string]bool{}
-	for _, name := range names {
-		for _, path := range s.of[name] {
-			needed[path] = true
-		}
-	}
-	var all []wire.File
-	for _, path := range slices.Sorted(maps.Keys(needed)) {
-		all = append(all, s.files[path])
-	}
-	return all
+	return all, nil
 }
 
 func locate(name string) (string, error) {
@@ -92,31 +71,28 @@ func locate(name string) (string, error) {
 }
 
 // add reads a file, and those that it needs.
-func (s *Set) add(ctx context.Context, path string, needed map[string]bool) error {
-	if needed[path] {
+func add(ctx context.Context, path string, found map[string]initramfs.File) error {
+	if _, ok := found[path]; ok {
 		return nil
 	}
-	needed[path] = true
-	if _, ok := s.files[path]; !ok {
-		info, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		if !info.Mode().IsRegular() {
-			return fmt.Errorf("%s is no regular file", path)
-		}
-		body, err := os.ReadFile(path)
-		if err != nil {
-			return err
-		}
-		s.files[path] = wire.File{Path: path, Mode: uint32(info.Mode().Perm()), Body: body}
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
 	}
-	others, err := behind(ctx, path, s.files[path].Body)
+	if !info.Mode().IsRegular() {
+		return fmt.Errorf("%s is no regular file", path)
+	}
+	body, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	found[path] = initramfs.File{Path: path, Mode: info.Mode().Perm(), Body: body}
+	others, err := behind(ctx, path, body)
 	if err != nil {
 		return err
 	}
 	for _, other := range others {
-		if err := s.add(ctx, other, needed); err != nil {
+		if err := add(ctx, other, found); err != nil {
 			return err
 		}
 	}

@@ -59,17 +59,9 @@ type Orders struct {
 	Jobs   []runner.Job `json:"jobs,omitempty"`
 	Faults bool         `json:"faults,omitempty"` // jobs named fault/... are the harness's own
 	Shell  bool         `json:"shell,omitempty"`  // Jobs[0], if any, is the scenario to build
-	Files  []File       `json:"files,omitempty"`  // which the guest is to have
 	// Instruction is how long one takes by the guest's clock, in ns. Not 0: they are to be counted.
 	Instruction float64   `json:"instruction,omitempty"`
 	Now         time.Time `json:"now"` // the host's clock
-}
-
-// File is a file of the host that a guest has by the same path.
-type File struct {
-	Path string `json:"path"` // absolute
-	Mode uint32 `json:"mode"` // permissions
-	Body []byte `json:"body"`
 }
 
 // Start tells that scenario number Index of the orders begins.
