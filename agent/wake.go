@@ -11,7 +11,9 @@ func (a *Agent) listen(cfg *Config) (rings <-chan struct{}, stop func(), err err
 	if cfg.Clock.Virtual {
 		return nil, func() {}, nil
 	}
+	a.mu.Lock() // the control socket is served by now, and may replace the datapath
 	bell, err := a.dp.Bell()
+	a.mu.Unlock()
 	if err != nil {
 		return nil, nil, err
 	}
