@@ -25,4 +25,4 @@ func TestKernels(t *testing.T) {
 
 // guestTests are the tests that depend on the kernel.
 var guestTests = []string{"TestApply", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
-	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestProcesses", "TestL3afd", "TestSwapUnderLoad"}
+	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
