@@ -5,11 +5,13 @@ import (
 	"testing"
 
 	"github.com/weirnet/weir/agent/chain/process"
+	"github.com/weirnet/weir/vmtests/gotest"
 )
 
 // The test binary is also what a Supervisor executes, twice: as weir that becomes a process, and as that process.
 func TestMain(m *testing.M) {
 	process.Exec()
+	gotest.Guest()
 	if len(os.Args) > 1 {
 		if act := process.Acts[os.Args[1]]; act != nil {
 			act(os.Args[2:])
@@ -17,4 +19,10 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// TestKernels runs tests that need no program but this one on other kernels.
+func TestKernels(t *testing.T) {
+	gotest.OnKernels(t, []string{"TestInside", "TestCapabilities", "TestStubborn", "TestWholeGroup", "TestKilledSupervisor",
+		"TestCPU"}, "-test.timeout=60s")
 }
