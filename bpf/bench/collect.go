@@ -64,12 +64,7 @@ func (b *bench) collections(ctx context.Context, entries int) (fs []Figure, err 
 		}
 		return fs, err
 	}
-	space, leave, err := emptyNamespace()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	s, err := b.newSweeping(entries, space)
+	s, err := b.newSweeping(entries)
 	if err != nil {
 		return nil, err
 	}

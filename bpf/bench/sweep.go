@@ -36,6 +36,7 @@ var sweepCases = []sweepCase{
 type sweeping struct {
 	b       *bench
 	entries int
+	leave   func() // its network namespace
 	lane    *lane
 	dp      *bpf.Datapath
 	agent   *agent.Agent
@@ -72,12 +73,7 @@ func (b *bench) sweeps(ctx context.Context, entries int) (fs []Figure, err error
 	if ok, err := b.fits(entries); !ok {
 		return missingSweeps(entries, "needs more memory than is free"), err
 	}
-	space, leave, err := emptyNamespace()
-	if err != nil {
-		return nil, err
-	}
-	defer leave()
-	s, err := b.newSweeping(entries, space)
+	s, err := b.newSweeping(entries)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +155,17 @@ func emptyNamespace() (path string, leave func(), err error) {
 	return path, leave, nil
 }
 
-func (b *bench) newSweeping(entries int, space string) (s *sweeping, err error) {
+// newSweeping starts an agent that watches nothing but an empty network namespace.
+func (b *bench) newSweeping(entries int) (s *sweeping, err error) {
+	space, leave, err := emptyNamespace()
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			leave()
+		}
+	}()
 	c := agent.DefaultConfig()
 	c.Interfaces = []agent.Interface{{Name: "lo", Namespace: space, As: "bench"}}
 	c.Table.Size = entries
@@ -168,7 +174,7 @@ func (b *bench) newSweeping(entries int, space string) (s *sweeping, err error) 
 	if err != nil {
 		return nil, err
 	}
-	s = &sweeping{b: b, entries: entries, now: c.Clock.Start, active: int64(c.Active)}
+	s = &sweeping{b: b, entries: entries, leave: leave, now: c.Clock.Start, active: int64(c.Active)}
 	for _, l := range opts.Lifetimes {
 		s.life = max(s.life, int64(l))
 	}
@@ -183,7 +189,7 @@ func (b *bench) newSweeping(entries int, space string) (s *sweeping, err error) 
 		err = s.fill()
 	}
 	if err != nil {
-		return nil, errors.Join(err, s.close())
+		return nil, errors.Join(err, s.end())
 	}
 	return s, nil
 }
@@ -202,6 +208,12 @@ func (s *sweeping) open() error {
 }
 
 func (s *sweeping) close() error {
+	defer s.leave()
+	return s.end()
+}
+
+// end takes the agent off.
+func (s *sweeping) end() error {
 	var errs []error
 	if s.lane != nil && s.lane.driver != nil {
 		errs = append(errs, s.lane.close())
