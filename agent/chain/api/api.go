@@ -134,21 +134,28 @@ func (s *Server) list(w http.ResponseWriter, _ *http.Request) {
 }
 
 func (s *Server) plan(w http.ResponseWriter, r *http.Request) {
-	handle(s, w, r, Planned, func(o *Order) ([]chain.Key, func() ([]chain.Change, error)) {
-		return o.keys(), func() ([]chain.Change, error) { return s.manager.Plan(&o.Spec, o.ApplyOptions) }
+	handle(s, w, r, func(o *Order) ([]chain.Key, func() ([]Item, error)) {
+		return o.keys(), func() ([]Item, error) {
+			changes, err := s.manager.Plan(&o.Spec, o.ApplyOptions)
+			return items(changes, Planned), err
+		}
 	})
 }
 
 func (s *Server) apply(w http.ResponseWriter, r *http.Request) {
-	handle(s, w, r, Changed, func(o *Order) ([]chain.Key, func() ([]chain.Change, error)) {
-		return o.keys(), func() ([]chain.Change, error) { return s.manager.Apply(&o.Spec, o.ApplyOptions) }
+	handle(s, w, r, func(o *Order) ([]chain.Key, func() ([]Item, error)) {
+		return o.keys(), func() ([]Item, error) {
+			changes, err := s.manager.Apply(&o.Spec, o.ApplyOptions)
+			return items(changes, Changed), err
+		}
 	})
 }
 
 func (s *Server) delete(w http.ResponseWriter, r *http.Request) {
-	handle(s, w, r, Changed, func(d *Deletion) ([]chain.Key, func() ([]chain.Change, error)) {
-		return d.Chains, func() ([]chain.Change, error) {
-			return s.manager.Delete(chain.ApplyOptions{Force: d.Force}, d.Chains...)
+	handle(s, w, r, func(d *Deletion) ([]chain.Key, func() ([]Item, error)) {
+		return d.Chains, func() ([]Item, error) {
+			changes, err := s.manager.Delete(chain.ApplyOptions{Force: d.Force}, d.Chains...)
+			return items(changes, Changed), err
 		}
 	})
 }
@@ -156,22 +163,11 @@ func (s *Server) delete(w http.ResponseWriter, r *http.Request) {
 // process starts or stops the process of a member.
 func (s *Server) process(do func(*chain.Manager, chain.Key, string) error) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
-		var in ProcessOf
-		if err := Read(w, r, &in); err != nil {
-			s.refuse(w, err)
-			return
-		}
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		if err := match(r, s.manager.Revision()); err != nil {
-			s.answer(w, err, nil)
-			return
-		}
-		if err := do(s.manager, in.Key, in.Member); err != nil {
-			s.answer(w, err, failed(err, []chain.Key{in.Key}))
-			return
-		}
-		s.answer(w, nil, []Item{{Key: in.Key, Result: Changed}})
+		handle(s, w, r, func(in *ProcessOf) ([]chain.Key, func() ([]Item, error)) {
+			return []chain.Key{in.Key}, func() ([]Item, error) {
+				return []Item{{Key: in.Key, Result: Changed}}, do(s.manager, in.Key, in.Member)
+			}
+		})
 	}
 }
 
@@ -183,8 +179,7 @@ func (o *Order) keys() (all []chain.Key) {
 }
 
 // handle reads a request, does what it asks for, and tells what has become of the chains that it names.
-func handle[T any](s *Server, w http.ResponseWriter, r *http.Request, done Result,
-	what func(*T) ([]chain.Key, func() ([]chain.Change, error))) {
+func handle[T any](s *Server, w http.ResponseWriter, r *http.Request, what func(*T) ([]chain.Key, func() ([]Item, error))) {
 	var in T
 	if err := Read(w, r, &in); err != nil {
 		s.refuse(w, err)
@@ -197,12 +192,11 @@ func handle[T any](s *Server, w http.ResponseWriter, r *http.Request, done Resul
 		return
 	}
 	keys, do := what(&in)
-	changes, err := do()
+	done, err := do()
 	if err != nil {
-		s.answer(w, err, failed(err, keys))
-		return
+		done = failed(err, keys)
 	}
-	s.answer(w, nil, items(changes, done))
+	s.answer(w, err, done)
 }
 
 // refuse answers a request that was not understood.
