@@ -219,6 +219,12 @@ func TestCheckInput(t *testing.T) {
 	}
 }
 
+func TestFirstProblem(t *testing.T) {
+	o := outcome{code: 2, stdout: "typo.yaml:7:1: trafic: unknown key\n1 problems in 1 scenarios\n"}.firstProblem()
+	require.Equal(t, outcome{code: 2, stderr: "typo.yaml:7:1: trafic: unknown key"}, o)
+	require.ErrorContains(t, inputs[0].check(outcome{code: 2}.firstProblem(), "typo.yaml"), "does not say what")
+}
+
 // fake writes a program that stands for weir.
 func fake(t *testing.T, script string) *meter {
 	file := filepath.Join(t.TempDir(), "weir")

@@ -84,6 +84,9 @@ func (m *meter) badInput(ctx context.Context) figure {
 			n++
 			name := strings.Join(command[:2], " ") + " " + in.name
 			o := m.weir(ctx, nil, append(command[:len(command):len(command)], file)...)
+			if command[1] == "lint" {
+				o = o.firstProblem()
+			}
 			if err := in.check(o, file); err != nil {
 				wrong = append(wrong, name+": "+err.Error())
 				fmt.Fprintf(m.progress, "%s: %v\n", name, err)
@@ -95,6 +98,14 @@ func (m *meter) badInput(ctx context.Context) figure {
 		note = wrong[0]
 	}
 	return none(len(wrong), n, "wrong", note)
+}
+
+// firstProblem is what lint found, as if a command had refused the file for it: problems are what
+// lint is asked for, so they are its standard output, with their number below.
+func (o outcome) firstProblem() outcome {
+	problem, _, _ := strings.Cut(o.stdout, "\n")
+	o.stdout, o.stderr = "", problem
+	return o
 }
 
 // Bounds of a clear message.
