@@ -19,6 +19,13 @@ func sweeps(t *testing.T, test func(t *testing.T, d *Datapath)) {
 	}
 }
 
+// TestSweepIsWhatWasAsked checks that the two ways are two: each loads what it needs alone.
+func TestSweepIsWhatWasAsked(t *testing.T) {
+	require.Nil(t, load(t, Options{Sweep: SweepBatch}).iter)
+	d := load(t, Options{Sweep: SweepIter})
+	require.Equal(t, d.Probes.NoIterator == nil, d.iter != nil, "there is one, or a reason why not")
+}
+
 // shown lists source ports: what a pass shows, and what it says has expired.
 func shown(t *testing.T, d *Datapath, want Wanted) (live []uint16, ended []uint64) {
 	t.Helper()

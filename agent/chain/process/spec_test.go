@@ -2,7 +2,10 @@ package process
 
 import (
 	"errors"
+	"io/fs"
 	"math"
+	"os/user"
+	"syscall"
 	"testing"
 	"time"
 
@@ -45,6 +48,22 @@ func TestCheck(t *testing.T) {
 				require.ErrorContains(t, err, c.err)
 			}
 		})
+	}
+}
+
+// TestNoUser checks what counts as an account that is not there: an image may have no list of them.
+func TestNoUser(t *testing.T) {
+	for name, c := range map[string]struct {
+		err  error
+		want bool
+	}{
+		"unknown name": {user.UnknownUserError("weir"), true},
+		"unknown id":   {user.UnknownUserIdError(7), true},
+		"no list":      {&fs.PathError{Op: "open", Path: "/etc/passwd", Err: syscall.ENOENT}, true},
+		"no right":     {&fs.PathError{Op: "open", Path: "/etc/passwd", Err: syscall.EACCES}, false},
+		"found":        {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) { require.Equal(t, c.want, noUser(c.err)) })
 	}
 }
 
