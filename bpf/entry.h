@@ -321,18 +321,22 @@ static __always_inline void publish(struct conn *c)
 	bpf_spin_unlock(&c->lock);
 }
 
-static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
+PART open4(struct __sk_buff *skb)
 {
-	struct key4 *k = (struct key4 *)s->fresh - 1;
+	struct scratch *s = scratch_at_hand(skb);
 	u64 deleted = deletions;
 	struct conn4 *c;
+	struct key4 *k;
 	int err;
 
+	if (!s)
+		return LOST_NO_HOOK;
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
 	if (full4 == deleted)
 		return no_room();
 	first_packet(skb, s)->life = LIFE_BORN;
+	k = (struct key4 *)s->fresh - 1;
 	*k = s->packet.key4;
 	err = bpf_map_update_elem(&conns4, &s->packet.key4, k, BPF_NOEXIST);
 	if (err)
@@ -343,18 +347,22 @@ static __always_inline int open4(struct __sk_buff *skb, struct scratch *s)
 	return ACCOUNTED;
 }
 
-static __always_inline int open6(struct __sk_buff *skb, struct scratch *s)
+PART open6(struct __sk_buff *skb)
 {
-	struct key6 *k = (struct key6 *)s->fresh - 1;
+	struct scratch *s = scratch_at_hand(skb);
 	u64 deleted = deletions;
 	struct conn6 *c;
+	struct key6 *k;
 	int err;
 
+	if (!s)
+		return LOST_NO_HOOK;
 	if (refused(&s->packet))
 		return LOST_MID_STREAM;
 	if (full6 == deleted)
 		return no_room();
 	first_packet(skb, s)->life = LIFE_BORN;
+	k = (struct key6 *)s->fresh - 1;
 	*k = s->packet.key6;
 	err = bpf_map_update_elem(&conns6, &s->packet.key6, k, BPF_NOEXIST);
 	if (err)

@@ -87,7 +87,7 @@ PART try4(struct __sk_buff *skb)
 		return LOST_NO_HOOK;
 	found = bpf_map_lookup_elem(&conns4, &s->packet.key4);
 	if (!found)
-		return open4(skb, s);
+		return open4(skb);
 	return update_all((struct conn *)(&found->key + 1), skb, s, 4);
 }
 
@@ -100,7 +100,7 @@ PART try6(struct __sk_buff *skb)
 		return LOST_NO_HOOK;
 	found = bpf_map_lookup_elem(&conns6, &s->packet.key6);
 	if (!found)
-		return open6(skb, s);
+		return open6(skb);
 	return update_all((struct conn *)(&found->key + 1), skb, s, 6);
 }
 
@@ -140,6 +140,21 @@ static __always_inline int attempt(struct __sk_buff *skb, struct packet *p)
 	return result;
 }
 
+/* A SYN that asks for a connection is likely the first packet of one: the attempt to open it
+ * comes before the look whether it is there, which would wait for the same memory.
+ */
+static __always_inline int likely_first(struct packet *p)
+{
+	return p->proto == IPPROTO_TCP && !p->cites &&
+	       (p->flags & (FLAG_SYN | FLAG_ACK | FLAG_RST)) == FLAG_SYN &&
+	       (p->family == 4 ? full4 : full6) != deletions;
+}
+
+static __always_inline int open_first(struct __sk_buff *skb, struct packet *p)
+{
+	return p->family == 4 ? open4(skb) : open6(skb);
+}
+
 /* Counts the packet at hand in its connection. */
 PART track(struct __sk_buff *skb)
 {
@@ -159,6 +174,8 @@ PART track(struct __sk_buff *skb)
 		key_of6(p, &p->key6);
 	if (p->cites)
 		tell_cited(skb, s);
+	if (likely_first(p) && open_first(skb, p) == ACCOUNTED)
+		return ACCOUNTED;
 	result = attempt(skb, p);
 	if (result == AGAIN)
 		result = attempt(skb, p);

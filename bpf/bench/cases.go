@@ -33,6 +33,9 @@ func (b *bench) otherCases() []packetCase {
 	return []packetCase{
 		{name: "tcp4/new", what: "TCP over IPv4, each packet opens a flow (SYN)", packet: tcp4(syn),
 			flows: fresh, fresh: true},
+		{name: "tcp4/insert", what: "the same, and each packet does no more than to insert an empty entry",
+			packet: tcp4(syn), flows: fresh, fresh: true,
+			load: func() (*subject, error) { return loadInsertion(b.opts.Table) }},
 		{name: "tcp6/new", what: "TCP over IPv6, each packet opens a flow (SYN)", packet: tcp6(syn),
 			flows: fresh, fresh: true},
 		{name: "tcp4/2cpu-one", what: "2 CPUs on one flow, each", packet: tcp4(ack), flows: 1, cpus: 2},

@@ -36,6 +36,59 @@ func loadEmpty() (*subject, error) {
 	return &subject{program: p, close: p.Close}, nil
 }
 
+// loadInsertion loads a program that does nothing but insert an entry into our table for each packet:
+// what a datapath with such a table cannot go below.
+func loadInsertion(table int) (*subject, error) {
+	s, err := loadOurs(table, nil)
+	if err != nil {
+		return nil, err
+	}
+	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
+		Name: "bench_insert", Type: ebpf.SchedCLS, AttachType: s.kind, License: "Dual BSD/GPL",
+		Instructions: insertion(tcp4(syn), s.tables[0]),
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("load the program that inserts: %w", err), s.close())
+	}
+	ours := s.close
+	s.program, s.close = p, func() error { return errors.Join(p.Close(), ours()) }
+	return s, nil
+}
+
+// BPF_NOEXIST of linux/bpf.h.
+const noExist = 1
+
+// insertion puts an entry of zeros into a table, under a key of the packet's source address and port.
+func insertion(p packet, table *ebpf.Map) asm.Instructions {
+	key := -int16(table.KeySize()+7) &^ 7
+	value := key - int16(table.ValueSize()+7)&^7
+	all := asm.Instructions{asm.Mov.Imm(asm.R0, 0)}
+	for at := value; at < 0; at += 8 {
+		all = append(all, asm.StoreMem(asm.RFP, at, asm.R0, asm.DWord))
+	}
+	return append(all,
+		asm.LoadMem(asm.R2, asm.R1, skbData, asm.Word),
+		asm.LoadMem(asm.R3, asm.R1, skbDataEnd, asm.Word),
+		asm.Mov.Reg(asm.R4, asm.R2),
+		asm.Add.Imm(asm.R4, int32(p.port)+2),
+		asm.JGT.Reg(asm.R4, asm.R3, "out"),
+		asm.LoadMem(asm.R4, asm.R2, int16(p.source), asm.Word),
+		asm.StoreMem(asm.RFP, key, asm.R4, asm.Word),
+		asm.LoadMem(asm.R4, asm.R2, int16(p.port), asm.Half),
+		asm.StoreMem(asm.RFP, key+4, asm.R4, asm.Half),
+
+		asm.LoadMapPtr(asm.R1, table.FD()),
+		asm.Mov.Reg(asm.R2, asm.RFP),
+		asm.Add.Imm(asm.R2, int32(key)),
+		asm.Mov.Reg(asm.R3, asm.RFP),
+		asm.Add.Imm(asm.R3, int32(value)),
+		asm.Mov.Imm(asm.R4, noExist),
+		asm.FnMapUpdateElem.Call(),
+		asm.Mov.Imm(asm.R0, 0).WithSymbol("out"),
+		asm.Return(),
+	)
+}
+
 // overflowRing is the size of the ring buffer in bytes where one round's events have to fit in.
 const overflowRing = 64 << 20
 

@@ -259,26 +259,30 @@ func TestSpeed(t *testing.T) {
 	m.speed.done = true
 	m.speed.result = bench.Result{LoadMS: 51, Programs: map[string]int{"a": 1, "b": 10_000},
 		Figures: []bench.Figure{
-			{Name: "tcp4/hot", Ours: value(45), Peer: value(90), Ratio: 0.5},
+			{Name: "tcp4/hot", Ours: value(45), Peer: value(180), Ratio: 0.25},
 			{Name: "tcp6/hot", Ours: value(70), Peer: value(100), Ratio: 0.7},
 			{Name: "tcp4/8000", Ours: value(1)},
 			{Name: "tcp4/131000", Ours: value(100), Peer: value(100), Ratio: 1, Note: "disturbed"},
 			{Name: "tcp4/full", Ours: value(120)},
 			{Name: "tcp4/room", Ours: value(100)},
-			{Name: "sampled-out", Ours: value(11)},
+			{Name: "tcp4/90000", Ours: value(100)},
+			{Name: "tcp4/new", Ours: value(260)},
+			{Name: "tcp4/insert", Ours: value(150)},
+			{Name: "sampled-out", Ours: value(12), Unit: bench.PerPacket},
 			{Name: "sweep/100000/changed-100", Ours: value(500), Peer: value(4000), Ratio: 0.125},
 		}}
 	want := map[string]figure{
-		"tcp4-hot":      {"0.50x", holds, "45 over 90 "},
+		"tcp4-hot":      {"0.25x", holds, "45 over 180 "},
+		"tcp4-new":      {"2.60x", short, "260 over 100 ; inserting an empty entry takes 150"},
 		"tcp6-hot":      {"0.70x", short, "70 over 100 "},
 		"tcp4-8000":     notMeasured("needs the peer's compiled object: --object FILE --program NAME"),
 		"tcp4-131000":   notMeasured("disturbed"),
 		"table-full":    {"1.20x", holds, "120 over 100 "},
-		"sampled-out":   {"11", short, ""},
+		"sampled-out":   {"12", short, "ns/packet; 6 where the peer's hot packet takes 90 ns, not 180 as here"},
 		"sweep-changed": {"0.12x", holds, "500 over 4000 "},
 		"memory":        notMeasured("weir bench does not give memory/conn4 "),
 		"verifier":      {"10000", holds, "instructions for b"},
-		"load":          {"51", short, "ms for all programs and maps, the median"},
+		"load":          {"51", short, "ms for all programs and maps, the median; 26 where the peer's hot packet takes 90 ns, not 180 as here"},
 	}
 	for _, b := range speedBars {
 		if f, ok := want[b.name]; ok {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"strings"
 
 	"github.com/weirnet/weir/bpf/bench"
 	"github.com/weirnet/weir/sim/result"
@@ -17,7 +18,7 @@ var speedBars = []bar{
 	ratio("tcp4-8000", "tcp4/8000", 0.60, "a packet of one of 8 000 connections"),
 	ratio("tcp4-131000", "tcp4/131000", 0.60, "a packet of one of 131 000 connections"),
 	ratio("two-cpus", "tcp4/2cpu-one", 0.25, "two CPUs on one connection"),
-	within("tcp4-new", "tcp4/new", "tcp4/90000", 2.5, "a new connection, over an existing one of as many"),
+	{"tcp4-new", "<= 2.50x", "a new connection, over an existing one of as many", always, (*meter).newConnection},
 	within("table-full", "tcp4/full", "tcp4/room", 1.2,
 		"twice the connections that a table has room for, over the same packets where there is room"),
 	most("sampled-out", "sampled-out", 10, "a packet that is not in the sample"),
@@ -35,6 +36,20 @@ var speedBars = []bar{
 	{"verifier", "<= 10000", "instructions that the verifier walks for the largest program",
 		always, (*meter).verifier},
 	{"load", "<= 50 ms", "loading the datapath", always, (*meter).load},
+}
+
+// peerHot is what the peer took for a packet of one connection, in ns, on the machine for which the bars in ns
+// and ms were set.
+const peerHot = 90
+
+// asThere tells what a time would be on the machine for which its bar was set, if the peer says how fast this one is.
+func (m *meter) asThere(ctx context.Context, took float64) string {
+	f, bad := m.speedOf(ctx, "tcp4/hot")
+	if bad != nil || f.Peer == nil {
+		return ""
+	}
+	return fmt.Sprintf("; %.0f where the peer's hot packet takes %d ns, not %.0f as here",
+		took*peerHot/f.Peer.Median, peerHot, f.Peer.Median)
 }
 
 // ratio is a bar on our figure over the peer's.
@@ -79,8 +94,21 @@ func most(name, of string, limit float64, what string) bar {
 			if bad != nil {
 				return *bad
 			}
-			return below(f.Ours.Median, limit, "", f.Unit)
+			note := f.Unit
+			if strings.HasPrefix(f.Unit, "ns/") || f.Unit == bench.Micros {
+				note += m.asThere(ctx, f.Ours.Median)
+			}
+			return below(f.Ours.Median, limit, "", note)
 		}}
+}
+
+// newConnection is within a bar, and says how much of it no datapath with such a table can save.
+func (m *meter) newConnection(ctx context.Context) figure {
+	f := within("", "tcp4/new", "tcp4/90000", 2.5, "").measure(m, ctx)
+	if floor, bad := m.speedOf(ctx, "tcp4/insert"); bad == nil && f.verdict != unknown {
+		f.note += fmt.Sprintf("; inserting an empty entry takes %.0f", floor.Ours.Median)
+	}
+	return f
 }
 
 // below judges a number.
@@ -114,7 +142,7 @@ func (m *meter) load(ctx context.Context) figure {
 	if err != nil {
 		return notMeasured("%v", err)
 	}
-	return below(r.LoadMS, 50, "", "ms for all programs and maps, the median")
+	return below(r.LoadMS, 50, "", "ms for all programs and maps, the median"+m.asThere(ctx, r.LoadMS))
 }
 
 // speedOf returns a figure of `weir bench`, or why there is none.
