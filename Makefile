@@ -8,6 +8,7 @@ KERNELS ?=
 FIGURES ?=
 FUZZTIME ?= 10s
 FUZZ ?= .
+FUZZPART ?= 1/1
 SOAK ?= 5m
 # What a release is called: of the tag, or of the commits since then.
 VERSION ?= $(shell ci/version)
@@ -55,8 +56,8 @@ docs: ## build the site of the documentation into out/docs, and check its links
 	hugo --source docs/site --destination $(CURDIR)/out/docs --cleanDestinationDir --noBuildLock --panicOnWarning --quiet
 	go run ./ci/docs out/docs .
 
-fuzz: ## run every fuzz target for FUZZTIME (10s), or those that match FUZZ
-	FUZZTIME=$(FUZZTIME) FUZZ='$(FUZZ)' ci/fuzz
+fuzz: ## run every fuzz target for FUZZTIME (10s), or those that match FUZZ, or the FUZZPART 2/5 of them
+	FUZZTIME=$(FUZZTIME) FUZZ='$(FUZZ)' FUZZPART=$(FUZZPART) ci/fuzz
 
 exact: weir ## run exact machines 100 times and compare the results, byte for byte; RUNS=10 for fewer
 	go run ./ci/figures --only exact --exact-runs $(or $(RUNS),100)

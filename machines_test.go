@@ -3,6 +3,7 @@ package main
 import (
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -13,14 +14,20 @@ import (
 	strict "sigs.k8s.io/yaml"
 )
 
-// The files in ci/machines, which people copy: as their own linters see them, and as our commands are.
+// The files in ci/machines, which people copy, and our own workflows: as their linters see them, and as our
+// commands are.
 
 func TestGitHubWorkflow(t *testing.T) {
-	linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
+	ours, err := filepath.Glob(".github/workflows/*.yml")
 	require.NoError(t, err)
-	problems, err := linter.LintFile("ci/machines/github.yml", nil)
-	require.NoError(t, err)
-	require.Empty(t, problems)
+	require.NotEmpty(t, ours)
+	for _, file := range append(ours, "ci/machines/github.yml") {
+		linter, err := actionlint.NewLinter(io.Discard, &actionlint.LinterOptions{})
+		require.NoError(t, err)
+		problems, err := linter.LintFile(file, nil)
+		require.NoError(t, err)
+		require.Empty(t, problems, file)
+	}
 }
 
 func TestKubernetesJob(t *testing.T) {
