@@ -34,6 +34,7 @@
 #define RING 1 /* events that the ring buffer holds */
 #endif
 /* -DITERATE has the sweep look at entries without their lock, as the iterator does.
+ * -DOPENS_FIRST has any packet open a connection before it looks for one, as a SYN does.
  * -DKILL adds one kill of the agent at any moment, and an agent that takes over.
  * -DBUG_... seeds a bug; README.md lists them.
  */
@@ -65,6 +66,7 @@
 #define STAY	  10 /* it found no room */
 #define INSERT	  11 /* c is being copied into the table */
 #define FULL	  12 /* it found no room */
+#define FIRST	  13 /* open before looking */
 
 /* struct conn4, and whether the hash has handed the element out. */
 typedef element {
@@ -181,6 +183,9 @@ inline enter()
 	if
 	:: result = QUICK
 	:: result = FOUND; tries = 1
+#ifdef OPENS_FIRST
+	:: result = FIRST
+#endif
 	fi;
 	c = table[k]
 }
@@ -452,6 +457,15 @@ inline packet()
 	:: result == QUICK && c != NONE -> quick()
 	:: atomic { result == LONG_WAY || (result == AGAIN && tries < TRIES) ->
 		tries++; c = table[k]; result = FOUND }
+#ifdef OPENS_FIRST
+	:: result == FIRST ->
+		c = NONE;
+		open();
+		if
+		:: result == AGAIN || result == NO_PLACE -> result = LONG_WAY
+		:: else
+		fi
+#endif
 	:: result == FOUND && c == NONE -> open()
 	:: result == FOUND && c != NONE -> update()
 	:: atomic { result == ENDED ->

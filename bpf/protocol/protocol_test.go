@@ -34,6 +34,8 @@ var models = []model{{
 		"element given away":    "FEWER=1 TUPLES=2",
 		"two elements":          "PACKETS=1 TUPLES=2 ELEMENTS=2",
 		"drain":                 "FEWER=1 DRAINS=1",
+		"SYN":                   "FEWER=1 OPENS_FIRST",
+		"SYN, given away":       "PACKETS=1 TUPLES=2 OPENS_FIRST",
 		"kill":                  "FEWER=1 KILL",
 		"kill after three":      "CPUS=1 PACKETS=3 KILL",
 		"kill and drain":        "CPUS=1 DRAINS=1 KILL",
