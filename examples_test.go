@@ -2,7 +2,6 @@ package main
 
 import (
 	"bytes"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -11,6 +10,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/suite"
@@ -20,9 +20,7 @@ const examples = "docs/examples/scenarios"
 
 // newRunner is skipped without root.
 func newRunner(t *testing.T) *runner.Runner {
-	if os.Geteuid() != 0 {
-		t.Skip("running scenarios needs root")
-	}
+	kerneltest.NeedRoot(t)
 	r, err := runner.New(runner.Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })

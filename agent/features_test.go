@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -191,7 +192,7 @@ func (m *moody) WriteDrop(d *flow.Drop) error {
 // TestDropsOutliveTheSink: records of a sweep that failed are written again, under their own
 // numbers, and what finds no room meanwhile is told.
 func TestDropsOutliveTheSink(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	tr, err := trace.Open(trace.Options{}) // nothing is on: the test brings the drops
 	require.NoError(t, err)
 	defer tr.Close()
@@ -263,7 +264,7 @@ func TestRoundTripsJoin(t *testing.T) {
 }
 
 func TestFeaturesCommand(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	c := Command()
 	var out bytes.Buffer
 	c.SetArgs([]string{"features"})

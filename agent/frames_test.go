@@ -7,6 +7,8 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // udp is a frame from the near end to the far end, or back.
@@ -21,20 +23,7 @@ func (p *pair) udp(t testing.TB, sport, dport uint16, payload int) []byte {
 func (p *pair) tcp(t testing.TB, sport, dport uint16, flags string, seq, ack uint32) []byte {
 	h := &layers.TCP{SrcPort: layers.TCPPort(sport), DstPort: layers.TCPPort(dport), Seq: seq,
 		Ack: ack, Window: 1000}
-	for _, f := range flags {
-		switch f {
-		case 'S':
-			h.SYN = true
-		case 'A':
-			h.ACK = true
-		case 'F':
-			h.FIN = true
-		case 'R':
-			h.RST = true
-		case 'P':
-			h.PSH = true
-		}
-	}
+	kerneltest.SetFlags(h, flags)
 	ip := p.ip(layers.IPProtocolTCP)
 	require.NoError(t, h.SetNetworkLayerForChecksum(ip))
 	return p.frame(t, ip, h)

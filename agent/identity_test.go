@@ -9,12 +9,13 @@ import (
 	"github.com/vishvananda/netlink"
 
 	"github.com/weirnet/weir/agent/ifaces/nstest"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // TestIdentity finds addresses in a namespace with one interface that has both families and one that has IPv6
 // alone.
 func TestIdentity(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	ns := nstest.New(t)
 	addresses := map[string][]string{"lo": nil, "both0": {"10.0.7.1/24", "2001:db8:7::1/64"}, "six0": {"2001:db8:8::1/64"}}
 	inside(t, ns, func() error {

@@ -22,6 +22,7 @@ import (
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/ifaces/nstest"
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // pinFolder is a folder on the BPF file system that must be gone when the test ends.
@@ -126,7 +127,7 @@ func run(t testing.TB, a *Agent) (stop func() error) {
 func modes(t *testing.T, test func(t *testing.T, mode string)) {
 	for _, mode := range []string{bpf.TCX, bpf.TC} {
 		t.Run(mode, func(t *testing.T) {
-			needRoot(t)
+			kerneltest.NeedRoot(t)
 			if mode == bpf.TCX && !haveTCX(t) {
 				t.Skip("skipped: this kernel has no tcx (6.6)")
 			}
@@ -196,7 +197,7 @@ func TestNewFailsCleanly(t *testing.T) {
 }
 
 func TestNewRefuses(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	p := newPair(t)
 	tests := []struct {
 		name   string

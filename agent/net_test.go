@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/agent/ifaces/nstest"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // What the tests with the real datapath stand on: two network namespaces with a veth pair between
@@ -23,13 +24,6 @@ import (
 // patience is how long a test waits for what must come; on a good day it takes milliseconds. With millions of
 // connections it takes longer.
 var patience = flag.Duration("patience", 10*time.Second, "how long a test waits for what must come")
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces and eBPF programs need root")
-	}
-}
 
 // eventually polls until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
@@ -67,7 +61,7 @@ func linkName(first string, link int) string {
 
 func newPair(t testing.TB) *pair {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	p := &pair{near: nstest.New(t), far: nstest.New(t),
 		nearIP: net.IPv4(10, 0, 0, 1), farIP: net.IPv4(10, 0, 0, 2),
 		nearMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, farMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}}

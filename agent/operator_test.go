@@ -20,6 +20,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/talkers"
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // output runs a command and returns what it prints.
@@ -168,7 +169,7 @@ FAILS    c: no
 }
 
 func TestDoctor(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	text, err := output(t, DoctorCommand(), "-o", "json")
 	require.NoError(t, err, text)
 	var all []doctor.Finding

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/privileges"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // mask is a set of capabilities as /proc has it.
@@ -69,7 +70,7 @@ func TestPrivilegesAreDropped(t *testing.T) {
 
 // TestThreeCapabilities runs an agent that has never had more, in its own network namespace.
 func TestThreeCapabilities(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	t.Setenv(WithCaps, "cap_bpf cap_net_admin cap_perfmon")
 	cfg := DefaultConfig()
 	cfg.Interfaces = []Interface{{Name: ownDevice(t)}}
@@ -90,7 +91,7 @@ func TestThreeCapabilities(t *testing.T) {
 
 // TestWithoutPerfmon checks that an agent without CAP_PERFMON, whose programs the kernel refuses, ends with an error.
 func TestWithoutPerfmon(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	t.Setenv(WithCaps, "cap_bpf cap_net_admin")
 	file := filepath.Join(t.TempDir(), "weir.yaml")
 	t.Setenv(AsAgent, file)

@@ -7,6 +7,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // on runs fn on a CPU.
@@ -209,7 +211,7 @@ func TestConfigureWithSlots(t *testing.T) {
 }
 
 func TestSlotsAreChecked(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, n := range []int{1, 3, 100, 2 * MaxSlots} {
 		_, err := Load(Options{Table: 16, Slots: n})
 		require.ErrorContains(t, err, "want a power of two from 2 to")

@@ -3,7 +3,6 @@ package bpf
 import (
 	"fmt"
 	"net"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -13,16 +12,11 @@ import (
 	"github.com/google/gopacket"
 	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // These tests send packets through the real programs with BPF_PROG_TEST_RUN.
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: loading eBPF programs needs root")
-	}
-}
 
 const (
 	second   = int64(time.Second)
@@ -31,7 +25,7 @@ const (
 
 func load(t testing.TB, opts Options) *Datapath {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts.Virtual = true
 	opts.Takeover, opts.MidStream = time.Second, true
 	for i := range opts.Lifetimes {
@@ -88,18 +82,7 @@ func tcp(t testing.TB, from, to endpoint, flags string, seq, ack uint32, payload
 		SrcIP: net.ParseIP(from.ip), DstIP: net.ParseIP(to.ip)}
 	h := &layers.TCP{SrcPort: layers.TCPPort(from.port), DstPort: layers.TCPPort(to.port),
 		Seq: seq, Ack: ack}
-	for _, f := range flags {
-		switch f {
-		case 'S':
-			h.SYN = true
-		case 'A':
-			h.ACK = true
-		case 'F':
-			h.FIN = true
-		case 'R':
-			h.RST = true
-		}
-	}
+	kerneltest.SetFlags(h, flags)
 	require.NoError(t, h.SetNetworkLayerForChecksum(ip))
 	return ethernet(t, 0x0800, ip, h, gopacket.Payload(make([]byte, payload)))
 }

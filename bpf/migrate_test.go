@@ -9,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // leftover is what a migration has reported.
@@ -60,7 +62,7 @@ func resize(t testing.TB, d *Datapath, size int) *leftover {
 // pinFolder is a folder on the BPF file system that goes when the test ends.
 func pinFolder(t testing.TB) string {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	path := filepath.Join("/sys/fs/bpf", "weir-bpf-test-"+strconv.Itoa(os.Getpid()))
 	require.NoError(t, os.RemoveAll(path))
 	t.Cleanup(func() { require.NoError(t, os.RemoveAll(path)) })

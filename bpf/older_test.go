@@ -11,13 +11,14 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/bpf/relic"
 )
 
 // leave leaves a datapath of layout 2 behind, with one hook, and returns the stub that is attached there.
 func leave(t testing.TB, pin string) (*relic.Datapath, *ebpf.Program) {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts := relic.Options{Pin: pin, Table: 64, Lifetimes: make([]time.Duration, States), Now: second}
 	for i := range opts.Lifetimes {
 		opts.Lifetimes[i] = lifetime
@@ -196,7 +197,7 @@ func older4(t testing.TB, change func(*btf.Member)) *btf.Struct {
 // pinTable pins an IPv4 table of layout 2 whose entries are of that type.
 func pinTable(t testing.TB, pin string, value *btf.Struct) *ebpf.Map {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	spec, err := loadWeir()
 	require.NoError(t, err)
 	s := spec.Maps["conns4"]

@@ -24,6 +24,7 @@ import (
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/agent/ifaces/nstest"
 	"github.com/weirnet/weir/bpf/chain/member"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // What the tests stand on: a veth pair between two network namespaces that carries nothing but
@@ -59,9 +60,7 @@ var beds atomic.Uint32
 
 func newBed(t testing.TB) *bed {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces and eBPF programs need root")
-	}
+	kerneltest.NeedRoot(t)
 	b := &bed{t: t, namespaces: [2]string{nstest.New(t), nstest.New(t)}, state: t.TempDir(),
 		pin: filepath.Join(bpffs.Folder, fmt.Sprintf("weir-chain-test-%d-%d", os.Getpid(), beds.Add(1)))}
 	require.NoError(t, bpffs.Ensure(b.pin))

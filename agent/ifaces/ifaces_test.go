@@ -14,13 +14,12 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/ifaces/nstest"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func namespace(t *testing.T) string {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces need root")
-	}
+	kerneltest.NeedRoot(t)
 	return nstest.New(t)
 }
 

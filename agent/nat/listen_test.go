@@ -15,6 +15,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 var record = flag.Bool("record", false, "write the kernel's messages to testdata")
@@ -23,9 +25,7 @@ var record = flag.Bool("record", false, "write the kernel's messages to testdata
 // tell of its connection tracking.
 func enterNamespace(t *testing.T) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces need root")
-	}
+	kerneltest.NeedRoot(t)
 	runtime.LockOSThread() // never unlocked: the thread dies with the test
 	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
 	l, err := Listen("", NewTable(1))

@@ -2,19 +2,18 @@ package batch
 
 import (
 	"fmt"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // filled makes a map of so many entries that holds the squares of the first numbers.
 func filled(t *testing.T, kind ebpf.MapType, size, held int) *ebpf.Map {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: making eBPF maps needs root")
-	}
+	kerneltest.NeedRoot(t)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: kind, KeySize: 4, ValueSize: 8, MaxEntries: uint32(size)})
 	require.NoError(t, err)
 	t.Cleanup(func() { m.Close() })
@@ -79,9 +78,7 @@ func TestTake(t *testing.T) {
 
 // TestEachRefuses: maps that cannot be read in batches.
 func TestEachRefuses(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: making eBPF maps needs root")
-	}
+	kerneltest.NeedRoot(t)
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Queue, ValueSize: 8, MaxEntries: 10})
 	require.NoError(t, err)
 	defer m.Close()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"os"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,17 +12,12 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // ourObject is the datapath's own object, which serves as the peer's.
 const ourObject = "../weir_bpfel.o"
-
-func needRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: loading eBPF programs needs root")
-	}
-}
 
 // tiny is a run of a moment.
 func tiny() Options {
@@ -33,7 +27,7 @@ func tiny() Options {
 // TestRun runs every case. That the table holds what a case is about, and that a sweep reports
 // what it should, the cases check themselves.
 func TestRun(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts := tiny()
 	opts.Peer = &Peer{Object: ourObject, Program: "weir_packet"}
 	var progress bytes.Buffer
@@ -76,7 +70,7 @@ func TestRun(t *testing.T) {
 }
 
 func TestMatch(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts := tiny()
 	opts.Match = regexp.MustCompile("changed-50|memory")
 	r, err := Run(t.Context(), opts)
@@ -87,7 +81,7 @@ func TestMatch(t *testing.T) {
 }
 
 func TestCancel(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	_, err := Run(ctx, tiny())
@@ -96,7 +90,7 @@ func TestCancel(t *testing.T) {
 
 // TestDriver counts the flows that a driver makes, in both orders.
 func TestDriver(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	const flows = 70000 // more than there are ports
 	for name, p := range map[string]packet{"tcp4": tcp4(ack), "tcp6": tcp6(ack), "udp4": udp4()} {
 		s, err := loadOurs(1<<17, nil)
@@ -168,7 +162,7 @@ func TestPeerErrors(t *testing.T) {
 
 // TestPeerSet sees that a constant is set: with a wrong one the packet path is another program.
 func TestPeerSet(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	p := &Peer{Object: ourObject, Program: "weir_packet", Set: map[string]uint64{"clock_source": 2}}
 	require.Equal(t, "weir_packet of weir_bpfel.o clock_source=2", p.String())
 	spec, err := ebpf.LoadCollectionSpec(ourObject)
@@ -214,7 +208,7 @@ func TestFlags(t *testing.T) {
 }
 
 func TestCommandJSON(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	c := Command()
 	var out bytes.Buffer
 	c.SetOut(&out)

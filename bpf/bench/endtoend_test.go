@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // TestMain makes this binary weir's agent when it is called as one.
@@ -28,7 +29,7 @@ func TestMain(m *testing.M) {
 
 // TestEndToEnd compares for a moment. weir tells of every packet, whatever the rate.
 func TestEndToEnd(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	r, err := RunEndToEnd(t.Context(), EndToEndOptions{Rounds: 1, Time: 50 * time.Millisecond})
 	require.NoError(t, err)
 	require.Equal(t, "nobody", r.Observers[0].Name)

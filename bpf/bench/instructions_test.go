@@ -2,18 +2,17 @@ package bench
 
 import (
 	"maps"
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // All kinds of packets get through. What they cost says nothing on a machine whose clock is no count.
 func TestInstructions(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: loads programs")
-	}
+	kerneltest.NeedRoot(t)
 	all, err := Instructions(1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"feature/dns", "feature/dns-query", "feature/handshake", "feature/handshake-syn", "tcp4/hot",

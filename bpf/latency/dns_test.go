@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/bpf/batch"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 const (
@@ -22,7 +23,7 @@ const (
 
 func openDNS(t testing.TB) *DNS {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	d, err := OpenDNS([]uint16{53, 5353}, Options{Max: 64, Virtual: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })

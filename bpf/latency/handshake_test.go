@@ -6,13 +6,15 @@ import (
 	"unsafe"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func netipPort(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
 
 func openHandshake(t testing.TB) *Handshakes {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	h, err := OpenHandshake(Options{Max: 64, Virtual: true})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, h.Close()) })

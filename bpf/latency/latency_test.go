@@ -3,7 +3,6 @@ package latency
 import (
 	"net"
 	"net/netip"
-	"os"
 	"testing"
 
 	"github.com/cilium/ebpf"
@@ -12,14 +11,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
-
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: loading eBPF programs needs root")
-	}
-}
 
 // hooks are programs that stand for hooks: packets at the same one come again, packets at
 // another are seen on their way.
@@ -90,18 +83,7 @@ func udp(t testing.TB, a, b netip.AddrPort, payload []byte) []byte {
 func tcp(t testing.TB, a, b netip.AddrPort, flags string, seq, ack uint32, payload []byte) []byte {
 	h := &layers.TCP{SrcPort: layers.TCPPort(a.Port()), DstPort: layers.TCPPort(b.Port()),
 		Seq: seq, Ack: ack, DataOffset: 5}
-	for _, f := range flags {
-		switch f {
-		case 'S':
-			h.SYN = true
-		case 'A':
-			h.ACK = true
-		case 'F':
-			h.FIN = true
-		case 'R':
-			h.RST = true
-		}
-	}
+	kerneltest.SetFlags(h, flags)
 	return frame(t, a, b, h, payload)
 }
 
@@ -116,7 +98,7 @@ func tagged(frame []byte, tags int) []byte {
 // TestVerifierEffort keeps the programs from becoming ones that another kernel's verifier gives
 // up on.
 func TestVerifierEffort(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, name := range Features() {
 		n, err := VerifierEffort(name)
 		require.NoError(t, err)
@@ -127,7 +109,7 @@ func TestVerifierEffort(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, name := range Features() {
 		require.NoError(t, Probe(name))
 	}

@@ -6,7 +6,6 @@ import (
 	"io"
 	"net"
 	"net/netip"
-	"os"
 	"runtime"
 	"testing"
 	"time"
@@ -16,20 +15,15 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // These tests make the running kernel drop packets, and let real sockets talk.
 
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: loading eBPF programs needs root")
-	}
-}
-
 func open(t testing.TB, o Options) *Trace {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	tr, err := Open(o)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, tr.Close()) })
@@ -54,7 +48,7 @@ func inNamespace(t testing.TB) uint64 {
 const patience = 10 * time.Second
 
 func TestVerifierEffort(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, name := range Features() {
 		n, err := VerifierEffort(name)
 		require.NoError(t, err)
@@ -307,7 +301,7 @@ func TestRTTFull(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	for _, name := range Features() {
 		_, err := Probe(name)
 		require.NoError(t, err, name)

@@ -10,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/capture"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/suite"
@@ -57,9 +58,7 @@ func play(t *testing.T, sc *spec.Scenario) []capture.Packet {
 // hooks in the same order. Kernels choose numbers of their own: the identification of IPv4
 // packets is not compared, and of real sockets only each hook's first packet's size.
 func TestScenariosRepeat(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	kerneltest.NeedRoot(t)
 	root := filepath.Join("..", "..", "scenarios")
 	if _, err := os.Stat(root); errors.Is(err, fs.ErrNotExist) {
 		t.Skip("the scenarios are not there")

@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/sim/spec"
@@ -18,9 +19,7 @@ import (
 
 func newDiffer(t testing.TB) *Differ {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: loading eBPF programs needs root")
-	}
+	kerneltest.NeedRoot(t)
 	d := New()
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
 	return d

@@ -14,6 +14,7 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/nat"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 var (
@@ -159,9 +160,7 @@ func TestDocumented(t *testing.T) {
 }
 
 func TestProbe(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	kerneltest.NeedRoot(t)
 	runtime.LockOSThread() // never unlocked: the thread, and its namespace, die with the test
 	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
 	there, err := Probe()

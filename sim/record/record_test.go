@@ -13,6 +13,7 @@ import (
 	"github.com/google/gopacket/pcapgo"
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
 	"github.com/weirnet/weir/sim/traffic"
@@ -37,9 +38,7 @@ traffic:
 
 // run plays the scenario, and records it.
 func run(t *testing.T, dir string) {
-	if os.Geteuid() != 0 {
-		t.Skip("building a topology needs root")
-	}
+	kerneltest.NeedRoot(t)
 	sc, err := spec.Parse("record.yaml", []byte(scenario))
 	require.NoError(t, err)
 	net, err := topology.Build(sc, topology.Options{})

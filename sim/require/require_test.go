@@ -1,11 +1,12 @@
 package require
 
 import (
-	"os"
 	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func TestTable(t *testing.T) {
@@ -38,9 +39,7 @@ func TestExpected(t *testing.T) {
 
 // Every feature is asked for without an error, whether it is there or not, and nothing stays.
 func TestProbe(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	kerneltest.NeedRoot(t)
 	var p Prober
 	missing, err := p.Missing(Names())
 	require.NoError(t, err)

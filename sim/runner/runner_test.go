@@ -13,6 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent"
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/spec"
@@ -59,9 +60,7 @@ traffic:
 
 func newRunner(t *testing.T) *Runner {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: running scenarios needs root")
-	}
+	kerneltest.NeedRoot(t)
 	r, err := New(Options{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.Close()) })

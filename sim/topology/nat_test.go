@@ -9,6 +9,8 @@ import (
 	"github.com/google/nftables"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 const translated = `
@@ -30,7 +32,7 @@ agent: {on: [server/eth0]}`
 // buildTranslated skips the test where the kernel cannot translate.
 func buildTranslated(t *testing.T) *Network {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	n, err := Build(parse(t, translated), Options{})
 	var missing *Unsupported
 	if errors.As(err, &missing) && missing.Feature == "nat" {

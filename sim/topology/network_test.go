@@ -18,16 +18,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/spec"
 )
-
-// needRoot skips where network namespaces cannot be made.
-func needRoot(t testing.TB) {
-	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("network namespaces need root")
-	}
-}
 
 func parse(t testing.TB, topology string) *spec.Scenario {
 	t.Helper()
@@ -39,7 +32,7 @@ func parse(t testing.TB, topology string) *spec.Scenario {
 
 func build(t testing.TB, topology string) (*spec.Scenario, *Network) {
 	t.Helper()
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	sc := parse(t, topology)
 	n, err := Build(sc, Options{})
 	require.NoError(t, err)
@@ -199,7 +192,7 @@ func TestSilence(t *testing.T) {
 		"pair": pair, "silent pair": silentPair, "routed": routed} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			needRoot(t)
+			kerneltest.NeedRoot(t)
 			sc := parse(t, topology)
 			sockets := map[string]int{}
 			n, err := buildWatched(sc, Options{}, func(n *Network) {
@@ -279,7 +272,7 @@ func TestUnreachable(t *testing.T) {
 // TestVLAN sends over VLAN interfaces, one of them below a bridge. A kernel without them must
 // say so in the error's type.
 func TestVLAN(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	n, err := Build(parse(t, `
   client: {stack: kernel, eth0: [], eth0.7: [10.7.0.1/24, fd00:7::1/64]}
   switch: {br0: {bridge: [eth0, eth1]}}
@@ -343,7 +336,7 @@ func TestChange(t *testing.T) {
 }
 
 func TestCloseTwice(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	n, err := Build(parse(t, silentPair), Options{})
 	require.NoError(t, err)
 	path := n.Path("client")
@@ -353,7 +346,7 @@ func TestCloseTwice(t *testing.T) {
 }
 
 func BenchmarkBuild(b *testing.B) {
-	needRoot(b)
+	kerneltest.NeedRoot(b)
 	for name, topology := range map[string]string{
 		"silent-pair": silentPair, "pair": pair, "routed": routed} {
 		sc := parse(b, topology)

@@ -12,6 +12,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/spec"
 )
 
@@ -68,7 +69,7 @@ func startChild(t *testing.T, dir string) (*exec.Cmd, string) {
 // TestSweepAfterKill kills one of two processes that have networks. Sweep removes what the dead
 // one has left, and neither what the live ones have nor what is not weir's.
 func TestSweepAfterKill(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts := Options{RunDir: t.TempDir()}
 	own, err := Build(parse(t, silentPair), opts)
 	require.NoError(t, err)
@@ -125,7 +126,7 @@ func TestSweepWithoutFolder(t *testing.T) {
 
 // TestLeave checks that a network that was left stands as long as the process lives.
 func TestLeave(t *testing.T) {
-	needRoot(t)
+	kerneltest.NeedRoot(t)
 	opts := Options{RunDir: t.TempDir()}
 	n, err := Build(parse(t, silentPair), opts)
 	require.NoError(t, err)

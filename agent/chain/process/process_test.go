@@ -22,6 +22,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // deadline is how long a test waits for what must come.
@@ -143,9 +145,7 @@ var stands atomic.Uint32
 // newStand makes a supervisor that is ended with the test, and leaves nothing behind.
 func newStand(t testing.TB, rules Rules) *stand {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: to become another user needs root")
-	}
+	kerneltest.NeedRoot(t)
 	s := &stand{t: t, clock: newClock(), log: &records{},
 		group: fmt.Sprintf("weir-process-test-%d-%d", os.Getpid(), stands.Add(1))}
 	goroutines, files := runtime.NumGoroutine(), openFiles(t)

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // returning is a member whose program does nothing but give a verdict. It has no type information, like
@@ -28,9 +29,7 @@ func returning(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verd
 
 func build(t testing.TB, kind hook.Kind, members ...Member) *Generation {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: eBPF programs need root")
-	}
+	kerneltest.NeedRoot(t)
 	require.NoError(t, rlimit.RemoveMemlock())
 	g, err := Build(kind, members, nil)
 	require.NoError(t, err)

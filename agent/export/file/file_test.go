@@ -17,6 +17,7 @@ import (
 
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 var _ export.Sink = (*Sink)(nil)
@@ -164,9 +165,7 @@ func TestFolderIsAway(t *testing.T) {
 
 // TestDiskFull fills a file system in the middle of a line, and makes room again.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: mounting a small file system needs root")
-	}
+	kerneltest.NeedRoot(t)
 	mount := t.TempDir()
 	require.NoError(t, unix.Mount("tmpfs", mount, "tmpfs", 0, "size=32k"))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) })

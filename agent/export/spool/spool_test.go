@@ -11,6 +11,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func open(t testing.TB, dir string) *Spool {
@@ -308,9 +310,7 @@ func TestStateIsTorn(t *testing.T) {
 
 // TestDiskFull runs on a file system that is smaller than the spool.
 func TestDiskFull(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: mounting a small file system needs root")
-	}
+	kerneltest.NeedRoot(t)
 	mount := t.TempDir()
 	require.NoError(t, unix.Mount("tmpfs", mount, "tmpfs", 0, "size=128k"))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(mount, unix.MNT_DETACH)) })

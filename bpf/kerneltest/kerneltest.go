@@ -1,0 +1,40 @@
+// Package kerneltest is what tests that use the running kernel share.
+package kerneltest
+
+import (
+	"os"
+	"testing"
+
+	"github.com/google/gopacket/layers"
+)
+
+// NeedRoot skips a test that loads programs, makes network namespaces or mounts, where it may not. In CI
+// it may: there it fails, so that nothing is taken for tested that was not.
+func NeedRoot(t testing.TB) {
+	t.Helper()
+	if os.Geteuid() == 0 {
+		return
+	}
+	if os.Getenv("CI") != "" {
+		t.Fatal("needs root, as all of CI does")
+	}
+	t.Skip("skipped: needs root")
+}
+
+// SetFlags sets the flags of a TCP header that letters stand for, as in "SA": S, A, F, R, P.
+func SetFlags(h *layers.TCP, letters string) {
+	for _, l := range letters {
+		switch l {
+		case 'S':
+			h.SYN = true
+		case 'A':
+			h.ACK = true
+		case 'F':
+			h.FIN = true
+		case 'R':
+			h.RST = true
+		case 'P':
+			h.PSH = true
+		}
+	}
+}
