@@ -127,7 +127,7 @@ func (a *Agent) Translations() ([]control.Translation, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.features == nil || a.features.nat == nil {
-		return nil, errors.New("the feature nat does not run")
+		return nil, errors.New("the feature nat does not run: add nat to features in the agent's configuration, or if it is there, let weir status say why")
 	}
 	all := []control.Translation{}
 	a.features.nat.table.List(func(namespace string, t nat.Translation) {
