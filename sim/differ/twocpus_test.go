@@ -16,7 +16,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/sim/model"
 )
 
 var pairs = flag.Int("pairs", 400, "how many cases TestTwoCPUs plays")
@@ -222,6 +224,43 @@ func TestTwoCPUs(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d cases, %d packets; in %d the order matters, in %d an entry just changed hands", seed, *pairs, packets, matters, apart)
+}
+
+// TestTwoCPUsAtTwoHooks sends each packet of a round at another hook. Which hook counts a leg then is told by no order of
+// packets, but whoever does, each packet has one outcome, and what is accounted for is in a connection or has been told.
+func TestTwoCPUsAtTwoHooks(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("skipped: this machine has one CPU")
+	}
+	d := newDiffer(t)
+	seed := uint64(time.Now().UnixNano())
+	observed := uint64(0)
+	for n := range uint64(*pairs) {
+		r := drawRace(seed, n)
+		for i := range r.rounds {
+			r.rounds[i][1].Hook = 2
+		}
+		got, err := r.run(t, d)
+		require.NoError(t, err)
+		var told, accounted model.Count
+		for i := range got.Connections {
+			told = told.Plus(legs(&got.Connections[i]))
+		}
+		for i := range got.Ended {
+			told = told.Plus(model.Count{Packets: got.Ended[i].Packets, Bytes: got.Ended[i].Bytes})
+		}
+		for hook, c := range got.Counters {
+			require.Equal(t, c.Seen, c.Outcomes(), "case %d of seed %d at %s:\n%s", n, seed, hook, r)
+			accounted = accounted.Plus(c.Accounted)
+			observed += c.Observed.Packets
+		}
+		require.Equal(t, accounted, told, "case %d of seed %d:\n%s\n%s", n, seed, strings.Join(facts(got), "\n"), r)
+	}
+	require.NotZero(t, observed, "no packet came to a leg that another hook counts")
+}
+
+func legs(e *conntrack.Entry) model.Count {
+	return model.Count{Packets: e.Forward.Packets + e.Reverse.Packets, Bytes: e.Forward.Bytes + e.Reverse.Bytes}
 }
 
 // run plays the race on the datapath.
