@@ -116,6 +116,8 @@ func TestRoundTrip(t *testing.T) {
 		of(flow.Record{Src: netip.IPv6Unspecified(), Dst: netip.IPv6Unspecified(),
 			Role: flow.RoleUnknown, Reason: flow.EndForced,
 			Handshake: &flow.Handshake{}, Lookups: &flow.Lookups{}, DstLabels: &flow.Labels{}}),
+		of(flow.Record{Src: netip.MustParseAddr("10.9.0.1"), Dst: netip.MustParseAddr("2001:db8::1"),
+			Role: flow.RoleUnknown, Reason: flow.EndForced}), // kubenetmon's case 107
 		{Drop: &drop},
 		{Drop: &flow.Drop{Boot: "b", Sequence: 2, Reason: flow.DropTableFull, Packets: 9}},
 		{DNS: &dns},
@@ -133,12 +135,12 @@ func TestRoundTrip(t *testing.T) {
 		require.Equal(t, want[i], got)
 		require.Empty(t, e.ProtoReflect().GetUnknown())
 	}
-	require.Equal(t, uint64(3), entries[3].PktDropPackets)
-	require.Equal(t, int64(1e9), entries[3].TimeFlowStart.Seconds)
-	require.Nil(t, entries[4].TimeFlowStart)
-	require.Equal(t, uint32(4), entries[5].DnsId)
-	require.Equal(t, "x.", entries[5].DnsName)
-	require.Equal(t, 1500*time.Millisecond, entries[5].DnsLatency.AsDuration())
+	require.Equal(t, uint64(3), entries[4].PktDropPackets)
+	require.Equal(t, int64(1e9), entries[4].TimeFlowStart.Seconds)
+	require.Nil(t, entries[5].TimeFlowStart)
+	require.Equal(t, uint32(4), entries[6].DnsId)
+	require.Equal(t, "x.", entries[6].DnsName)
+	require.Equal(t, 1500*time.Millisecond, entries[6].DnsLatency.AsDuration())
 }
 
 // TestReference checks what a collector that knows nothing of weir reads.
