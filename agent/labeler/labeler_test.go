@@ -1,6 +1,7 @@
 package labeler
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -415,6 +416,44 @@ func TestZones(t *testing.T) {
 		got, err := l.LabelFlow("n", f)
 		require.NoError(t, err)
 		require.Equal(t, want, brief(got.Local.Labels))
+	}
+}
+
+// TestNodesOfOneName: clusters have nodes of the same name, and so has the one that asks.
+func TestNodesOfOneName(t *testing.T) {
+	var clusters []*Cluster
+	for i, name := range []string{"a", "b"} {
+		c := NewCluster(ClusterOptions{Name: name})
+		net := fmt.Sprintf("10.%d.0.", i)
+		c.SetNode(Node{UID: name, Name: "n1", Internal: addrs(net + "1"), Zone: "zone-" + name, Region: "r", Cloud: AWS}, 1)
+		p := pod("p", net+"2", 1, 0)
+		p.Node = "n1"
+		c.SetPod(p, 1)
+		c.SetSynced()
+		clusters = append(clusters, c)
+	}
+	for cluster, want := range map[string]struct {
+		local string // of a flow from b to a
+		flags flow.LabelFlags
+		zone  string // of the node n1
+	}{
+		"a": {"a/p", flow.FlagMirror, "zone-a"},
+		"b": {"b/p", 0, "zone-b"},
+		"":  {"b/p", 0, "zone-a"}, // nobody can tell: the initiator is as near
+	} {
+		l := NewLabeler(Options{Clusters: clusters, Cluster: cluster})
+		got, err := l.LabelFlow("n1", tcp("10.1.0.2:5000", "10.0.0.2:80", "", ""))
+		require.NoError(t, err)
+		require.Equal(t, want.local, brief(got.Local.Labels), cluster)
+		require.Equal(t, InterZone, got.ConnectionClass, "two nodes, and not one host")
+		require.Equal(t, connectionFlags(want.flags), got.ConnectionFlags, cluster)
+		r := &flow.Record{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.0.0.2"), Protocol: 6,
+			Role: flow.RoleInitiator, Start: 5, End: 6}
+		l.LabelRecord(r, Asker{Node: "n1"})
+		require.Equal(t, want.flags, r.LabelFlags, cluster)
+		n, err := l.GetNodeByName("n1")
+		require.NoError(t, err)
+		require.Equal(t, want.zone, n.Zone, cluster)
 	}
 }
 
