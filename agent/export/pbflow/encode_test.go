@@ -51,13 +51,13 @@ func labels(of string) *flow.Labels {
 
 // fullDrop and fullDNS are likewise.
 func fullDrop() flow.Drop {
-	return flow.Drop{Boot: "b", Sequence: 1, NetNS: 4026532567, Src: netip.MustParseAddr("10.0.0.1"),
+	return flow.Drop{Boot: "b", Sequence: 1, AgentIP: netip.MustParseAddr("192.0.2.9"), NetNS: 4026532567, Src: netip.MustParseAddr("10.0.0.1"),
 		Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 1, DstPort: 2, Protocol: 17, Reason: "no-socket",
 		Packets: 3, Start: 4, End: 5}
 }
 
 func fullDNS() flow.DNS {
-	return flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSAnswered, Reason: "x", Messages: 9, Zone: 2,
+	return flow.DNS{Boot: "b", Sequence: 1, AgentIP: netip.MustParseAddr("2001:db8::9"), Outcome: flow.DNSAnswered, Reason: "x", Messages: 9, Zone: 2,
 		Client: netip.MustParseAddr("10.0.0.1"), Server: netip.MustParseAddr("10.0.0.2"),
 		ClientPort: 3, ServerPort: 53, Protocol: 17, ID: 4, Name: "x.", Type: "A", Rcode: "NOERROR",
 		Truncated: true, Latency: pointer(1_500_000_000), Repeats: 5, Start: 6, End: 1_500_000_006}
