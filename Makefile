@@ -65,7 +65,7 @@ exact: weir ## run exact machines 100 times and compare the results, byte for by
 flakes: weir ## run the matrix 20 times beside four busy loops a CPU, and count what is red; RUNS=2 for fewer
 	go run ./ci/figures --only matrix-flakes --matrix-runs $(or $(RUNS),20) --busy $$((4 * $$(nproc)))
 
-guesttest: tools weir ## run the Go tests of chains, and of the agent under load, on kernels in VMs
+guesttest: tools weir ## run the Go tests of chains, and of what the agent comes through, on kernels in VMs
 	$(WEIR) vm pull 5.10 6.1 6.12 newest
 	CGO_ENABLED=0 WEIR_VM_TESTS=1 go test -p 1 -count=1 -run '^TestKernels$$' ./agent ./agent/chain ./agent/chain/process
 

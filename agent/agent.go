@@ -132,9 +132,9 @@ func (a *Agent) start() error {
 	if a.labels, err = startLabels(&a.cfg, a.time(), a.log); err != nil {
 		return err
 	}
-	rec := &recorder{sink: a.sink, hooks: a.hook, boot: hex.EncodeToString(boot), agentIP: agentIP,
+	rec := &recorder{signature: signature{hex.EncodeToString(boot), agentIP}, sink: a.sink, hooks: a.hook,
 		sampling: a.cfg.Sample}
-	a.features = a.startFeatures(rec.boot)
+	a.features = a.startFeatures(rec.signature)
 	rec.ends = newEnds(a.features.sink(a.labels.sink(a.sink)), a.view)
 	rec.sink = rec.ends
 	if err := a.features.setNow(a.now); err != nil {

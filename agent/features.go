@@ -46,7 +46,7 @@ func checkFeatures(names []string) error {
 }
 
 // startFeatures opens what is configured.
-func (a *Agent) startFeatures(boot string) *features {
+func (a *Agent) startFeatures(by signature) *features {
 	cfg, log := &a.cfg, a.log
 	if len(cfg.Features) == 0 {
 		return nil
@@ -61,9 +61,9 @@ func (a *Agent) startFeatures(boot string) *features {
 		case name == FeatureNAT:
 			f.nat, err = startTranslations(cfg, a.dp)
 		case slices.Contains(latency.Features(), name):
-			err = f.startLatency(name, cfg, a.sink, boot)
+			err = f.startLatency(name, cfg, a.sink, by)
 		default:
-			note, err = f.start(name, cfg, a.sink, boot)
+			note, err = f.start(name, cfg, a.sink, by)
 		}
 		state := control.Feature{Name: name, State: control.FeatureOn, Note: note}
 		if err != nil {
@@ -83,7 +83,7 @@ func (a *Agent) startFeatures(boot string) *features {
 }
 
 // start opens a feature that traces the kernel; the note is what it cannot tell here.
-func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note string,
+func (f *features) start(name string, cfg *Config, sink Sink, by signature) (note string,
 	err error) {
 	t, err := trace.Open(trace.Options{Drops: name == trace.FeatureDrops,
 		RTT: name == trace.FeatureRTT, Max: cfg.Table.Size})
@@ -99,7 +99,7 @@ func (f *features) start(name string, cfg *Config, sink Sink, boot string) (note
 		_ = t.Close() // the sink is what matters
 		return "", errors.New("the sink takes no drop records")
 	}
-	f.drops = &drops{trace: t, sink: ds, boot: boot, room: cfg.Table.Size}
+	f.drops = &drops{trace: t, sink: ds, signature: by, room: cfg.Table.Size}
 	return t.Note(), nil
 }
 

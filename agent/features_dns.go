@@ -18,9 +18,9 @@ type DNSSink interface {
 // lookups writes DNS records, and holds sums for flow records. Records are kept until the sink has
 // them safe, so that one that fails for a while costs nothing but repeats.
 type lookups struct {
+	signature
 	feature *latency.DNS
 	sink    DNSSink
-	boot    string
 	timeout time.Duration
 	room    int   // records that are kept, and connections
 	keep    int64 // ns that sums are held for a flow record
@@ -73,7 +73,7 @@ func (d *lookups) record(r flow.DNS) {
 		return
 	}
 	d.next++
-	r.Boot, r.Sequence = d.boot, d.next
+	r.Boot, r.Sequence, r.AgentIP = d.boot, d.next, d.agentIP
 	d.kept = append(d.kept, r)
 }
 

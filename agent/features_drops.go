@@ -10,9 +10,9 @@ import (
 // drops writes drop records. They are kept until the sink has them safe, so that one that fails
 // for a while costs nothing but repeats.
 type drops struct {
+	signature
 	trace *trace.Trace
 	sink  DropSink
-	boot  string
 	room  int // records that are kept
 
 	next   uint64 // sequence
@@ -51,7 +51,7 @@ func (d *drops) drain() error {
 
 func (d *drops) keep(r flow.Drop) {
 	d.next++
-	r.Boot, r.Sequence = d.boot, d.next
+	r.Boot, r.Sequence, r.AgentIP = d.boot, d.next, d.agentIP
 	d.kept = append(d.kept, r)
 }
 

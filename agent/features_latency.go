@@ -29,7 +29,7 @@ func (f *features) watchers() map[string]watcher {
 }
 
 // startLatency opens a feature that stands on hooks.
-func (f *features) startLatency(name string, cfg *Config, sink Sink, boot string) error {
+func (f *features) startLatency(name string, cfg *Config, sink Sink, by signature) error {
 	opts := latency.Options{Max: cfg.Table.Size, Virtual: cfg.Clock.Virtual}
 	keep := int64(cfg.Active + 2*cfg.longest())
 	if name == latency.FeatureHandshake {
@@ -45,7 +45,7 @@ func (f *features) startLatency(name string, cfg *Config, sink Sink, boot string
 	}
 	d, err := latency.OpenDNS(cfg.DNS.Ports, opts)
 	if err == nil {
-		f.dns = &lookups{feature: d, sink: ds, boot: boot, timeout: cfg.DNS.Timeout,
+		f.dns = &lookups{feature: d, sink: ds, signature: by, timeout: cfg.DNS.Timeout,
 			room: cfg.Table.Size, keep: keep, held: map[lookupKey]*heldLookups{}}
 	}
 	return err

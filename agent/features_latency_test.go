@@ -192,8 +192,8 @@ func (s *answering) WriteDNS(d *flow.DNS) error {
 // TestDNSOutlivesTheSink: records of a sweep that failed are written again, under their own numbers, and
 // what finds no room meanwhile is told.
 func TestDNSOutlivesTheSink(t *testing.T) {
-	s := &answering{fails: true}
-	d := &lookups{sink: s, boot: "b", room: 2}
+	s, ip := &answering{fails: true}, netip.MustParseAddr("192.0.2.7")
+	d := &lookups{signature: signature{"b", ip}, sink: s, room: 2}
 	for range 4 {
 		d.record(flow.DNS{Outcome: flow.DNSUnasked})
 	}
@@ -212,9 +212,9 @@ func TestDNSOutlivesTheSink(t *testing.T) {
 	d.losses(&counts)
 	require.NoError(t, d.write())
 	require.Equal(t, []flow.DNS{
-		{Boot: "b", Sequence: 3, Outcome: flow.DNSUnreadable, Reason: "short", Messages: 1},
-		{Boot: "b", Sequence: 4, Outcome: flow.DNSLost, Reason: "ring-full", Messages: 3},
-		{Boot: "b", Sequence: 5, Outcome: flow.DNSLost, Reason: "sink", Messages: 2},
+		{Boot: "b", Sequence: 3, AgentIP: ip, Outcome: flow.DNSUnreadable, Reason: "short", Messages: 1},
+		{Boot: "b", Sequence: 4, AgentIP: ip, Outcome: flow.DNSLost, Reason: "ring-full", Messages: 3},
+		{Boot: "b", Sequence: 5, AgentIP: ip, Outcome: flow.DNSLost, Reason: "sink", Messages: 2},
 	}, s.written)
 }
 

@@ -196,16 +196,16 @@ func TestDropsOutliveTheSink(t *testing.T) {
 	tr, err := trace.Open(trace.Options{}) // nothing is on: the test brings the drops
 	require.NoError(t, err)
 	defer tr.Close()
-	m := &moody{fails: true}
-	d := &drops{trace: tr, sink: m, boot: "b", room: 2}
+	m, ip := &moody{fails: true}, netip.MustParseAddr("192.0.2.7")
+	d := &drops{trace: tr, signature: signature{"b", ip}, sink: m, room: 2}
 	d.keep(flow.Drop{Reason: "a", Packets: 1})
 	require.ErrorContains(t, d.drain(), "the disk is full")
 	d.keep(flow.Drop{Reason: "b", Packets: 2})
 	d.missed = 5
 	m.fails = false
-	want := []flow.Drop{{Boot: "b", Sequence: 1, Reason: "a", Packets: 1},
-		{Boot: "b", Sequence: 2, Reason: "b", Packets: 2},
-		{Boot: "b", Sequence: 3, Reason: flow.DropTableFull, Packets: 5}}
+	want := []flow.Drop{{Boot: "b", Sequence: 1, AgentIP: ip, Reason: "a", Packets: 1},
+		{Boot: "b", Sequence: 2, AgentIP: ip, Reason: "b", Packets: 2},
+		{Boot: "b", Sequence: 3, AgentIP: ip, Reason: flow.DropTableFull, Packets: 5}}
 	require.NoError(t, d.drain())
 	require.Equal(t, want, m.written)
 	require.NoError(t, d.drain())

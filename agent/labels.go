@@ -64,7 +64,8 @@ func (l *labels) start(ctx context.Context, now int64) (err error) {
 			return err
 		}
 	}
-	l.labeler = labeler.NewLabeler(labeler.Options{Clusters: clusters, Remote: l.remote})
+	l.labeler = labeler.NewLabeler(labeler.Options{Clusters: clusters, Cluster: l.cfg.cluster(),
+		Remote: l.remote})
 	return l.loadRanges(ctx)
 }
 

@@ -21,6 +21,9 @@ type Labels struct {
 	// Node is this machine's name in its cluster; empty: the environment variable NODE_NAME, else
 	// the host's name.
 	Node string `yaml:"node,omitempty"`
+	// Cluster is the one of Clusters that this machine is in, for nodes of others may have its name. Empty: the one
+	// whose API server is reached as the pod that the agent is, if there is such, else any.
+	Cluster string `yaml:"cluster,omitempty"`
 	// Environment is told in every record: development, staging or production; empty: nothing.
 	Environment string `yaml:"environment,omitempty"`
 	// Cloud (aws, gcp or azure) and Region are for nodes that do not tell theirs.
@@ -130,6 +133,9 @@ func (l *Labels) check() error {
 		}
 		names[c.Name] = true
 	}
+	if l.Cluster != "" && !names[l.Cluster] {
+		return fmt.Errorf("cluster: %q; want the name of one of clusters", l.Cluster)
+	}
 	if _, err := l.Ranges.own(); err != nil {
 		return fmt.Errorf("ranges.%w", err)
 	}
@@ -193,6 +199,19 @@ func (r *LabelRanges) sources() (all []fetch.Source, err error) {
 func (l *Labels) node() string {
 	host, _ := os.Hostname()
 	return cmp.Or(l.Node, os.Getenv("NODE_NAME"), host)
+}
+
+// cluster is the name of the cluster that this machine is in; empty: it is not known.
+func (l *Labels) cluster() string {
+	if l.Cluster != "" {
+		return l.Cluster
+	}
+	for _, c := range l.Clusters {
+		if c.Kubernetes != nil && *c.Kubernetes == (Kubernetes{}) {
+			return c.Name
+		}
+	}
+	return ""
 }
 
 func (l *Labels) keys() kube.Keys {

@@ -21,6 +21,7 @@ func TestLabelsConfig(t *testing.T) {
 	c, err := ParseConfig("weir.yaml", []byte(smallest+`
 labels:
   node: n1
+  cluster: green
   environment: staging
   cloud: aws
   region: eu-west-1
@@ -42,10 +43,17 @@ labels:
 	require.True(t, c.Labels.on())
 	require.Equal(t, 3*time.Second, c.Labels.Wait)
 	require.Equal(t, []string{"app"}, c.Labels.keys().App)
+	require.Equal(t, "green", c.Labels.cluster())
 	own, err := c.Labels.Ranges.own()
 	require.NoError(t, err)
 	require.Equal(t, []labeler.Entry{{Prefix: netip.MustParsePrefix("10.50.0.0/16"), Range: &labeler.Range{
 		Name: "postgres", Zone: "a", Region: "eu-west-1", Cloud: "aws", Class: labeler.IntraZone}}}, own)
+
+	inside := Labels{Clusters: []LabelCluster{{Name: "far", Kubernetes: &Kubernetes{Kubeconfig: "x"}},
+		{Name: "own", Kubernetes: &Kubernetes{}}}}
+	require.Equal(t, "own", inside.cluster(), "the agent is a pod of it")
+	inside.Clusters = inside.Clusters[:1]
+	require.Equal(t, "", inside.cluster())
 
 	none := DefaultConfig()
 	require.False(t, none.Labels.on())
@@ -62,6 +70,7 @@ func TestLabelsConfigErrors(t *testing.T) {
 		"clusters: [{name: a, file: x}, {name: a}]":                 `labels.clusters[1].name: "a"; want a name of its own`,
 		"clusters: [{name: a}]":                                     "labels.clusters[0]: want either file or kubernetes",
 		"clusters: [{name: a, file: x, kubernetes: {}}]":            "labels.clusters[0]: want either file or kubernetes",
+		"cluster: b, clusters: [{name: a, file: x}]":                `labels.cluster: "b"; want the name of one of clusters`,
 		"ranges: {files: {ibm: x}}":                                 `labels.ranges: no provider "ibm"; there are [aws gcp google azure]`,
 		"ranges: {files: {aws: x}, urls: {aws: x}}":                 "labels.ranges: aws has both a file and a URL",
 		"ranges: {own: [{cidr: x}]}":                                `labels.ranges.own[0].cidr: "x"; want a prefix like 10.0.0.0/8`,

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 
+	"github.com/stretchr/testify/require"
 	"kernel.org/pub/linux/libs/security/libcap/cap"
 
 	"github.com/weirnet/weir/agent"
@@ -52,7 +54,31 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKernels runs tests of conservation on other kernels.
+// TestKernels runs the tests of what may not be lost, whatever comes over an agent, on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep"})
+	gotest.OnKernels(t, guestTests, "-patience=60s") // an agent's start takes an emulated CPU under load 10 s and more
+}
+
+// guestTests are those that docs/operating.md names, and of what sweeps may not lose.
+var guestTests = []string{"TestConservationUnderLoad", "TestChurn", "TestInterruptedSweep",
+	"TestSinkDownThenBack", "TestStopWithSlowSink", "TestSinkHangs", "TestStopUnderLoad", "TestKillAndAdopt",
+	"TestKillWithSpool", "TestSpoolDiskFull", "TestInterfaceChurn", "TestNamespaceChurn", "TestTwoAgents",
+	"TestOneAgentPerSocket", "TestOneAgentPerPinFolder", "TestDedupeOfTwoAgents"}
+
+// TestWhatItComesThrough checks that each row of docs/operating.md names tests that run on all kernels.
+func TestWhatItComesThrough(t *testing.T) {
+	page, err := os.ReadFile("../docs/operating.md")
+	require.NoError(t, err)
+	_, table, found := strings.Cut(string(page), "## What it comes through")
+	require.True(t, found)
+	table, _, _ = strings.Cut(table, "\n## ")
+	rows := regexp.MustCompile(`(?m)^\| .* \| (.*) \|$`).FindAllStringSubmatch(table, -1)[1:]
+	require.Len(t, rows, 12)
+	for _, r := range rows {
+		named := regexp.MustCompile("`(Test\\w+)`").FindAllStringSubmatch(r[1], -1)
+		require.NotEmpty(t, named, r[0])
+		for _, n := range named {
+			require.Contains(t, guestTests, n[1])
+		}
+	}
 }

@@ -5,7 +5,7 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"runtime"
+
 	"testing"
 	"time"
 
@@ -25,10 +25,14 @@ import (
 // connections it takes longer.
 var patience = flag.Duration("patience", 10*time.Second, "how long a test waits for what must come")
 
+// between two looks at what must come, whoever it comes from has the CPU: on a machine with one, a test that
+// looked without a pause would take half of it from an agent that starts.
+const between = time.Millisecond
+
 // eventually polls until a condition holds.
 func eventually(t testing.TB, what string, holds func() bool) {
 	t.Helper()
-	for end := time.Now().Add(*patience); !holds(); runtime.Gosched() {
+	for end := time.Now().Add(*patience); !holds(); time.Sleep(between) {
 		if time.Now().After(end) {
 			require.FailNow(t, "waited in vain: "+what)
 		}

@@ -8,13 +8,17 @@ import (
 	"github.com/weirnet/weir/bpf"
 )
 
+// signature is what records of all kinds tell of their agent.
+type signature struct {
+	boot    string
+	agentIP netip.Addr // it may be none
+}
+
 // recorder makes flow records of connections and hands them to the sink.
 type recorder struct {
+	signature
 	sink  Sink
 	hooks flow.InterfaceNamer
-	boot  string
-	// agentIP is by which records name the agent; it may be none.
-	agentIP netip.Addr
 	// sampling is the factor that records tell: 1 in so many connections is counted.
 	sampling uint32
 	next     uint64

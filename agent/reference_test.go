@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -47,34 +46,76 @@ func TestReference(t *testing.T) {
 // TestReferenceBehaviours checks that the tests exist which are said to hold a behaviour, and that none of the
 // behaviours is left out.
 func TestReferenceBehaviours(t *testing.T) {
+	var numbers []string
+	for _, r := range behaviours(t, "### What its tests hold it to") {
+		numbers = append(numbers, r.number)
+	}
+	want := append(upTo("%d", 1, 36), strings.Split("abcdefghijklm", "")...)
+	require.Equal(t, want, numbers)
+}
+
+// TestReferenceCases is the same for the cases of kubenetmon's tests. A test whose result is said to be the same
+// names the case.
+func TestReferenceCases(t *testing.T) {
+	tests := testsBelow(t, "..")
+	var numbers []string
+	for _, r := range behaviours(t, "### The results of its tests") {
+		numbers = append(numbers, r.number)
+		if r.state != "same" {
+			continue
+		}
+		for _, name := range r.tests[:1] {
+			require.Regexp(t, `\b`+r.number+`\b`, tests[name], "%s does not name the case", name)
+		}
+	}
+	var want []string
+	for _, group := range [][2]int{{1, 5}, {10, 23}, {30, 35}, {40, 45}, {50, 50}, {60, 81}, {90, 95}, {100, 107},
+		{110, 110}, {120, 124}} {
+		want = append(want, upTo("%02d", group[0], group[1])...)
+	}
+	require.Equal(t, want, numbers)
+}
+
+func upTo(format string, first, last int) (all []string) {
+	for n := first; n <= last; n++ {
+		all = append(all, fmt.Sprintf(format, n))
+	}
+	return all
+}
+
+// behaviour is a row of a table of what a reference's tests assert.
+type behaviour struct {
+	number, state string
+	tests         []string
+}
+
+// behaviours reads the table below a heading of REFERENCE.md.
+func behaviours(t *testing.T, heading string) (all []behaviour) {
+	t.Helper()
 	page, err := os.ReadFile("REFERENCE.md")
 	require.NoError(t, err)
-	_, table, found := strings.Cut(string(page), "### What its tests hold it to")
+	_, table, found := strings.Cut(string(page), heading)
 	require.True(t, found)
 	table, _, _ = strings.Cut(table, "\n## ")
 	row := regexp.MustCompile(`(?m)^\| (\w+) \| .+ \| (same|mended|other) \| (.*?) ?\| (.+) \|$`)
 	rows := row.FindAllStringSubmatch(table, -1)
 	require.Len(t, rows, strings.Count(table, "\n| ")-1, "a row is not written like the others")
-	tests := declared(t, func(path string) bool { return strings.HasSuffix(path, "_test.go") })
+	tests := testsBelow(t, "..")
 	name := regexp.MustCompile("`([a-z]+\\.Test[A-Za-z0-9]+)`")
-	var numbers []string
 	for _, r := range rows {
-		numbers = append(numbers, r[1])
-		named := name.FindAllStringSubmatch(r[4], -1)
-		require.NotEmpty(t, named, r[1])
-		require.Len(t, named, strings.Count(r[4], "`")/2, r[1])
-		for _, n := range named {
-			require.True(t, tests[n[1]], "%s: there is no %s", r[1], n[1])
+		b := behaviour{number: r[1], state: r[2]}
+		for _, n := range name.FindAllStringSubmatch(r[4], -1) {
+			require.NotEmpty(t, tests[n[1]], "%s: there is no %s", r[1], n[1])
+			b.tests = append(b.tests, n[1])
 		}
-		if r[2] != "same" {
+		require.NotEmpty(t, b.tests, r[1])
+		require.Len(t, b.tests, strings.Count(r[4], "`")/2, r[1])
+		if b.state != "same" {
 			require.NotEmpty(t, r[3], "%s: in what it differs", r[1])
 		}
+		all = append(all, b)
 	}
-	var want []string
-	for n := range 36 {
-		want = append(want, strconv.Itoa(n+1))
-	}
-	require.Equal(t, append(want, strings.Split("abcdefghijklm", "")...), numbers)
+	return all
 }
 
 // TestReferenceScenarios checks that the scenarios that REFERENCE.md names say what it says.
@@ -178,7 +219,7 @@ func TestBehaviour(t *testing.T) {
 		}
 		for _, s := range shown {
 			if !strings.Contains(s[1], "/") {
-				require.True(t, tests[s[1]], "%s: there is no %s", r[1], s[1])
+				require.NotEmpty(t, tests[s[1]], "%s: there is no %s", r[1], s[1])
 				continue
 			}
 			require.FileExists(t, "../scenarios/"+s[1]+".yaml", r[1])
@@ -188,18 +229,18 @@ func TestBehaviour(t *testing.T) {
 	require.Equal(t, strings.Count(string(page), "\n| ")-3, rows, "a row is not written like the others")
 }
 
-// testsBelow are the tests in a folder: folder.TestName.
-func testsBelow(t *testing.T, root string) map[string]bool {
+// testsBelow are the tests in a folder, with what is written in and above them: folder.TestName.
+func testsBelow(t *testing.T, root string) map[string]string {
 	t.Helper()
-	all := map[string]bool{}
-	test := regexp.MustCompile(`(?m)^func (Test\w+)\(`)
+	all := map[string]string{}
+	test := regexp.MustCompile(`(?ms)((?:^//[^\n]*\n)*)^func (Test\w+)\(.*?^}$`)
 	err := filepath.WalkDir(root, func(path string, _ os.DirEntry, err error) error {
 		if err != nil || !strings.HasSuffix(path, "_test.go") {
 			return err
 		}
 		text, err := os.ReadFile(path)
 		for _, found := range test.FindAllSubmatch(text, -1) {
-			all[filepath.Base(filepath.Dir(path))+"."+string(found[1])] = true
+			all[filepath.Base(filepath.Dir(path))+"."+string(found[2])] = string(found[0])
 		}
 		return err
 	})

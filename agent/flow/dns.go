@@ -21,7 +21,9 @@ type DNS struct {
 	// own.
 	Boot     string `json:"boot"`
 	Sequence uint64 `json:"sequence"`
-	Outcome  string `json:"outcome"`
+	// AgentIP is as in Record.
+	AgentIP netip.Addr `json:"agent_ip,omitzero"`
+	Outcome string     `json:"outcome"`
 	// Reason and Messages are of the outcomes DNSUnreadable and DNSLost, and all else of the
 	// others.
 	Reason     string     `json:"reason,omitempty"`

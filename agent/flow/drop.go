@@ -11,6 +11,8 @@ type Drop struct {
 	// Boot and Sequence identify the record, as in Record, but drops are counted on their own.
 	Boot     string `json:"boot"`
 	Sequence uint64 `json:"sequence"`
+	// AgentIP is as in Record.
+	AgentIP netip.Addr `json:"agent_ip,omitzero"`
 	// NetNS is the inode of the network namespace; 0 when the kernel did not tell.
 	NetNS    uint64     `json:"netns,omitempty"`
 	Src      netip.Addr `json:"src,omitzero"`

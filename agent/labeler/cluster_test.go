@@ -154,7 +154,7 @@ func TestNodeIsReplaced(t *testing.T) {
 	require.Equal(t, "n", at(c, "10.9.0.3", 12))
 }
 
-// TestLookups holds the lookups of both modes against kubenetmon's, cases 90 to 94 and 120 to 121.
+// TestLookups holds the lookups of both modes against kubenetmon's, cases 90 to 94 and 121.
 func TestLookups(t *testing.T) {
 	for _, strict := range []bool{true, false} {
 		t.Run(fmt.Sprintf("strict %v", strict), func(t *testing.T) {
@@ -204,6 +204,68 @@ func TestLookups(t *testing.T) {
 			require.Equal(t, addrs("10.9.0.1"), n.Internal)
 		})
 	}
+}
+
+// TestPodsThatHaveEnded: whom an address belongs to that several pods have, case 120. Strict mode does as v1.0 does,
+// which does not ask whether a pod has ended.
+func TestPodsThatHaveEnded(t *testing.T) {
+	const ended, running = 5, 0
+	for name, c := range map[string]struct {
+		until [2]int64
+		owns  []string // the pods that have the address
+		local string   // who is told in the record
+		flags string
+	}{
+		"succeeded or failed, and running": {[2]int64{ended, running}, []string{"b"}, "c/b", "{}"},
+		"both have ended":                  {[2]int64{ended, ended}, nil, "unknown", "{}"},
+		"both are running":                 {[2]int64{running, running}, []string{"a", "b"}, "c/b", "{'AMBIGUOUS_OWNER':true}"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c1 := NewCluster(ClusterOptions{Name: "c"})
+			for i, pods := range []string{"a", "b"} {
+				c1.SetPod(pod(pods, "1.2.3.4", int64(1+i), c.until[i]), 6)
+			}
+			c1.SetSynced()
+			l := NewLabeler(Options{Clusters: []*Cluster{c1}})
+			pods, err := l.GetPodsByIP("1.2.3.4")
+			require.NoError(t, err)
+			var owns []string
+			for _, p := range pods {
+				owns = append(owns, p.Name)
+			}
+			require.Equal(t, c.owns, owns)
+			f := tcp("1.2.3.4:1", "9.9.9.9:1", "", "")
+			f.Start, f.End = 7, 8
+			got, err := l.LabelFlow("n", f)
+			require.NoError(t, err)
+			require.Equal(t, c.local, brief(got.Local.Labels))
+			require.Equal(t, c.flags, got.ConnectionFlags.String())
+
+			_, err = NewLabeler(Options{Clusters: []*Cluster{c1}, Strict: true}).LabelFlow("n", plainFlow("1.2.3.4", "9.9.9.9"))
+			require.ErrorContains(t, err, "more than one pod maps to 1.2.3.4")
+		})
+	}
+}
+
+// TestSharedClusterIP has two services claim an address, which is an error in case 95: the first one by name is told
+// until it is gone, then the other one.
+func TestSharedClusterIP(t *testing.T) {
+	c := NewCluster(ClusterOptions{Name: "c"})
+	l := NewLabeler(Options{Clusters: []*Cluster{c}})
+	service := func() string {
+		got, err := l.LabelFlow("n", tcp("10.0.0.1:1", "10.96.0.1:80", "", ""))
+		require.NoError(t, err)
+		return got.Service
+	}
+	require.Equal(t, "", service())
+	for _, name := range []string{"b", "a"} {
+		c.SetService(Service{Namespace: "ns", Name: name, Addrs: addrs("10.96.0.1"), Ports: []ServicePort{{Protocol: 6, Port: 80}}})
+	}
+	require.Equal(t, "ns/a", service())
+	c.DeleteService("ns", "a")
+	require.Equal(t, "ns/b", service())
+	c.DeleteService("ns", "b")
+	require.Equal(t, "", service())
 }
 
 func TestKeep(t *testing.T) {

@@ -18,6 +18,9 @@ type LabelerInterface interface {
 type Options struct {
 	// Clusters are asked in their order: the first one in which an address has an owner wins.
 	Clusters []*Cluster
+	// Cluster is the one of which the nodes are that ask, by its name: others may have nodes of the same names. Empty:
+	// a node that asks is whichever has its name.
+	Cluster string
 	// Remote knows what is outside the clusters; nil: nothing.
 	Remote *RemoteLabeler
 	// Strict makes LabelFlow behave like kubenetmon's.
@@ -29,6 +32,7 @@ type Options struct {
 // Labeler labels flows. It is safe for concurrent use.
 type Labeler struct {
 	clusters  []*Cluster
+	cluster   string
 	remote    *RemoteLabeler
 	strict    bool
 	ignoreUDP bool
@@ -42,7 +46,7 @@ func NewLabeler(o Options) *Labeler {
 	if o.Remote == nil {
 		o.Remote = NewRemoteLabeler(RemoteOptions{Strict: o.Strict})
 	}
-	return &Labeler{clusters: o.Clusters, remote: o.Remote, strict: o.Strict, ignoreUDP: o.IgnoreUDP}
+	return &Labeler{clusters: o.Clusters, cluster: o.Cluster, remote: o.Remote, strict: o.Strict, ignoreUDP: o.IgnoreUDP}
 }
 
 // LabelFlow tells who the ends of a flow are, and which of them is local, seen from a node: the
@@ -62,11 +66,12 @@ func (l *Labeler) LabelFlow(node string, f *Flow) (data FlowData, err error) {
 	}
 	var p pair
 	l.pair(&q, &p)
-	p.mirror(node)
+	by := l.asker(node)
+	p.mirror(by)
 	data.Proto, data.Service, data.Unlabelled = protocolName(f.Protocol), p.service, p.reason
 	data.ConnectionClass, data.ConnectionFlags = p.class, connectionFlags(p.flags)
 	local, remote, out, in := &data.Local, &data.Remote, &f.Original, &f.Reply
-	if p.dst.nearness(node) > p.src.nearness(node) {
+	if p.dst.nearness(by) > p.src.nearness(by) {
 		local, remote, out, in = remote, local, in, out
 	}
 	local.Labels, local.IP, local.Port = p.src.labels, q.src.Addr(), q.src.Port()
@@ -81,10 +86,20 @@ func unmap(a netip.AddrPort) netip.AddrPort {
 	return netip.AddrPortFrom(a.Addr().Unmap(), a.Port())
 }
 
+// asker is a node that asks. A name alone is a node's of any cluster.
+type asker struct{ cluster, node string }
+
+func (l *Labeler) asker(node string) asker { return asker{l.cluster, node} }
+
+// on tells whether an end is on a node.
+func (e *end) on(n asker) bool {
+	return n.node != "" && e.node == n.node && (n.cluster == "" || e.cluster == n.cluster)
+}
+
 // nearness tells how good an end is as the local one.
-func (e *end) nearness(node string) int {
+func (e *end) nearness(by asker) int {
 	switch {
-	case e.node != "" && e.node == node:
+	case e.on(by):
 		return 2
 	case e.inCluster():
 		return 1
@@ -157,19 +172,22 @@ func (c *Cluster) podsByIP(a netip.Addr, w which) (found []*Pod) {
 	return slices.CompactFunc(found, func(a, b *Pod) bool { return a.UID == b.UID })
 }
 
-// GetNodeByName finds a node; nil when no cluster has one of that name.
+// GetNodeByName finds a node; nil when no cluster has one of that name. Of several that have one, the labeler's own
+// cluster comes first, then the others in their order.
 func (l *Labeler) GetNodeByName(name string) (*Node, error) { return l.nodeByName(name), nil }
 
-func (l *Labeler) nodeByName(name string) *Node {
+func (l *Labeler) nodeByName(name string) (found *Node) {
 	for _, c := range l.clusters {
-		c.mu.RLock()
-		n := c.nodes[name].snapshot()
-		c.mu.RUnlock()
-		if n != nil {
-			return n
+		if found != nil && c.name != l.cluster {
+			continue
 		}
+		c.mu.RLock()
+		if n := c.nodes[name].snapshot(); n != nil {
+			found = n
+		}
+		c.mu.RUnlock()
 	}
-	return nil
+	return found
 }
 
 // GetNodeByInternalIP finds the node that has an internal address; nil when there is none. When

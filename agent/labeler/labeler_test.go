@@ -1,6 +1,7 @@
 package labeler
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -139,6 +140,9 @@ func TestLabelFlow(t *testing.T) {
 		"IPv6": {"n1",
 			tcp("[fd00:1::1]:5000", "[fd96::1]:5432", "[fd00:2::1]:5433", "[fd00:1::1]:5000"),
 			"blue/web", "blue/db", "shop/db", InterZone, ""},
+		"107 IPv4 to IPv6": {"n1",
+			tcp("10.0.1.1:5000", "[fd00:2::1]:9", "", ""),
+			"blue/web", "blue/db", "", InterZone, ""},
 		"IPv4 in IPv6": {"n1",
 			tcp("[::ffff:10.0.1.1]:5000", "[::ffff:10.0.2.1]:9", "", ""),
 			"blue/web", "blue/db", "", InterZone, ""},
@@ -161,10 +165,10 @@ func TestLabelFlow(t *testing.T) {
 			"blue/web", "internet", "shop/web", PublicInternet, ""},
 
 		// Classes.
-		"same host": {"n1", tcp("10.0.1.1:5000", "10.0.1.2:9", "", ""), "blue/web", "blue/cache", "", SameHost, ""},
-		"own node":  {"n1", tcp("10.0.1.1:5000", "10.9.0.1:9", "", ""), "blue/web", "blue/n1", "", SameHost, ""},
-		"same zone": {"n1", tcp("10.0.1.1:5000", "10.0.3.1:9", "", ""), "blue/web", "blue/near", "", IntraZone, ""},
-		"two zones, seen from the receiver": {"n2", tcp("10.0.1.1:5000", "10.0.2.1:9", "", ""),
+		"same host":     {"n1", tcp("10.0.1.1:5000", "10.0.1.2:9", "", ""), "blue/web", "blue/cache", "", SameHost, ""},
+		"own node":      {"n1", tcp("10.0.1.1:5000", "10.9.0.1:9", "", ""), "blue/web", "blue/n1", "", SameHost, ""},
+		"124 same zone": {"n1", tcp("10.0.1.1:5000", "10.0.3.1:9", "", ""), "blue/web", "blue/near", "", IntraZone, ""},
+		"124 two zones, seen from the receiver": {"n2", tcp("10.0.1.1:5000", "10.0.2.1:9", "", ""),
 			"blue/db", "blue/web", "", InterZone, "{'MIRROR':true}"},
 		"two clusters in two regions": {"n1", tcp("10.0.1.1:5000", "10.80.0.1:9", "", ""),
 			"blue/web", "green/web", "", InterRegion, ""},
@@ -198,6 +202,40 @@ func TestLabelFlow(t *testing.T) {
 			require.Equal(t, uint64(24), got.BytesIn+got.BytesOut)
 			require.Equal(t, Stats{In: Count{22, 24}, Labelled: Count{22, 24}}, l.Stats())
 		})
+	}
+}
+
+// TestEndsHaveNames: what tells of an end what it is, of which case 123 makes one name.
+func TestEndsHaveNames(t *testing.T) {
+	l := world(t)
+	green := l.clusters[1]
+	green.SetPod(Pod{UID: "r", Namespace: "shop", Name: "redis-0", Node: "n1", Addrs: addrs("10.50.0.9"), From: 1,
+		App: "redis", Instance: "redis-primary", Controller: Ref{"StatefulSet", "redis"}}, 1)
+	green.SetPod(Pod{UID: "s", Namespace: "shop", Name: "bare-0", Node: "n1", Addrs: addrs("10.50.0.8"), From: 1,
+		Controller: Ref{"StatefulSet", "bare"}}, 1)
+	type names struct{ instance, app, workload, name, service string }
+	for addr, want := range map[string]names{
+		"10.50.0.9": {instance: "redis-primary", app: "redis", workload: "redis"}, // a pod in a range is a pod
+		"10.50.0.8": {workload: "bare"},
+		"10.50.0.7": {name: "postgres"},
+		"52.1.0.9":  {service: "s3"},
+		"9.9.9.9":   {},
+	} {
+		got, err := l.LabelFlow("n1", tcp("10.0.1.1:1", addr+":1", "", ""))
+		require.NoError(t, err)
+		r := got.Remote.Labels
+		require.Equal(t, want, names{r.Instance, r.App, r.Workload, r.Name, r.CloudService}, addr)
+		require.Equal(t, want == names{}, r.Kind == flow.KindInternet)
+	}
+}
+
+// TestLoopback: in case 105 kubenetmon's agent leaves 127.0.0.1 out. Here an interface is watched or not; what is counted at a
+// loopback device has labels like the rest.
+func TestLoopback(t *testing.T) {
+	for _, addr := range []string{"127.0.0.1", "127.0.0.2", "[::1]"} {
+		got, err := world(t).LabelFlow("n1", tcp(addr+":1", addr+":2", "", ""))
+		require.NoError(t, err)
+		require.Equal(t, PrivateOther, got.ConnectionClass, addr)
 	}
 }
 
@@ -381,6 +419,44 @@ func TestZones(t *testing.T) {
 	}
 }
 
+// TestNodesOfOneName: clusters have nodes of the same name, and so has the one that asks.
+func TestNodesOfOneName(t *testing.T) {
+	var clusters []*Cluster
+	for i, name := range []string{"a", "b"} {
+		c := NewCluster(ClusterOptions{Name: name})
+		net := fmt.Sprintf("10.%d.0.", i)
+		c.SetNode(Node{UID: name, Name: "n1", Internal: addrs(net + "1"), Zone: "zone-" + name, Region: "r", Cloud: AWS}, 1)
+		p := pod("p", net+"2", 1, 0)
+		p.Node = "n1"
+		c.SetPod(p, 1)
+		c.SetSynced()
+		clusters = append(clusters, c)
+	}
+	for cluster, want := range map[string]struct {
+		local string // of a flow from b to a
+		flags flow.LabelFlags
+		zone  string // of the node n1
+	}{
+		"a": {"a/p", flow.FlagMirror, "zone-a"},
+		"b": {"b/p", 0, "zone-b"},
+		"":  {"b/p", 0, "zone-a"}, // nobody can tell: the initiator is as near
+	} {
+		l := NewLabeler(Options{Clusters: clusters, Cluster: cluster})
+		got, err := l.LabelFlow("n1", tcp("10.1.0.2:5000", "10.0.0.2:80", "", ""))
+		require.NoError(t, err)
+		require.Equal(t, want.local, brief(got.Local.Labels), cluster)
+		require.Equal(t, InterZone, got.ConnectionClass, "two nodes, and not one host")
+		require.Equal(t, connectionFlags(want.flags), got.ConnectionFlags, cluster)
+		r := &flow.Record{Src: netip.MustParseAddr("10.1.0.2"), Dst: netip.MustParseAddr("10.0.0.2"), Protocol: 6,
+			Role: flow.RoleInitiator, Start: 5, End: 6}
+		l.LabelRecord(r, Asker{Node: "n1"})
+		require.Equal(t, want.flags, r.LabelFlags, cluster)
+		n, err := l.GetNodeByName("n1")
+		require.NoError(t, err)
+		require.Equal(t, want.zone, n.Zone, cluster)
+	}
+}
+
 // TestDefaultPlace: the options tell where nodes are that do not.
 func TestDefaultPlace(t *testing.T) {
 	c := NewCluster(ClusterOptions{Name: "c"})
@@ -398,8 +474,9 @@ func TestDefaultPlace(t *testing.T) {
 	}
 }
 
+// TestProtocolNames also has the protocol of case 104, which is left out there.
 func TestProtocolNames(t *testing.T) {
-	for p, want := range map[uint8]string{6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 47: "47"} {
+	for p, want := range map[uint8]string{6: "tcp", 17: "udp", 1: "icmp", 58: "icmpv6", 132: "sctp", 47: "47", 123: "123"} {
 		f := tcp("10.0.1.1:1", "10.0.2.1:1", "", "")
 		f.Protocol = p
 		got, err := world(t).LabelFlow("n1", f)

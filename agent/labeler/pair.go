@@ -73,9 +73,8 @@ func (l *Labeler) pair(q *query, p *pair) {
 
 // mirror sets the flag when the one who asks is on the receiver's node, and the sender is on another
 // one, which sees the packets too.
-func (p *pair) mirror(node string) {
-	from := p.src.node
-	if from != "" && node != "" && from != node && p.dst.node == node {
+func (p *pair) mirror(by asker) {
+	if p.src.node != "" && p.dst.on(by) && !p.src.on(by) {
 		p.flags |= flow.FlagMirror
 	}
 }

@@ -68,6 +68,12 @@ func TestRangesOfKubenetmon(t *testing.T) {
 		"79 the lower number first": {ProviderAWS, awsText("10.0.0.0/8", "S3", "eu-west-1",
 			"10.0.0.0/8", "AMAZON", "eu-west-1", "10.0.0.0/8", "ec2", "eu-west-1"),
 			"10.1.1.1", Range{Cloud: AWS, Service: "s3", Region: "eu-west-1"}, 1},
+		"79 in another order": {ProviderAWS, awsText("10.0.0.0/8", "ec2", "eu-west-1",
+			"10.0.0.0/8", "AMAZON", "eu-west-1", "10.0.0.0/8", "S3", "eu-west-1"),
+			"10.1.1.1", Range{Cloud: AWS, Service: "s3", Region: "eu-west-1"}, 1},
+		"79 amazon before ec2": {ProviderAWS, awsText("10.0.0.0/8", "AMAZON", "eu-west-1",
+			"10.0.0.0/8", "ec2", "eu-west-1"),
+			"10.1.1.1", Range{Cloud: AWS, Service: "amazon", Region: "eu-west-1"}, 1},
 	} {
 		for _, strict := range []bool{true, false} {
 			t.Run(fmt.Sprintf("%s, strict %v", name, strict), func(t *testing.T) {
@@ -111,7 +117,7 @@ func TestStrictOrder(t *testing.T) {
 	}
 }
 
-// TestBadPrefix: cases 71 to 74 in Strict mode; else the good ones are taken.
+// TestBadPrefix: cases 71, 72, 73 and 74 in Strict mode; else the good ones are taken.
 func TestBadPrefix(t *testing.T) {
 	texts := map[Provider]string{
 		ProviderAWS:    awsText("1.2.3/8", "S3", "x", "1.1.1.0/24", "S3", "x"),

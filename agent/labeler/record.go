@@ -24,7 +24,7 @@ func (l *Labeler) CountDropped(r *flow.Record) { l.ledger.dropped.add(r.Packets,
 // Describe fills in who is at both ends of a record. It gives the reason why the class is Unknown.
 func (l *Labeler) Describe(r *flow.Record, by Asker) Reason {
 	p := l.ofRecord(r, by.Epoch)
-	p.mirror(by.Node)
+	p.mirror(l.asker(by.Node))
 	r.SrcLabels, r.DstLabels = p.src.labels, p.dst.labels
 	r.Service, r.Class = p.service, string(p.class)
 	r.Unlabelled, r.LabelFlags = p.reason.String(), p.flags

@@ -6,6 +6,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/agent/flow"
 )
 
 // The results of kubenetmon's own tests, case by case. Original is 10 packets and 11 bytes, reply
@@ -57,6 +59,8 @@ func strictFlow(src, dst, replySrc, replyDst string) *Flow {
 
 func plainFlow(src, dst string) *Flow { return strictFlow(src, dst, dst, src) }
 
+func udp(f *Flow) *Flow { f.Protocol = unix.IPPROTO_UDP; return f }
+
 func TestStrictNodeFlow(t *testing.T) {
 	l := strictWorld(t, Options{})
 	for name, c := range map[string]struct {
@@ -83,7 +87,6 @@ func TestStrictNodeFlow(t *testing.T) {
 }
 
 func TestStrictErrors(t *testing.T) {
-	udp := func(f *Flow) *Flow { f.Protocol = unix.IPPROTO_UDP; return f }
 	for name, c := range map[string]struct {
 		flow *Flow
 		want error
@@ -106,6 +109,16 @@ func TestStrictErrors(t *testing.T) {
 	}
 }
 
+// TestStrictLooksNothingUp: what cases 11 and 12 leave out is left out before any cluster is asked.
+func TestStrictLooksNothingUp(t *testing.T) {
+	l := NewLabeler(Options{Clusters: []*Cluster{nil}, Strict: true, IgnoreUDP: true}) // it cannot be asked
+	_, err := l.LabelFlow(ownNode, udp(plainFlow("10.0.0.1", "10.0.0.2")))
+	require.ErrorIs(t, err, ErrIgnoredUDPFlow)
+	_, err = l.LabelFlow(ownNode, plainFlow("fd00::1", "10.0.0.2"))
+	require.ErrorIs(t, err, ErrIPv6Flow)
+	require.Panics(t, func() { _, _ = l.LabelFlow(ownNode, plainFlow("10.0.0.1", "10.0.0.2")) })
+}
+
 func TestStrictLabelFlow(t *testing.T) {
 	for name, c := range map[string]struct {
 		flow          *Flow
@@ -115,9 +128,9 @@ func TestStrictLabelFlow(t *testing.T) {
 		in            [2]uint64
 		class         ConnectionClass
 	}{
-		"13 source NAT to the node": {strictFlow("10.0.0.1", "1.2.3.4", "1.2.3.4", "10.9.0.1"),
+		"13 source NAT to the node": {udp(strictFlow("10.0.0.1", "1.2.3.4", "1.2.3.4", "10.9.0.1")),
 			"10.0.0.1:1", "1.2.3.4:2", "own", "", [2]uint64{12, 13}, PublicInternet},
-		"14 no NAT": {plainFlow("10.0.0.1", "1.2.3.4"),
+		"14 no NAT": {udp(plainFlow("10.0.0.1", "1.2.3.4")),
 			"10.0.0.1:1", "1.2.3.4:2", "own", "", [2]uint64{12, 13}, PublicInternet},
 		"15 from another node": {plainFlow("10.3.0.0", "10.0.0.2"),
 			"10.0.0.2:2", "10.3.0.0:1", "own2", "other", [2]uint64{10, 11}, IntraVPC},
@@ -147,6 +160,24 @@ func TestStrictLabelFlow(t *testing.T) {
 			require.Equal(t, "{}", got.ConnectionFlags.String())
 		})
 	}
+	for name, f := range map[string]*Flow{
+		"all labels of 13": udp(strictFlow("10.0.0.1", "1.2.3.4", "1.2.3.4", "10.9.0.1")),
+		"all labels of 14": udp(plainFlow("10.0.0.1", "1.2.3.4")),
+	} {
+		t.Run(name, func(t *testing.T) {
+			got, err := strictWorld(t, Options{}).LabelFlow(ownNode, f)
+			require.NoError(t, err)
+			require.Equal(t, flow.Labels{Namespace: "ns", Pod: "own", Instance: "instance-own", Node: ownNode,
+				Zone: "zone-a", App: "app-own"}, *got.Local.Labels)
+			require.Equal(t, flow.Labels{Cluster: "UNKNOWN"}, *got.Remote.Labels)
+			require.Equal(t, "udp", got.Proto)
+		})
+	}
+	t.Run("both nodes of 16", func(t *testing.T) {
+		got, err := strictWorld(t, Options{}).LabelFlow(ownNode, plainFlow("10.0.0.1", "10.0.0.2"))
+		require.NoError(t, err)
+		require.Equal(t, []string{ownNode, ownNode}, []string{got.Local.Node, got.Remote.Node})
+	})
 	t.Run("all labels of 15", func(t *testing.T) {
 		got, err := strictWorld(t, Options{}).LabelFlow(ownNode, plainFlow("10.3.0.0", "10.0.0.1"))
 		require.NoError(t, err)
@@ -216,12 +247,15 @@ func TestStrictDirection(t *testing.T) {
 	}
 }
 
-func TestStrictRemote(t *testing.T) {
+// strictRanges are made from files of all four providers.
+func strictRanges(t *testing.T) *Ranges {
+	t.Helper()
 	awsFile := `{"prefixes":[{"ip_prefix":"52.95.0.0/16","region":"af-south-1","service":"EC2"},
 		{"ip_prefix":"52.96.0.0/16","region":"us-west-2","service":"S3"},
 		{"ip_prefix":"52.97.0.0/16","region":"GLOBAL","service":"AMAZON"}]}`
 	gcpFile := `{"prefixes":[{"ipv4Prefix":"1.1.1.0/24","service":"Google Cloud","scope":"us-west2"},
 		{"ipv4Prefix":"2.2.2.0/24","service":"Google Cloud","scope":"ap-southeast1"},
+		{"ipv4Prefix":"2.2.3.0/24","service":"Google Cloud","scope":"europe-north1"},
 		{"ipv4Prefix":"3.3.3.0/24","service":"Google Cloud"}]}`
 	googleFile := `{"prefixes":[{"ipv4Prefix":"8.8.4.0/24"}]}`
 	azureFile := `{"values":[{"name":"AzureCloud","properties":{"addressPrefixes":["4.4.4.0/24"]}}]}`
@@ -234,6 +268,44 @@ func TestStrictRemote(t *testing.T) {
 	}
 	ranges, err := NewRanges(files, RangeOptions{Strict: true})
 	require.NoError(t, err)
+	return ranges
+}
+
+// TestStrictCloud has flows of a pod to providers' addresses, with ranges of its own instead of those of the day.
+func TestStrictCloud(t *testing.T) {
+	for name, c := range map[string]struct {
+		cloud        Cloud
+		region, addr string
+		service      string
+		there        string // the remote region
+		class        ConnectionClass
+	}{
+		"20 another region":         {AWS, "us-west-2", "52.95.1.1", "ec2", "af-south-1", InterRegion},
+		"21 own region":             {AWS, "us-west-2", "52.96.1.1", "s3", "us-west-2", IntraRegion},
+		"22 global Google":          {GCP, "us-east1", "8.8.4.4", "googleservice", "global", IntraRegion},
+		"23 Google Cloud elsewhere": {GCP, "us-east1", "2.2.3.4", "googlecloud", "europe-north1", InterRegion},
+	} {
+		t.Run(name, func(t *testing.T) {
+			remote := NewRemoteLabeler(RemoteOptions{Region: c.region, Cloud: c.cloud, Strict: true})
+			remote.SetRanges(strictRanges(t))
+			got, err := strictWorld(t, Options{Remote: remote}).LabelFlow(ownNode, plainFlow("10.0.0.1", c.addr))
+			require.NoError(t, err)
+			require.Equal(t, flow.Labels{Cluster: "UNKNOWN", Cloud: string(c.cloud), CloudService: c.service,
+				Region: c.there}, *got.Remote.Labels)
+			require.Equal(t, c.class, got.ConnectionClass)
+		})
+	}
+	t.Run("the flow of 66 is lost", func(t *testing.T) {
+		remote := NewRemoteLabeler(RemoteOptions{Region: "us-west2", Cloud: GCP, Strict: true})
+		remote.SetRanges(strictRanges(t))
+		got, err := strictWorld(t, Options{Remote: remote}).LabelFlow(ownNode, plainFlow("10.0.0.1", "3.3.3.3"))
+		require.EqualError(t, err, "undetermined region in the same gcp cloud")
+		require.Zero(t, got)
+	})
+}
+
+func TestStrictRemote(t *testing.T) {
+	ranges := strictRanges(t)
 	for name, c := range map[string]struct {
 		cloud        Cloud
 		region, addr string
@@ -244,7 +316,7 @@ func TestStrictRemote(t *testing.T) {
 		"20 another region":          {AWS, "us-west-2", "52.95.1.1", Range{Cloud: AWS, Service: "ec2", Region: "af-south-1"}, InterRegion, ""},
 		"21 own region":              {AWS, "us-west-2", "52.96.1.1", Range{Cloud: AWS, Service: "s3", Region: "us-west-2"}, IntraRegion, ""},
 		"22 global Google":           {GCP, "us-east1", "8.8.4.4", Range{Cloud: GCP, Service: "googleservice", Region: "global"}, IntraRegion, ""},
-		"23 Google Cloud elsewhere":  {GCP, "us-east1", "2.2.2.2", Range{Cloud: GCP, Service: "googlecloud", Region: "ap-southeast1"}, InterRegion, ""},
+		"23 Google Cloud elsewhere":  {GCP, "us-east1", "2.2.3.4", Range{Cloud: GCP, Service: "googlecloud", Region: "europe-north1"}, InterRegion, ""},
 		"60 private":                 {GCP, "us-west2", "10.0.0.1", Range{Cloud: GCP, Region: "us-west2"}, IntraVPC, ""},
 		"61 own region":              {GCP, "us-west2", "1.1.1.1", Range{Cloud: GCP, Service: "googlecloud", Region: "us-west2"}, IntraRegion, ""},
 		"62 another region":          {GCP, "us-west2", "2.2.2.2", Range{Cloud: GCP, Service: "googlecloud", Region: "ap-southeast1"}, InterRegion, ""},

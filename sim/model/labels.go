@@ -16,7 +16,7 @@ import (
 
 // ClusterConfig is what is to be known of who owns addresses. Times count from the clock's zero.
 type ClusterConfig struct {
-	Node          string           // where the agent is
+	Node, Cluster string           // where the agent is
 	Cloud, Region string           // where the nodes are that do not tell
 	Clusters      []ClusterObjects // in the order in which they are asked
 	Ranges        []agent.OwnRange
@@ -242,11 +242,16 @@ func (c *Cluster) Label(f *Flow) {
 	if from.contested || to.contested {
 		f.LabelFlags |= flow.FlagAmbiguous
 	}
-	if n := from.labels.Node; n != "" && n != c.cfg.Node && to.labels.Node == c.cfg.Node && c.cfg.Node != "" {
+	if from.labels.Node != "" && !c.here(&from) && c.here(&to) {
 		f.LabelFlags |= flow.FlagMirror
 	}
 	f.SrcLabels, f.DstLabels = &from.labels, &to.labels
 	f.Class, f.Unlabelled = c.class(&from, &to)
+}
+
+// here tells whether an end is on the agent's node.
+func (c *Cluster) here(p *party) bool {
+	return c.cfg.Node != "" && p.labels.Node == c.cfg.Node && p.labels.Cluster == c.cfg.Cluster
 }
 
 // ends are the sender and the receiver, and the service by which the responder is reached: the sender,

@@ -13,7 +13,7 @@ import (
 
 func town(t *testing.T) *Cluster {
 	t.Helper()
-	c, err := NewCluster(ClusterConfig{Node: "n1", Clusters: []ClusterObjects{{Name: "c", File: static.File{
+	c, err := NewCluster(ClusterConfig{Node: "n1", Cluster: "c", Clusters: []ClusterObjects{{Name: "c", File: static.File{
 		Nodes: map[string]static.Node{"n1": {Addresses: []string{"10.9.0.1"}, Zone: "a", Region: "r"},
 			"n2": {Addresses: []string{"10.9.0.2"}, Zone: "b", Region: "r"}},
 		Pods: map[string]static.Pod{

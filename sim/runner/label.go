@@ -52,7 +52,7 @@ func (p *play) tellCluster() error {
 	if c == nil {
 		return nil
 	}
-	cfg := model.ClusterConfig{Node: c.Node, Cloud: c.Cloud, Region: c.Region, Ranges: c.Ranges}
+	cfg := model.ClusterConfig{Node: c.Node, Cluster: spec.ClusterName, Cloud: c.Cloud, Region: c.Region, Ranges: c.Ranges}
 	for _, name := range p.clusters() {
 		objects := p.objectsOf(name)
 		pods := map[string]static.Pod{}
@@ -148,7 +148,7 @@ func (p *play) labels(l *agent.Labels) {
 	if c == nil {
 		return
 	}
-	l.Node, l.Cloud, l.Region, l.Ranges.Own = c.Node, c.Cloud, c.Region, c.Ranges
+	l.Node, l.Cluster, l.Cloud, l.Region, l.Ranges.Own = c.Node, spec.ClusterName, c.Cloud, c.Region, c.Ranges
 	if c.Node == "" {
 		l.Node = "-" // else it would be this machine
 	}

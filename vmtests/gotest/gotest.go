@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
@@ -23,6 +24,9 @@ const Env = "WEIR_VM_TESTS"
 // Lines are the kernels that tests are run on: the oldest one, and those of which each has more for eBPF
 // programs than the one before. `make guesttest` fetches them.
 var Lines = []string{"5.10", "6.1", "6.12", kernel.Newest}
+
+// busy is how long a test may work in a guest. One is of many rounds where a scenario has one.
+const busy = 5 * time.Minute
 
 // Guest makes the test binary the init of a guest, if it runs in one. TestMain calls it first.
 func Guest() {
@@ -91,7 +95,8 @@ func run(t *testing.T, names, flags []string) ([]result.Kernel, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := matrix.Config{Cache: t.TempDir(), Accel: "tcg"}
+	c := matrix.Config{Cache: t.TempDir(), Accel: "tcg", Limits: matrix.DefaultLimits}
+	c.Limits.Busy = busy
 	if c.Binary, err = os.Executable(); err != nil {
 		return nil, err
 	}

@@ -408,6 +408,23 @@ func TestColumns(t *testing.T) {
 	}
 }
 
+// TestTimesAreUTC: the day and the minute by which rows are kept together are UTC's, wherever the agent is,
+// as in case 110 of kubenetmon's.
+func TestTimesAreUTC(t *testing.T) {
+	there := time.FixedZone("", -5*60*60)
+	for end, want := range map[time.Time]string{
+		time.Date(2026, 1, 2, 15, 45, 30, 0, there): "2026-01-02 20:45",
+		time.Date(2026, 1, 2, 22, 0, 0, 0, there):   "2026-01-03 03:00",
+	} {
+		for _, c := range times() {
+			got := c.value(reflect.ValueOf(flow.Record{End: end.UnixNano()})).(time.Time)
+			require.Equal(t, want, got.Format("2006-01-02 15:04"), c.name) // as it is written
+		}
+	}
+	require.Contains(t, flows.create(&server{}), "\t`time` DateTime('UTC'),\n")
+	require.Contains(t, flows.create(&server{}), "PARTITION BY date ORDER BY (date, toStartOfMinute(time), ")
+}
+
 // TestTypes takes what a server has.
 func TestTypes(t *testing.T) {
 	old, young := &server{}, &server{types: map[string]bool{"LowCardinality": true, "IPv6": true}, tokens: true, merge: true}

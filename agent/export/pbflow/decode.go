@@ -54,10 +54,16 @@ func decodeRecord(m *Record) (*flow.Record, error) {
 		ICMPCode: narrow[uint8](&errs[4], "icmp_code", m.GetIcmpCode()),
 	}
 	r.Src, r.Dst, errs[5] = network(m.GetNetwork())
-	if m.GetAgentIp() != nil {
-		r.AgentIP, errs[6] = address("agent_ip", m.GetAgentIp())
-	}
+	r.AgentIP, errs[6] = agentIP(m)
 	return r, errors.Join(errs[:]...)
+}
+
+// agentIP is of any kind of record, and may be none.
+func agentIP(m *Record) (netip.Addr, error) {
+	if m.GetAgentIp() == nil {
+		return netip.Addr{}, nil
+	}
+	return address("agent_ip", m.GetAgentIp())
 }
 
 func decodeWeir(r *flow.Record, w *Weir) error {
@@ -111,7 +117,7 @@ func decodeLabels(l *Labels) *flow.Labels {
 }
 
 func decodeDrop(m *Record) (*flow.Drop, error) {
-	var errs [4]error
+	var errs [5]error
 	w, t := m.GetWeir(), m.GetTransport()
 	d := &flow.Drop{
 		Boot: w.GetBoot(), Sequence: w.GetSequence(), NetNS: w.GetDrop().GetNetns(),
@@ -122,11 +128,12 @@ func decodeDrop(m *Record) (*flow.Drop, error) {
 		Start: w.GetStartNs(), End: w.GetEndNs(),
 	}
 	d.Src, d.Dst, errs[3] = network(m.GetNetwork())
+	d.AgentIP, errs[4] = agentIP(m)
 	return d, errors.Join(errs[:]...)
 }
 
 func decodeDNS(m *Record) (*flow.DNS, error) {
-	var errs [6]error
+	var errs [7]error
 	w, t, n := m.GetWeir(), m.GetTransport(), m.GetWeir().GetDns()
 	d := &flow.DNS{
 		Boot: w.GetBoot(), Sequence: w.GetSequence(), Outcome: n.GetOutcome(),
@@ -140,6 +147,7 @@ func decodeDNS(m *Record) (*flow.DNS, error) {
 		Latency: n.LatencyNs, Repeats: n.GetRepeats(), Start: w.GetStartNs(), End: w.GetEndNs(),
 	}
 	d.Client, d.Server, errs[5] = network(m.GetNetwork())
+	d.AgentIP, errs[6] = agentIP(m)
 	return d, errors.Join(errs[:]...)
 }
 

@@ -87,6 +87,7 @@ func appendDrop(b []byte, d *flow.Drop, offset int64) []byte {
 		b = appendNetwork(b, d.Src, d.Dst)
 		b = appendTransport(b, d.SrcPort, d.DstPort, d.Protocol)
 	}
+	b = appendIP(b, 12, d.AgentIP)
 	b = appendUint(b, 17, d.Packets)
 	b, weir := begin(b, 1000)
 	b = appendString(b, 1, d.Boot)
@@ -113,6 +114,7 @@ func appendDNS(b []byte, d *flow.DNS, offset int64) []byte {
 		b = appendNetwork(b, d.Client, d.Server)
 		b = appendTransport(b, d.ClientPort, d.ServerPort, d.Protocol)
 	}
+	b = appendIP(b, 12, d.AgentIP)
 	b = appendUint(b, 21, uint64(d.ID))
 	if d.Latency != nil {
 		b = appendTime(b, 23, *d.Latency)

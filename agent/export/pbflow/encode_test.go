@@ -51,13 +51,13 @@ func labels(of string) *flow.Labels {
 
 // fullDrop and fullDNS are likewise.
 func fullDrop() flow.Drop {
-	return flow.Drop{Boot: "b", Sequence: 1, NetNS: 4026532567, Src: netip.MustParseAddr("10.0.0.1"),
+	return flow.Drop{Boot: "b", Sequence: 1, AgentIP: netip.MustParseAddr("192.0.2.9"), NetNS: 4026532567, Src: netip.MustParseAddr("10.0.0.1"),
 		Dst: netip.MustParseAddr("10.0.0.2"), SrcPort: 1, DstPort: 2, Protocol: 17, Reason: "no-socket",
 		Packets: 3, Start: 4, End: 5}
 }
 
 func fullDNS() flow.DNS {
-	return flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSAnswered, Reason: "x", Messages: 9, Zone: 2,
+	return flow.DNS{Boot: "b", Sequence: 1, AgentIP: netip.MustParseAddr("2001:db8::9"), Outcome: flow.DNSAnswered, Reason: "x", Messages: 9, Zone: 2,
 		Client: netip.MustParseAddr("10.0.0.1"), Server: netip.MustParseAddr("10.0.0.2"),
 		ClientPort: 3, ServerPort: 53, Protocol: 17, ID: 4, Name: "x.", Type: "A", Rcode: "NOERROR",
 		Truncated: true, Latency: pointer(1_500_000_000), Repeats: 5, Start: 6, End: 1_500_000_006}
@@ -116,6 +116,8 @@ func TestRoundTrip(t *testing.T) {
 		of(flow.Record{Src: netip.IPv6Unspecified(), Dst: netip.IPv6Unspecified(),
 			Role: flow.RoleUnknown, Reason: flow.EndForced,
 			Handshake: &flow.Handshake{}, Lookups: &flow.Lookups{}, DstLabels: &flow.Labels{}}),
+		of(flow.Record{Src: netip.MustParseAddr("10.9.0.1"), Dst: netip.MustParseAddr("2001:db8::1"),
+			Role: flow.RoleUnknown, Reason: flow.EndForced}), // kubenetmon's case 107
 		{Drop: &drop},
 		{Drop: &flow.Drop{Boot: "b", Sequence: 2, Reason: flow.DropTableFull, Packets: 9}},
 		{DNS: &dns},
@@ -133,12 +135,12 @@ func TestRoundTrip(t *testing.T) {
 		require.Equal(t, want[i], got)
 		require.Empty(t, e.ProtoReflect().GetUnknown())
 	}
-	require.Equal(t, uint64(3), entries[3].PktDropPackets)
-	require.Equal(t, int64(1e9), entries[3].TimeFlowStart.Seconds)
-	require.Nil(t, entries[4].TimeFlowStart)
-	require.Equal(t, uint32(4), entries[5].DnsId)
-	require.Equal(t, "x.", entries[5].DnsName)
-	require.Equal(t, 1500*time.Millisecond, entries[5].DnsLatency.AsDuration())
+	require.Equal(t, uint64(3), entries[4].PktDropPackets)
+	require.Equal(t, int64(1e9), entries[4].TimeFlowStart.Seconds)
+	require.Nil(t, entries[5].TimeFlowStart)
+	require.Equal(t, uint32(4), entries[6].DnsId)
+	require.Equal(t, "x.", entries[6].DnsName)
+	require.Equal(t, 1500*time.Millisecond, entries[6].DnsLatency.AsDuration())
 }
 
 // TestReference checks what a collector that knows nothing of weir reads.

@@ -255,6 +255,9 @@ func TestConvertPod(t *testing.T) {
 		"containerStatuses":[{"state":{"terminated":{"finishedAt":"`+rfc(4)+`"}}},{"state":{"running":{}}}]}}`), at(9))
 	require.Equal(t, got.From, got.Until)
 	require.Zero(t, keys.pod(decode[pod](t, `{"status":{"phase":"Running"}}`), at(9)).Until)
+	// Without the recommended label it is the one of Kubernetes' own pods: kubenetmon's case 15.
+	keys = DefaultKeys()
+	require.Equal(t, "dns", keys.pod(decode[pod](t, `{"metadata":{"labels":{"k8s-app":"dns"}}}`), 0).App)
 }
 
 func TestConvertOthers(t *testing.T) {
