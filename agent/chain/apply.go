@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/chain/hook"
@@ -24,6 +23,8 @@ import (
 type Change struct {
 	Key
 	Backend string `json:"backend"`
+	// Fallback is why it is not a better one.
+	Fallback string `json:"fallback,omitempty"`
 	// From and To are generations; 0 is none.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
@@ -70,7 +71,7 @@ func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.summary(), nil
+	return summary(t.changes), nil
 }
 
 // Apply makes the chains of the spec what they shall be, all or none: when it fails, all chains
@@ -81,7 +82,7 @@ func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.summary(), t.run()
+	return t.execute()
 }
 
 // Delete takes chains off, all or none.
@@ -102,7 +103,7 @@ func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
 	if err := t.prepareProcesses(); err != nil {
 		return nil, err
 	}
-	return t.summary(), t.run()
+	return t.execute()
 }
 
 // transaction changes chains, all or none.
@@ -149,9 +150,9 @@ func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
 	return t, errors.Join(errs...)
 }
 
-func (t *transaction) summary() []Change {
+func summary(changes []*change) []Change {
 	all := []Change{}
-	for _, x := range t.changes {
+	for _, x := range changes {
 		if x.Steps == nil {
 			x.Steps = []plan.Step{}
 		}
@@ -167,6 +168,13 @@ func (t *transaction) work() []*change {
 		return !x.forget && x.Unchanged() && r != nil && len(r.Generations) < 2 && // else it was not ended
 			reflect.DeepEqual(r.Chain, x.want)
 	})
+}
+
+// execute does everything, and tells what has become of each chain.
+func (t *transaction) execute() ([]Change, error) {
+	all := t.changes
+	err := t.run()
+	return summary(all), err
 }
 
 // run does everything: build beside, swap, retire.
@@ -202,9 +210,6 @@ func (t *transaction) run() error {
 
 // build loads all new generations into the kernel, beside the running ones.
 func (t *transaction) build() error {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("lift the limit on locked memory: %w", err)
-	}
 	for _, x := range t.changes {
 		if err := x.build(); err != nil {
 			return &ChainError{x.Key, err}
@@ -235,10 +240,7 @@ func (x *change) build() (err error) {
 	if !x.builds() {
 		return nil
 	}
-	if x.next, err = program.Build(x.want.Hook, x.members, x.before); err != nil {
-		return err
-	}
-	return x.next.Verify()
+	return x.load()
 }
 
 // intend writes down which generations may be found in the kernel from now on.
@@ -272,7 +274,7 @@ func (t *transaction) intend() error {
 
 // generation is the one that the change leads to.
 func (x *change) generation() generation {
-	return generation{Number: x.To, Members: x.want.Members, Items: x.items, Processes: x.digests}
+	return generation{Number: x.To, Members: x.want.Members, Items: x.items, Fallback: x.Fallback, Processes: x.digests}
 }
 
 // known are the generations in the kernel before the change.

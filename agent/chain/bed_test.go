@@ -14,6 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -320,7 +321,7 @@ func (b *bed) hook(kind hook.Kind, backend string) (s hook.State) {
 			return err
 		}
 		folder := filepath.Join(b.pin, fmt.Sprintf("%d-%d-%s", i.Inode, i.Index, kind))
-		p, err := hook.New(backend, hook.Target{Interface: i.Index, Kind: kind,
+		p, err := hook.New(way{kind, backend}.point(), hook.Target{Interface: i.Index, Kind: kind,
 			Pin: filepath.Join(folder, "link")})
 		if err != nil {
 			return err
@@ -339,10 +340,29 @@ type way struct {
 
 func (w way) String() string { return string(w.kind) + "/" + w.backend }
 
+// point is how package hook calls what the backend attaches by.
+func (w way) point() string {
+	if w.kind == hook.XDP {
+		return hook.XDPLink
+	}
+	return w.backend
+}
+
+// members is how many the backend has room for.
+func (w way) members() int {
+	if w.backend == dispatcher {
+		return 10
+	}
+	return 30
+}
+
+// The names of the backends for XDP.
+const dispatcher, xdpLink = "xdp-dispatcher", "xdp-link"
+
 // ways are all that there are.
 func ways() (all []way) {
 	for _, k := range hook.Kinds() {
-		for _, backend := range hook.Backends(k) {
+		for _, backend := range chain.Backends(k) {
 			all = append(all, way{k, backend})
 		}
 	}
@@ -369,6 +389,12 @@ func (b *bed) need(w way) {
 	b.t.Helper()
 	if w.backend == hook.TCX && !hasTCX(b.t) {
 		b.t.Skip("skipped: this kernel has no tcx")
+	}
+	if w.backend != dispatcher && w.backend != eitherXDP {
+		return
+	}
+	if err := features.HaveProgramType(ebpf.Extension); err != nil {
+		b.t.Skipf("skipped: this kernel cannot replace functions: %v", err)
 	}
 }
 

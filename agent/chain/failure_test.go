@@ -78,7 +78,7 @@ func (b *bed) displace(w way, p *ebpf.Program) {
 		if err != nil {
 			return err
 		}
-		point, err := hook.New(w.backend, hook.Target{Interface: i.Index, Kind: w.kind,
+		point, err := hook.New(w.point(), hook.Target{Interface: i.Index, Kind: w.kind,
 			Pin: strings.Join(link, "")})
 		if err != nil {
 			return err

@@ -87,6 +87,8 @@ type generation struct {
 	Number  uint64      `json:"number"`
 	Members []Member    `json:"members"`
 	Items   []plan.Item `json:"items"` // of the enabled ones, in their order
+	// Fallback is why it has not a better backend.
+	Fallback string `json:"fallback,omitempty"`
 	// Processes are the digests of the processes of the enabled ones, by member.
 	Processes map[string]string `json:"processes,omitempty"`
 }
@@ -195,13 +197,20 @@ func generationDir(folder string, number uint64) string {
 
 // view is a chain as it is in the kernel.
 type view struct {
-	iface   ifaces.Interface
-	folder  string
-	backend string // "" when nothing is attached
-	point   hook.Point
-	state   hook.State
-	// running is the generation that is attached, nil when there is none or Own is not of ours.
+	iface    ifaces.Interface
+	folder   string
+	attached string // by what, as package hook names it; "" when nothing is attached
+	point    hook.Point
+	state    hook.State
+	// running is the generation that is attached, nil when there is none or Own is not of ours; wiring is
+	// how its members are wired.
 	running *generation
+	wiring  program.Wiring
+}
+
+// backend is the name of what the chain is attached by, "" when it is not.
+func (v *view) backend(k hook.Kind) string {
+	return backendOf(k, v.attached, v.wiring)
 }
 
 // Drift is how the kernel differs from what was applied.
@@ -237,7 +246,7 @@ func (m *Manager) look(c *Chain) (*view, error) {
 			v.point, v.state = p, s
 		}
 		if s.Own != 0 {
-			v.backend = b
+			v.attached = b
 			break
 		}
 	}
@@ -266,9 +275,13 @@ func (m *Manager) findRunning(v *view, r *record) error {
 		if n, _ := fmt.Sscanf(f.Name(), generationPrefix+"%d", &number); n != 1 {
 			continue
 		}
-		id, err := headID(filepath.Join(v.folder, f.Name()))
+		dir := filepath.Join(v.folder, f.Name())
+		id, err := headID(dir)
 		if err != nil || id != v.state.Own {
 			continue // what a killed manager has left unfinished may have no head
+		}
+		if v.wiring, err = program.WiringOf(dir); err != nil {
+			return err
 		}
 		v.running = &generation{Number: number}
 		if r != nil && r.Inode == v.iface.Inode && r.Index == v.iface.Index {
