@@ -223,7 +223,7 @@ func (x *change) builds() bool { return x.To != x.From && x.To != 0 }
 
 // swaps tells whether the hook changes.
 func (x *change) swaps() bool {
-	return x.view != nil && (x.builds() || x.To == 0 && x.view.state.Own != 0)
+	return x.view != nil && (x.builds() || x.To == 0 && len(x.view.state.Own) > 0)
 }
 
 func (x *change) build() (err error) {
@@ -232,15 +232,25 @@ func (x *change) build() (err error) {
 			return err
 		}
 	}
-	if x.view != nil && x.view.state.Own != 0 {
-		if x.was, err = ebpf.NewProgramFromID(x.view.state.Own); err != nil {
-			return fmt.Errorf("hold the program that is attached: %w", err)
-		}
-	}
-	if !x.builds() {
-		return nil
+	if err := x.hold(); err != nil || !x.builds() {
+		return err
 	}
 	return x.load()
+}
+
+// hold holds what is attached, to be able to swap back.
+func (x *change) hold() error {
+	if x.view == nil {
+		return nil
+	}
+	for _, id := range x.view.state.Own {
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			return fmt.Errorf("hold the program that is attached: %w", err)
+		}
+		x.was = append(x.was, p)
+	}
+	return nil
 }
 
 // intend writes down which generations may be found in the kernel from now on.
@@ -349,44 +359,51 @@ func (t *transaction) swap() error {
 
 // swap must be called in the namespace.
 func (x *change) swap() error {
-	want, err := x.nextID()
-	if err != nil {
-		return err
-	}
-	if was := x.view.state.Own; x.next == nil {
-		err = x.point.Remove(was)
-	} else {
-		err = x.point.Swap(was, x.next.Head())
-	}
-	if err != nil {
+	next := x.nextHeads()
+	if err := x.exchange(x.view.state.Own, next); err != nil {
 		return err
 	}
 	x.swapped = true
+	want, err := hook.ProgramIDs(next)
+	if err != nil {
+		return err
+	}
 	s, err := x.point.State()
-	if err == nil && s.Own != want {
-		err = fmt.Errorf("%w: program %d is there, not %d", hook.ErrChanged, s.Own, want)
+	if err == nil && !slices.Equal(s.Own, want) {
+		err = fmt.Errorf("%w: program %v is there, not %v", hook.ErrChanged, s.Own, want)
 	}
 	return err
 }
 
-// nextID is the id of the program that the change attaches, 0 for none.
-func (x *change) nextID() (ebpf.ProgramID, error) {
-	if x.next == nil {
-		return 0, nil
+// exchange puts programs on the hook in the place of others, none for none.
+func (x *change) exchange(was []ebpf.ProgramID, to []*ebpf.Program) error {
+	if len(to) == 0 {
+		return x.point.Remove(was)
 	}
-	return x.next.ID()
+	if x.anew && len(was) > 0 {
+		if err := x.point.Remove(was); err != nil {
+			return err
+		}
+		was = nil
+	}
+	return x.point.Swap(was, to)
+}
+
+// nextHeads are the programs that the change attaches.
+func (x *change) nextHeads() []*ebpf.Program {
+	if x.next == nil {
+		return nil
+	}
+	return x.next.Heads()
 }
 
 // swapBack must be called in the namespace.
 func (x *change) swapBack() error {
-	now, err := x.nextID()
+	now, err := hook.ProgramIDs(x.nextHeads())
 	if err != nil {
 		return err
 	}
-	if x.was == nil {
-		return x.point.Remove(now)
-	}
-	return x.point.Swap(now, x.was)
+	return x.exchange(now, x.was)
 }
 
 // conclude lets go of what ran before, and writes down what runs now. The change is done: what fails here
@@ -477,8 +494,8 @@ func (t *transaction) close() {
 				g.Close()
 			}
 		}
-		if x.was != nil {
-			x.was.Close()
+		for _, p := range x.was {
+			p.Close()
 		}
 	}
 }

@@ -63,7 +63,7 @@ func TestApply(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, m.List())
 		})
-		require.Zero(t, b.hook(w.kind, w.backend).Own)
+		require.Empty(t, b.hook(w.kind, w.backend).Own)
 		_, passed = b.send(w.kind, 3)
 		require.Len(t, passed, 3)
 	})
@@ -178,6 +178,16 @@ func TestWirings(t *testing.T) {
 	sent, _ = b.send(hook.XDP, 3)
 	require.Len(t, b.traces(hook.XDP, sent)[0], 10)
 	b.clean(1)
+
+	other := chain.Member{Name: "other", Object: b.object, Program: "xdp_enum"} // only the kernel knows that it does not fit
+	ch = b.mustApply(b.chain(hook.XDP, "", append(members(2), other)...))
+	require.Equal(t, xdpLink, ch.Backend)
+	if why == "" {
+		require.Contains(t, ch.Fallback, "xdp-dispatcher: member other: load program xdp_enum: ")
+	}
+	require.Equal(t, ch.Fallback, status().Fallback)
+	sent, _ = b.send(hook.XDP, 3)
+	wantTraces(t, []step{{0, 2}, {1, 2}}, b.traces(hook.XDP, sent))
 
 	before := b.snapshot()
 	_, err := b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(hook.XDP, dispatcher, members(11)...)}}, chain.ApplyOptions{})

@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/weirnet/weir/agent/chain/hook"
+	"github.com/weirnet/weir/agent/chain/plan"
 	"github.com/weirnet/weir/agent/chain/program"
 )
 
@@ -17,17 +18,24 @@ type backend struct {
 	name   string
 	point  string // as package hook names it
 	wiring program.Wiring
+	asked  bool // only for chains that ask for it
 }
 
 // backends are those of each kind of hook, the best first. The ones of XDP differ in nothing that is seen from outside:
 // a chain goes from one to the other in one swap.
 var backends = map[hook.Kind][]backend{
 	hook.XDP: {
-		{"xdp-dispatcher", hook.XDPLink, program.Dispatcher},
-		{"xdp-link", hook.XDPLink, program.TailCalls},
+		{"xdp-dispatcher", hook.XDPLink, program.Dispatcher, false},
+		{"xdp-link", hook.XDPLink, program.TailCalls, false},
 	},
-	hook.Ingress: {{"tcx", hook.TCX, program.TailCalls}, {"tc", hook.TC, program.TailCalls}},
-	hook.Egress:  {{"tcx", hook.TCX, program.TailCalls}, {"tc", hook.TC, program.TailCalls}},
+	hook.Ingress: tcBackends,
+	hook.Egress:  tcBackends,
+}
+
+var tcBackends = []backend{
+	{"tcx", hook.TCX, program.TailCalls, false},
+	{"tc", hook.TC, program.TailCalls, false},
+	{"tcx-links", hook.TCXLinks, program.Links, true},
 }
 
 // Backends are the names of the backends of a kind of hook, the best first.
@@ -41,7 +49,7 @@ func Backends(k hook.Kind) (names []string) {
 // backends are those that the chain may have: the one that it names, or all.
 func (c *Chain) backends() []backend {
 	return slices.DeleteFunc(slices.Clone(backends[c.Hook]), func(b backend) bool {
-		return c.Backend != "" && b.name != c.Backend
+		return c.Backend == "" && b.asked || c.Backend != "" && b.name != c.Backend
 	})
 }
 
@@ -77,7 +85,7 @@ func (x *change) choose(m *Manager) error {
 	}
 	var reasons []error
 	for _, b := range candidates {
-		target := m.target(x.view, &x.want)
+		target := m.target(x.view, &x.want, b.point)
 		err := hook.Probe(b.point, target)
 		if err == nil {
 			x.Backend, x.backends = b.name, by(b.point, candidates)
@@ -116,6 +124,9 @@ func (x *change) wire() error {
 		if err == nil {
 			err = b.wiring.Probe()
 		}
+		if err == nil && b.wiring == program.Links {
+			err = x.link()
+		}
 		if err == nil {
 			x.backends, x.Backend = x.backends[i:], b.name
 			return nil
@@ -125,6 +136,22 @@ func (x *change) wire() error {
 		reasons = append(reasons, err)
 	}
 	return errors.Join(reasons...)
+}
+
+// link finds out which programs stay as they are when each has a link of its own, and refuses what would have packets
+// meet a part of the change.
+func (x *change) link() error {
+	running := x.view.running
+	if x.anew = len(x.view.state.Own) > 0 && (running == nil || len(running.Items) == 0); x.anew || running == nil {
+		return nil
+	}
+	if len(x.Steps) != 1 || x.Steps[0].Op == plan.Move {
+		return fmt.Errorf("%w; this change takes %d steps: %v", hook.ErrSteps, len(x.Steps), x.Steps)
+	}
+	for i := range x.members {
+		x.members[i].Kept = slices.Index(running.Items, x.items[i]) + 1
+	}
+	return nil
 }
 
 // fallBack remembers why a backend is not taken.

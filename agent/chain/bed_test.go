@@ -321,8 +321,12 @@ func (b *bed) hook(kind hook.Kind, backend string) (s hook.State) {
 			return err
 		}
 		folder := filepath.Join(b.pin, fmt.Sprintf("%d-%d-%s", i.Inode, i.Index, kind))
+		pin := "link"
+		if backend == hook.TCXLinks {
+			pin = "links"
+		}
 		p, err := hook.New(way{kind, backend}.point(), hook.Target{Interface: i.Index, Kind: kind,
-			Pin: filepath.Join(folder, "link")})
+			Pin: filepath.Join(folder, pin)})
 		if err != nil {
 			return err
 		}
@@ -359,11 +363,13 @@ func (w way) members() int {
 // The names of the backends for XDP.
 const dispatcher, xdpLink = "xdp-dispatcher", "xdp-link"
 
-// ways are all that there are.
+// ways are all that there are, but links, which change in another way.
 func ways() (all []way) {
 	for _, k := range hook.Kinds() {
 		for _, backend := range chain.Backends(k) {
-			all = append(all, way{k, backend})
+			if backend != hook.TCXLinks {
+				all = append(all, way{k, backend})
+			}
 		}
 	}
 	return all
@@ -387,7 +393,7 @@ func each(t *testing.T, fn func(t *testing.T, b *bed, w way)) {
 // than the package asks: by its type information.
 func (b *bed) need(w way) {
 	b.t.Helper()
-	if w.backend == hook.TCX && !hasTCX(b.t) {
+	if (w.backend == hook.TCX || w.backend == hook.TCXLinks) && !hasTCX(b.t) {
 		b.t.Skip("skipped: this kernel has no tcx")
 	}
 	if w.backend != dispatcher && w.backend != eitherXDP {

@@ -27,7 +27,8 @@ type change struct {
 	stale    string           // folder of pins of an interface that is gone, or ""
 	next     *program.Generation
 	before   *program.Generation
-	was      *ebpf.Program // what is attached before the change
+	was      []*ebpf.Program // what is attached before the change
+	anew     bool            // what is attached is taken off first: links that are no whole chain
 	swapped  bool
 	// digests are those of the processes that there shall be, by member; programs are those that are to be started.
 	digests  map[string]string
@@ -58,7 +59,7 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 		return errors.New("place: a chain stays where it is; delete it first")
 	}
 	if x.Drift = x.view.drift(r); x.Drift == Replaced && !opts.Force {
-		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+		return fmt.Errorf("%w: program %v", ErrReplaced, x.view.state.Own)
 	}
 	if r != nil && x.view.folder != t.m.folder(r.Inode, r.Index, r.Hook) {
 		x.stale = t.m.folder(r.Inode, r.Index, r.Hook)
@@ -160,7 +161,7 @@ func (t *transaction) remove(k Key, opts ApplyOptions) error {
 	}
 	x.Drift, x.Backend, x.point = x.view.drift(r), x.view.backend(k.Hook), x.view.point
 	if x.Drift == Replaced && !opts.Force {
-		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+		return fmt.Errorf("%w: program %v", ErrReplaced, x.view.state.Own)
 	}
 	if x.view.running != nil {
 		x.From = x.view.running.Number

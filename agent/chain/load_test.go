@@ -252,7 +252,8 @@ func (b *bed) dropped(kind hook.Kind) (n uint64) {
 // BenchmarkReplace replaces one member of three, again and again. "swap-us" is the time that the kernel takes to
 // swap, by the clock of the process that asks for it.
 func BenchmarkReplace(bench *testing.B) {
-	for _, w := range []way{{hook.XDP, xdpLink}, {hook.XDP, dispatcher}, {hook.Ingress, hook.TCX}, {hook.Ingress, hook.TC}} {
+	for _, w := range []way{{hook.XDP, xdpLink}, {hook.XDP, dispatcher}, {hook.Ingress, hook.TCX}, {hook.Ingress, hook.TC},
+		{hook.Ingress, hook.TCXLinks}} {
 		bench.Run(w.String(), func(bench *testing.B) {
 			b := newBed(bench)
 			b.need(w)

@@ -25,4 +25,5 @@ func TestKernels(t *testing.T) {
 
 // guestTests are the tests that depend on the kernel.
 var guestTests = []string{"TestApply", "TestWirings", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
-	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
+	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad",
+	"TestLinks", "TestLinksRefused", "TestLinksUnderLoad", "TestLinksIncomplete", "TestLinksKilled"}

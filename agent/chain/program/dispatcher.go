@@ -115,13 +115,13 @@ func (d *dispatched) connect(index int, p *ebpf.Program) error {
 	return nil
 }
 
-func (d *dispatched) head([]*ebpf.Program) *ebpf.Program { return d.program }
+func (d *dispatched) heads([]*ebpf.Program) []*ebpf.Program { return []*ebpf.Program{d.program} }
 
 func (d *dispatched) verify(want []ebpf.ProgramID) error {
 	if len(d.links) != len(want) {
 		return fmt.Errorf("the dispatcher has %d members, not %d", len(d.links), len(want))
 	}
-	target, err := programID(d.program)
+	target, err := hook.ProgramIDs(d.heads(nil))
 	if err != nil {
 		return err
 	}
@@ -141,7 +141,7 @@ func (d *dispatched) verify(want []ebpf.ProgramID) error {
 		if t == nil || t.TargetObjectId == 0 { // 5.10 tells no more
 			continue
 		}
-		if ebpf.ProgramID(t.TargetObjectId) != target || btf.TypeID(t.TargetBtfId) != functions[i] {
+		if ebpf.ProgramID(t.TargetObjectId) != target[0] || btf.TypeID(t.TargetBtfId) != functions[i] {
 			return fmt.Errorf("member %d replaces another function than %s of the dispatcher", i, dispatcher.Function(i))
 		}
 	}
@@ -225,7 +225,7 @@ func probeDispatcher() error {
 	}
 	defer g.Close()
 	const frame = 64 // bytes
-	v, _, err := g.Head().Test(make([]byte, frame))
+	v, _, err := g.Heads()[0].Test(make([]byte, frame))
 	if err != nil {
 		return fmt.Errorf("try a dispatcher: %w", err)
 	}

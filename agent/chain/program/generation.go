@@ -29,7 +29,10 @@ type Member struct {
 	// map is kept for the same contents only.
 	Filled map[string]string
 	// Measured are maps that the program must have, beside those that are filled.
-	Measured   []string
+	Measured []string
+	// Kept is the place, from 1 on, of the very same member in the generation before, whose program it keeps; 0: it
+	// is loaded. Links only.
+	Kept       int
 	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
 	FailClosed bool           // a broken chain drops the packet, else it passes
 }
@@ -89,6 +92,9 @@ func (g *Generation) add(kind hook.Kind, m *Member, before *Generation) error {
 		}
 	}
 	index := len(g.programs)
+	if m.Kept > 0 {
+		return g.keep(m, only(m.Object, name), before)
+	}
 	var coll *ebpf.Collection
 	var pins map[string]string
 	for _, as := range g.wires.forms(index) {
@@ -115,6 +121,24 @@ func (g *Generation) add(kind hook.Kind, m *Member, before *Generation) error {
 	p := coll.DetachProgram(name)
 	g.programs = append(g.programs, p)
 	return g.wires.connect(index, p)
+}
+
+// keep takes a member's program and maps over from the generation before.
+func (g *Generation) keep(m *Member, spec *ebpf.CollectionSpec, before *Generation) error {
+	p, err := before.programs[m.Kept-1].Clone()
+	if err != nil {
+		return err
+	}
+	g.programs = append(g.programs, p)
+	for _, pin := range pinNames(spec, m) {
+		if g.maps[pin] != nil || before.maps[pin] == nil {
+			continue
+		}
+		if g.maps[pin], err = before.maps[pin].Clone(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // told adds the end of what the verifier says to its error.
@@ -218,39 +242,17 @@ func only(spec *ebpf.CollectionSpec, name string) *ebpf.CollectionSpec {
 	return spec
 }
 
-// Head is the program for the hook.
-func (g *Generation) Head() *ebpf.Program { return g.wires.head(g.programs) }
+// Heads are the programs for the hook: one, but with Links.
+func (g *Generation) Heads() []*ebpf.Program { return g.wires.heads(g.programs) }
 
 // Wiring is how the generation's members are wired.
 func (g *Generation) Wiring() Wiring { return g.wires.wiring() }
 
-// ID is the id of the program for the hook.
-func (g *Generation) ID() (ebpf.ProgramID, error) { return programID(g.Head()) }
+// HeadIDs are the ids of the programs for the hook.
+func (g *Generation) HeadIDs() ([]ebpf.ProgramID, error) { return hook.ProgramIDs(g.Heads()) }
 
 // IDs are the ids of the members' programs, in their order.
-func (g *Generation) IDs() ([]ebpf.ProgramID, error) {
-	var ids []ebpf.ProgramID
-	for i, p := range g.programs {
-		id, err := programID(p)
-		if err != nil {
-			return nil, fmt.Errorf("member %d: %w", i, err)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
-
-func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
-	info, err := p.Info()
-	if err != nil {
-		return 0, fmt.Errorf("ask for the program: %w", err)
-	}
-	id, ok := info.ID()
-	if !ok {
-		return 0, errors.New("ask for the program: the kernel tells no id")
-	}
-	return id, nil
-}
+func (g *Generation) IDs() ([]ebpf.ProgramID, error) { return hook.ProgramIDs(g.programs) }
 
 // Verify asks the kernel whether every member is at its place.
 func (g *Generation) Verify() error {
@@ -274,7 +276,12 @@ func (g *Generation) Pin(dir string) error {
 	}
 	pins := g.wires.pins()
 	for i, p := range g.programs {
-		pins[numbered(programPin, i)] = p
+		clone, err := p.Clone() // as maps
+		if err != nil {
+			return err
+		}
+		defer clone.Close()
+		pins[numbered(programPin, i)] = clone
 	}
 	for name, m := range g.maps {
 		clone, err := m.Clone() // it may be pinned in the folder before, and is to stay there

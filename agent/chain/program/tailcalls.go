@@ -50,7 +50,7 @@ func (t *tailCalls) connect(index int, p *ebpf.Program) error {
 	return nil
 }
 
-func (t *tailCalls) head(members []*ebpf.Program) *ebpf.Program { return members[0] }
+func (t *tailCalls) heads(members []*ebpf.Program) []*ebpf.Program { return members[:1] }
 
 func (t *tailCalls) verify(want []ebpf.ProgramID) error {
 	for i, id := range want {

@@ -22,7 +22,12 @@ const (
 	// Dispatcher: one program calls all members, which take the places of functions of it (freplace). XDP
 	// only.
 	Dispatcher Wiring = "dispatcher"
+	// Links: all members are on the hook, and the kernel calls one after the other. Traffic control only.
+	Links Wiring = "links"
 )
+
+// maxLinks is how many programs the kernel's list of a hook has room for (bpf_mprog_max of linux/bpf_mprog.h).
+const maxLinks = 63
 
 // maxTailCalls is how many members tail calls can wire. The kernel allows a packet 33
 // (MAX_TAIL_CALL_CNT of linux/bpf.h), of which some are left for members that make their own.
@@ -30,8 +35,11 @@ const maxTailCalls = 30
 
 // MaxMembers is how many members a generation has at most.
 func (w Wiring) MaxMembers() int {
-	if w == Dispatcher {
+	switch w {
+	case Dispatcher:
 		return dispatcher.MaxMembers
+	case Links:
+		return maxLinks
 	}
 	return maxTailCalls
 }
@@ -44,8 +52,8 @@ type wires interface {
 	forms(index int) []form
 	// connect puts the program of the member at an index in its place.
 	connect(index int, p *ebpf.Program) error
-	// head is the program for the hook.
-	head(members []*ebpf.Program) *ebpf.Program
+	// heads are the programs for the hook.
+	heads(members []*ebpf.Program) []*ebpf.Program
 	// verify asks the kernel whether programs are in their places.
 	verify(want []ebpf.ProgramID) error
 	// pins are what must stay in the kernel as long as packets can be in the programs, beside these.
@@ -55,8 +63,11 @@ type wires interface {
 
 // make makes the wires for members.
 func (w Wiring) make(kind hook.Kind, members []Member) (wires, error) {
-	if w == Dispatcher {
+	switch w {
+	case Dispatcher:
 		return newDispatcher(members)
+	case Links:
+		return &linked{kind, members}, nil
 	}
 	return newTailCalls(kind, members)
 }
@@ -74,11 +85,15 @@ func (w Wiring) Suits(members []Member) error {
 	if n := w.MaxMembers(); len(members) > n {
 		return fmt.Errorf("%d members; there is room for %d", len(members), n)
 	}
-	if w != Dispatcher {
-		return nil
-	}
 	for i := range members {
-		if err := members[i].callable(); err != nil {
+		var err error
+		switch w {
+		case Dispatcher:
+			err = members[i].callable()
+		case Links:
+			err = members[i].linkable()
+		}
+		if err != nil {
 			return fmt.Errorf("member %s: %w", members[i].Name, err)
 		}
 	}
@@ -87,14 +102,16 @@ func (w Wiring) Suits(members []Member) error {
 
 // WiringOf tells how the members of a generation that was pinned are wired.
 func WiringOf(dir string) (Wiring, error) {
-	_, err := os.Stat(filepath.Join(dir, dispatcherPin))
-	switch {
-	case err == nil:
-		return Dispatcher, nil
-	case errors.Is(err, os.ErrNotExist):
-		return TailCalls, nil
+	for pin, w := range map[string]Wiring{dispatcherPin: Dispatcher, arrayPin: TailCalls} {
+		_, err := os.Stat(filepath.Join(dir, pin))
+		if err == nil {
+			return w, nil
+		}
+		if !errors.Is(err, os.ErrNotExist) {
+			return "", fmt.Errorf("find out how the members of %s are wired: %w", dir, err)
+		}
 	}
-	return "", fmt.Errorf("find out how the members of %s are wired: %w", dir, err)
+	return Links, nil
 }
 
 // openWires opens the wires of a generation that was pinned.
@@ -103,21 +120,21 @@ func openWires(dir string) (wires, error) {
 	if err != nil {
 		return nil, err
 	}
-	if w == Dispatcher {
+	switch w {
+	case Dispatcher:
 		return openDispatcher(dir)
+	case TailCalls:
+		return openTailCalls(dir)
 	}
-	return openTailCalls(dir)
+	return &linked{}, nil
 }
 
-// OpenHead opens the program for the hook of a generation that was pinned.
-func OpenHead(dir string) (*ebpf.Program, error) {
-	w, err := WiringOf(dir)
+// HeadIDs are the ids of the programs for the hook of a generation that was pinned.
+func HeadIDs(dir string) ([]ebpf.ProgramID, error) {
+	g, err := Open(dir)
 	if err != nil {
 		return nil, err
 	}
-	pin := numbered(programPin, 0)
-	if w == Dispatcher {
-		pin = dispatcherPin
-	}
-	return ebpf.LoadPinnedProgram(filepath.Join(dir, pin), nil)
+	defer g.Close()
+	return g.HeadIDs()
 }
