@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/rlimit"
 
 	"github.com/weirnet/weir/agent/bpffs"
 	"github.com/weirnet/weir/agent/chain/hook"
@@ -24,6 +23,8 @@ import (
 type Change struct {
 	Key
 	Backend string `json:"backend"`
+	// Fallback is why it is not a better one.
+	Fallback string `json:"fallback,omitempty"`
 	// From and To are generations; 0 is none.
 	From uint64 `json:"from"`
 	To   uint64 `json:"to"`
@@ -70,7 +71,7 @@ func (m *Manager) Plan(s *Spec, opts ApplyOptions) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.summary(), nil
+	return summary(t.changes), nil
 }
 
 // Apply makes the chains of the spec what they shall be, all or none: when it fails, all chains
@@ -81,7 +82,7 @@ func (m *Manager) Apply(s *Spec, opts ApplyOptions) ([]Change, error) {
 	if err != nil {
 		return nil, err
 	}
-	return t.summary(), t.run()
+	return t.execute()
 }
 
 // Delete takes chains off, all or none.
@@ -102,7 +103,7 @@ func (m *Manager) Delete(opts ApplyOptions, keys ...Key) ([]Change, error) {
 	if err := t.prepareProcesses(); err != nil {
 		return nil, err
 	}
-	return t.summary(), t.run()
+	return t.execute()
 }
 
 // transaction changes chains, all or none.
@@ -149,9 +150,9 @@ func (m *Manager) prepare(s *Spec, opts ApplyOptions) (*transaction, error) {
 	return t, errors.Join(errs...)
 }
 
-func (t *transaction) summary() []Change {
+func summary(changes []*change) []Change {
 	all := []Change{}
-	for _, x := range t.changes {
+	for _, x := range changes {
 		if x.Steps == nil {
 			x.Steps = []plan.Step{}
 		}
@@ -167,6 +168,13 @@ func (t *transaction) work() []*change {
 		return !x.forget && x.Unchanged() && r != nil && len(r.Generations) < 2 && // else it was not ended
 			reflect.DeepEqual(r.Chain, x.want)
 	})
+}
+
+// execute does everything, and tells what has become of each chain.
+func (t *transaction) execute() ([]Change, error) {
+	all := t.changes
+	err := t.run()
+	return summary(all), err
 }
 
 // run does everything: build beside, swap, retire.
@@ -202,9 +210,6 @@ func (t *transaction) run() error {
 
 // build loads all new generations into the kernel, beside the running ones.
 func (t *transaction) build() error {
-	if err := rlimit.RemoveMemlock(); err != nil {
-		return fmt.Errorf("lift the limit on locked memory: %w", err)
-	}
 	for _, x := range t.changes {
 		if err := x.build(); err != nil {
 			return &ChainError{x.Key, err}
@@ -218,7 +223,7 @@ func (x *change) builds() bool { return x.To != x.From && x.To != 0 }
 
 // swaps tells whether the hook changes.
 func (x *change) swaps() bool {
-	return x.view != nil && (x.builds() || x.To == 0 && x.view.state.Own != 0)
+	return x.view != nil && (x.builds() || x.To == 0 && len(x.view.state.Own) > 0)
 }
 
 func (x *change) build() (err error) {
@@ -227,18 +232,25 @@ func (x *change) build() (err error) {
 			return err
 		}
 	}
-	if x.view != nil && x.view.state.Own != 0 {
-		if x.was, err = ebpf.NewProgramFromID(x.view.state.Own); err != nil {
-			return fmt.Errorf("hold the program that is attached: %w", err)
-		}
-	}
-	if !x.builds() {
-		return nil
-	}
-	if x.next, err = program.Build(x.want.Hook, x.members, x.before); err != nil {
+	if err := x.hold(); err != nil || !x.builds() {
 		return err
 	}
-	return x.next.Verify()
+	return x.load()
+}
+
+// hold holds what is attached, to be able to swap back.
+func (x *change) hold() error {
+	if x.view == nil {
+		return nil
+	}
+	for _, id := range x.view.state.Own {
+		p, err := ebpf.NewProgramFromID(id)
+		if err != nil {
+			return fmt.Errorf("hold the program that is attached: %w", err)
+		}
+		x.was = append(x.was, p)
+	}
+	return nil
 }
 
 // intend writes down which generations may be found in the kernel from now on.
@@ -272,7 +284,7 @@ func (t *transaction) intend() error {
 
 // generation is the one that the change leads to.
 func (x *change) generation() generation {
-	return generation{Number: x.To, Members: x.want.Members, Items: x.items, Processes: x.digests}
+	return generation{Number: x.To, Members: x.want.Members, Items: x.items, Fallback: x.Fallback, Processes: x.digests}
 }
 
 // known are the generations in the kernel before the change.
@@ -347,44 +359,51 @@ func (t *transaction) swap() error {
 
 // swap must be called in the namespace.
 func (x *change) swap() error {
-	want, err := x.nextID()
-	if err != nil {
-		return err
-	}
-	if was := x.view.state.Own; x.next == nil {
-		err = x.point.Remove(was)
-	} else {
-		err = x.point.Swap(was, x.next.Head())
-	}
-	if err != nil {
+	next := x.nextHeads()
+	if err := x.exchange(x.view.state.Own, next); err != nil {
 		return err
 	}
 	x.swapped = true
+	want, err := hook.ProgramIDs(next)
+	if err != nil {
+		return err
+	}
 	s, err := x.point.State()
-	if err == nil && s.Own != want {
-		err = fmt.Errorf("%w: program %d is there, not %d", hook.ErrChanged, s.Own, want)
+	if err == nil && !slices.Equal(s.Own, want) {
+		err = fmt.Errorf("%w: program %v is there, not %v", hook.ErrChanged, s.Own, want)
 	}
 	return err
 }
 
-// nextID is the id of the program that the change attaches, 0 for none.
-func (x *change) nextID() (ebpf.ProgramID, error) {
-	if x.next == nil {
-		return 0, nil
+// exchange puts programs on the hook in the place of others, none for none.
+func (x *change) exchange(was []ebpf.ProgramID, to []*ebpf.Program) error {
+	if len(to) == 0 {
+		return x.point.Remove(was)
 	}
-	return x.next.ID()
+	if x.anew && len(was) > 0 {
+		if err := x.point.Remove(was); err != nil {
+			return err
+		}
+		was = nil
+	}
+	return x.point.Swap(was, to)
+}
+
+// nextHeads are the programs that the change attaches.
+func (x *change) nextHeads() []*ebpf.Program {
+	if x.next == nil {
+		return nil
+	}
+	return x.next.Heads()
 }
 
 // swapBack must be called in the namespace.
 func (x *change) swapBack() error {
-	now, err := x.nextID()
+	now, err := hook.ProgramIDs(x.nextHeads())
 	if err != nil {
 		return err
 	}
-	if x.was == nil {
-		return x.point.Remove(now)
-	}
-	return x.point.Swap(now, x.was)
+	return x.exchange(now, x.was)
 }
 
 // conclude lets go of what ran before, and writes down what runs now. The change is done: what fails here
@@ -475,8 +494,8 @@ func (t *transaction) close() {
 				g.Close()
 			}
 		}
-		if x.was != nil {
-			x.was.Close()
+		for _, p := range x.was {
+			p.Close()
 		}
 	}
 }

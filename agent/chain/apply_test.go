@@ -3,13 +3,15 @@ package chain_test
 import (
 	"flag"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/chain/hook"
-	"github.com/weirnet/weir/agent/chain/program"
 )
 
 // pass is the verdict that lets a packet pass by itself.
@@ -61,7 +63,7 @@ func TestApply(t *testing.T) {
 			require.NoError(t, err)
 			require.Empty(t, m.List())
 		})
-		require.Zero(t, b.hook(w.kind, w.backend).Own)
+		require.Empty(t, b.hook(w.kind, w.backend).Own)
 		_, passed = b.send(w.kind, 3)
 		require.Len(t, passed, 3)
 	})
@@ -101,7 +103,7 @@ func TestRandomChains(t *testing.T) {
 		}
 		for round := range *rounds {
 			var members []chain.Member
-			for order, n := range r.Perm(program.MaxMembers)[:1+r.IntN(program.MaxMembers)] {
+			for order, n := range r.Perm(w.members())[:1+r.IntN(w.members())] {
 				v, err := w.kind.Verdict(verdicts[len(verdicts)-1])
 				if r.IntN(8) == 0 {
 					v, err = w.kind.Verdict(verdicts[r.IntN(len(verdicts))])
@@ -125,4 +127,74 @@ func TestRandomChains(t *testing.T) {
 			require.Equal(t, passes, len(passed) == 2, "%d of 2 passed", len(passed))
 		}
 	})
+}
+
+// XDP chains are wired in the best way that their members and the kernel allow, or as they ask for; they go from
+// one to the other in one swap, with their state.
+func TestWirings(t *testing.T) {
+	b := newBed(t)
+	best, why := dispatcher, ""
+	if features.HaveProgramType(ebpf.Extension) != nil {
+		best, why = xdpLink, "xdp-dispatcher: this kernel cannot replace functions of XDP programs: "
+	}
+	members := func(n int) (all []chain.Member) {
+		for i := range n {
+			all = append(all, b.member(hook.XDP, i, i, hook.XDPPass, n))
+		}
+		return all
+	}
+	status := func() (s chain.Status) {
+		b.manager(func(m *chain.Manager) { s = m.List()[0] })
+		return s
+	}
+	ch := b.mustApply(b.chain(hook.XDP, "", members(2)...))
+	require.Equal(t, best, ch.Backend)
+	require.Equal(t, why != "", strings.HasPrefix(ch.Fallback, why) && ch.Fallback != "")
+	sent, _ := b.send(hook.XDP, 3)
+	wantTraces(t, []step{{0, 2}, {1, 2}}, b.traces(hook.XDP, sent))
+	seen := b.seen(hook.XDP, "m00")
+
+	ch = b.mustApply(b.chain(hook.XDP, xdpLink, members(2)...))
+	require.Equal(t, xdpLink, ch.Backend)
+	require.Empty(t, ch.Steps)
+	require.Equal(t, best == dispatcher, !ch.Unchanged())
+	require.Equal(t, xdpLink, status().Backend)
+	require.Equal(t, seen, b.seen(hook.XDP, "m00"))
+	b.meets(hook.XDP, []step{{0, 2}, {1, 2}})
+
+	ch = b.mustApply(b.chain(hook.XDP, "", members(11)...))
+	require.Equal(t, xdpLink, ch.Backend)
+	if why == "" {
+		require.Equal(t, "xdp-dispatcher: 11 members; there is room for 10", ch.Fallback)
+	}
+	require.Equal(t, ch.Fallback, status().Fallback)
+	ch = b.mustApply(b.chain(hook.XDP, "", members(11)...))
+	require.True(t, ch.Unchanged())
+	require.Equal(t, ch.Fallback, status().Fallback)
+
+	ch = b.mustApply(b.chain(hook.XDP, "", members(10)...))
+	require.Equal(t, best, ch.Backend)
+	require.Equal(t, best, status().Backend)
+	sent, _ = b.send(hook.XDP, 3)
+	require.Len(t, b.traces(hook.XDP, sent)[0], 10)
+	b.clean(1)
+
+	other := chain.Member{Name: "other", Object: b.object, Program: "xdp_enum"} // only the kernel knows that it does not fit
+	ch = b.mustApply(b.chain(hook.XDP, "", append(members(2), other)...))
+	require.Equal(t, xdpLink, ch.Backend)
+	if why == "" {
+		require.Contains(t, ch.Fallback, "xdp-dispatcher: member other: load program xdp_enum: ")
+	}
+	require.Equal(t, ch.Fallback, status().Fallback)
+	sent, _ = b.send(hook.XDP, 3)
+	wantTraces(t, []step{{0, 2}, {1, 2}}, b.traces(hook.XDP, sent))
+
+	before := b.snapshot()
+	_, err := b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(hook.XDP, dispatcher, members(11)...)}}, chain.ApplyOptions{})
+	require.ErrorContains(t, err, "11 are enabled; a chain has at most 10")
+	if why != "" {
+		_, err = b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(hook.XDP, dispatcher, members(1)...)}}, chain.ApplyOptions{})
+		require.ErrorContains(t, err, why)
+	}
+	require.Equal(t, before, b.snapshot())
 }

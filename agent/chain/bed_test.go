@@ -14,6 +14,7 @@ import (
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -319,8 +320,12 @@ func (b *bed) hook(kind hook.Kind, backend string) (s hook.State) {
 			return err
 		}
 		folder := filepath.Join(b.pin, fmt.Sprintf("%d-%d-%s", i.Inode, i.Index, kind))
-		p, err := hook.New(backend, hook.Target{Interface: i.Index, Kind: kind,
-			Pin: filepath.Join(folder, "link")})
+		pin := "link"
+		if backend == hook.TCXLinks {
+			pin = "links"
+		}
+		p, err := hook.New(way{kind, backend}.point(), hook.Target{Interface: i.Index, Kind: kind,
+			Pin: filepath.Join(folder, pin)})
 		if err != nil {
 			return err
 		}
@@ -338,11 +343,32 @@ type way struct {
 
 func (w way) String() string { return string(w.kind) + "/" + w.backend }
 
-// ways are all that there are.
+// point is how package hook calls what the backend attaches by.
+func (w way) point() string {
+	if w.kind == hook.XDP {
+		return hook.XDPLink
+	}
+	return w.backend
+}
+
+// members is how many the backend has room for.
+func (w way) members() int {
+	if w.backend == dispatcher {
+		return 10
+	}
+	return 30
+}
+
+// The names of the backends for XDP.
+const dispatcher, xdpLink = "xdp-dispatcher", "xdp-link"
+
+// ways are all that there are, but links, which change in another way.
 func ways() (all []way) {
 	for _, k := range hook.Kinds() {
-		for _, backend := range hook.Backends(k) {
-			all = append(all, way{k, backend})
+		for _, backend := range chain.Backends(k) {
+			if backend != hook.TCXLinks {
+				all = append(all, way{k, backend})
+			}
 		}
 	}
 	return all
@@ -366,8 +392,14 @@ func each(t *testing.T, fn func(t *testing.T, b *bed, w way)) {
 // than the package asks: by its type information.
 func (b *bed) need(w way) {
 	b.t.Helper()
-	if w.backend == hook.TCX && !hasTCX(b.t) {
+	if (w.backend == hook.TCX || w.backend == hook.TCXLinks) && !hasTCX(b.t) {
 		b.t.Skip("skipped: this kernel has no tcx")
+	}
+	if w.backend != dispatcher && w.backend != eitherXDP {
+		return
+	}
+	if err := features.HaveProgramType(ebpf.Extension); err != nil {
+		b.t.Skipf("skipped: this kernel cannot replace functions: %v", err)
 	}
 }
 

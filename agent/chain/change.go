@@ -16,17 +16,20 @@ import (
 // change is what happens to one chain.
 type change struct {
 	Change
-	want    Chain
-	view    *view // nil when the interface is gone
-	point   hook.Point
-	items   []plan.Item
-	members []program.Member // of the generation that is to be built
-	forget  bool             // the record is dropped
-	stale   string           // folder of pins of an interface that is gone, or ""
-	next    *program.Generation
-	before  *program.Generation
-	was     *ebpf.Program // what is attached before the change
-	swapped bool
+	want  Chain
+	view  *view // nil when the interface is gone
+	point hook.Point
+	// backends are those that attach by the point and may be tried, the best first.
+	backends []backend
+	items    []plan.Item
+	members  []program.Member // of the generation that is to be built
+	forget   bool             // the record is dropped
+	stale    string           // folder of pins of an interface that is gone, or ""
+	next     *program.Generation
+	before   *program.Generation
+	was      []*ebpf.Program // what is attached before the change
+	anew     bool            // what is attached is taken off first: links that are no whole chain
+	swapped  bool
 	// digests are those of the processes that there shall be, by member; programs are those that are to be started.
 	digests  map[string]string
 	programs map[string]*process.Program
@@ -56,7 +59,7 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 		return errors.New("place: a chain stays where it is; delete it first")
 	}
 	if x.Drift = x.view.drift(r); x.Drift == Replaced && !opts.Force {
-		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+		return fmt.Errorf("%w: program %v", ErrReplaced, x.view.state.Own)
 	}
 	if r != nil && x.view.folder != t.m.folder(r.Inode, r.Index, r.Hook) {
 		x.stale = t.m.folder(r.Inode, r.Index, r.Hook)
@@ -65,7 +68,10 @@ func (t *transaction) add(c *Chain, opts ApplyOptions) error {
 	if err := x.diff(r); err != nil || !x.builds() {
 		return err
 	}
-	return x.parse(objects)
+	if err := x.parse(objects); err != nil {
+		return err
+	}
+	return x.wire()
 }
 
 // read reads the objects of the members that shall run.
@@ -111,45 +117,18 @@ func (t *transaction) alone(x *change) error {
 	return nil
 }
 
-// choose decides on the backend.
-func (x *change) choose(m *Manager) error {
-	if have := x.view.backend; have != "" {
-		if x.want.Backend != "" && x.want.Backend != have {
-			return fmt.Errorf("it is attached by %s; to attach it by %s, delete it first", have, x.want.Backend)
-		}
-		x.Backend, x.point = have, x.view.point
-		return nil
-	}
-	candidates := hook.Backends(x.want.Hook)
-	if x.want.Backend != "" {
-		candidates = []string{x.want.Backend}
-	}
-	var reasons []error
-	for _, b := range candidates {
-		target := m.target(x.view, &x.want)
-		err := hook.Probe(b, target)
-		if err == nil {
-			x.Backend = b
-			x.point, err = hook.New(b, target)
-			return err
-		}
-		reasons = append(reasons, err)
-	}
-	return errors.Join(reasons...)
-}
-
 // diff plans the steps, and the generation that they lead to.
 func (x *change) diff(r *record) error {
 	var have []plan.Item
 	if g := x.view.running; g != nil {
-		have, x.From, x.To = g.Items, g.Number, g.Number
+		have, x.From, x.To, x.Fallback = g.Items, g.Number, g.Number, g.Fallback
 	}
 	var err error
 	if x.Steps, err = plan.Diff(have, x.items); err != nil {
 		return err
 	}
 	unknown := x.view.running != nil && len(have) == 0 // its record is lost
-	if len(x.Steps) == 0 && x.Drift == None && !unknown {
+	if len(x.Steps) == 0 && x.Drift == None && !unknown && !x.rewires() {
 		return nil
 	}
 	x.To = 0
@@ -180,9 +159,9 @@ func (t *transaction) remove(k Key, opts ApplyOptions) error {
 	if err != nil {
 		return err
 	}
-	x.Drift, x.Backend, x.point = x.view.drift(r), x.view.backend, x.view.point
+	x.Drift, x.Backend, x.point = x.view.drift(r), x.view.backend(k.Hook), x.view.point
 	if x.Drift == Replaced && !opts.Force {
-		return fmt.Errorf("%w: program %d", ErrReplaced, x.view.state.Own)
+		return fmt.Errorf("%w: program %v", ErrReplaced, x.view.state.Own)
 	}
 	if x.view.running != nil {
 		x.From = x.view.running.Number

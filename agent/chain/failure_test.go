@@ -78,7 +78,7 @@ func (b *bed) displace(w way, p *ebpf.Program) {
 		if err != nil {
 			return err
 		}
-		point, err := hook.New(w.backend, hook.Target{Interface: i.Index, Kind: w.kind,
+		point, err := hook.New(w.point(), hook.Target{Interface: i.Index, Kind: w.kind,
 			Pin: strings.Join(link, "")})
 		if err != nil {
 			return err
@@ -87,7 +87,7 @@ func (b *bed) displace(w way, p *ebpf.Program) {
 		if err != nil {
 			return err
 		}
-		return point.Swap(s.Own, p)
+		return point.Swap(s.Own, []*ebpf.Program{p})
 	})
 }
 
@@ -348,7 +348,7 @@ func TestKilledApply(t *testing.T) {
 
 				b.killed(stage, job{Delete: []chain.Key{b.chain(w.kind, "").Key}})
 				if done {
-					require.Zero(t, b.hook(w.kind, w.backend).Own)
+					require.Empty(t, b.hook(w.kind, w.backend).Own)
 				} else {
 					b.meets(w.kind, []step{{1, 2}, {2, 2}})
 				}
@@ -359,7 +359,7 @@ func TestKilledApply(t *testing.T) {
 					}
 					require.Empty(t, m.List())
 				})
-				require.Zero(t, b.hook(w.kind, w.backend).Own)
+				require.Empty(t, b.hook(w.kind, w.backend).Own)
 				b.clean(0)
 			})
 		}

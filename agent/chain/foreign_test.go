@@ -70,7 +70,7 @@ func names(all []hook.Program) (names []string) {
 // chain goes to its place among them.
 func TestForeign(t *testing.T) {
 	for _, w := range []way{{hook.Ingress, hook.TCX}, {hook.Egress, hook.TCX}, {hook.Ingress, hook.TC},
-		{hook.Egress, hook.TC}} {
+		{hook.Egress, hook.TC}, {hook.Ingress, hook.TCXLinks}} {
 		t.Run(w.String(), func(t *testing.T) {
 			b := newBed(t)
 			b.need(w)
@@ -78,7 +78,7 @@ func TestForeign(t *testing.T) {
 			others := b.hook(w.kind, w.backend).Others
 			require.Equal(t, []string{"first", "second"}, names(others))
 			places := map[hook.Place]int{{}: 2, {At: hook.Tail}: 2, {At: hook.Head}: 0}
-			if w.backend == hook.TCX {
+			if w.backend != hook.TC {
 				places[hook.Place{At: hook.Before, Program: "second"}] = 1
 				places[hook.Place{At: hook.After, Program: "first"}] = 1
 			}

@@ -105,7 +105,7 @@ var swaps = flag.Int("swaps", 3, "how many changes TestSwapUnderLoad makes at ea
 // one than the packet before it on its CPU. The members check that themselves.
 func TestSwapUnderLoad(t *testing.T) {
 	require.LessOrEqual(t, *swaps, 1000)
-	for _, w := range ways() {
+	for _, w := range append(ways(), way{hook.XDP, eitherXDP}) {
 		t.Run(w.String(), func(t *testing.T) {
 			b := newBed(t)
 			b.need(w)
@@ -143,8 +143,15 @@ func (b *bed) randomChecked(r *rand.Rand, w way, generation int) chain.Chain {
 		m.Constants["position"], m.Constants["length"] = int64(order), int64(len(numbers))
 		members = append(members, m)
 	}
-	return b.chain(w.kind, w.backend, members...)
+	backend := w.backend
+	if backend == eitherXDP {
+		backend = chain.Backends(hook.XDP)[generation%2]
+	}
+	return b.chain(w.kind, backend, members...)
 }
+
+// eitherXDP is the one backend for XDP in every other generation, and the other one in those between.
+const eitherXDP = "either"
 
 // ledger is what members that check each other have counted.
 type ledger struct {
@@ -245,7 +252,8 @@ func (b *bed) dropped(kind hook.Kind) (n uint64) {
 // BenchmarkReplace replaces one member of three, again and again. "swap-us" is the time that the kernel takes to
 // swap, by the clock of the process that asks for it.
 func BenchmarkReplace(bench *testing.B) {
-	for _, w := range []way{{hook.XDP, hook.XDPLink}, {hook.Ingress, hook.TCX}, {hook.Ingress, hook.TC}} {
+	for _, w := range []way{{hook.XDP, xdpLink}, {hook.XDP, dispatcher}, {hook.Ingress, hook.TCX}, {hook.Ingress, hook.TC},
+		{hook.Ingress, hook.TCXLinks}} {
 		bench.Run(w.String(), func(bench *testing.B) {
 			b := newBed(bench)
 			b.need(w)

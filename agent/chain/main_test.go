@@ -24,5 +24,6 @@ func TestKernels(t *testing.T) {
 }
 
 // guestTests are the tests that depend on the kernel.
-var guestTests = []string{"TestApply", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
-	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad"}
+var guestTests = []string{"TestApply", "TestWirings", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
+	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad",
+	"TestLinks", "TestLinksRefused", "TestLinksUnderLoad", "TestLinksIncomplete", "TestLinksKilled"}

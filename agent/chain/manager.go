@@ -87,6 +87,8 @@ type generation struct {
 	Number  uint64      `json:"number"`
 	Members []Member    `json:"members"`
 	Items   []plan.Item `json:"items"` // of the enabled ones, in their order
+	// Fallback is why it has not a better backend.
+	Fallback string `json:"fallback,omitempty"`
 	// Processes are the digests of the processes of the enabled ones, by member.
 	Processes map[string]string `json:"processes,omitempty"`
 }
@@ -186,6 +188,7 @@ func (m *Manager) folder(inode uint64, index int, kind hook.Kind) string {
 // The names in a folder of pins.
 const (
 	linkPin          = "link"
+	linksPin         = "links"
 	generationPrefix = "generation-"
 )
 
@@ -195,13 +198,22 @@ func generationDir(folder string, number uint64) string {
 
 // view is a chain as it is in the kernel.
 type view struct {
-	iface   ifaces.Interface
-	folder  string
-	backend string // "" when nothing is attached
-	point   hook.Point
-	state   hook.State
-	// running is the generation that is attached, nil when there is none or Own is not of ours.
+	iface    ifaces.Interface
+	folder   string
+	attached string // by what, as package hook names it; "" when nothing is attached
+	point    hook.Point
+	state    hook.State
+	// running is the generation that is attached, nil when there is none or Own is not of ours; wiring is
+	// how its members are wired.
 	running *generation
+	wiring  program.Wiring
+	// partial tells that some programs of a generation are attached, and not all of them.
+	partial bool
+}
+
+// backend is the name of what the chain is attached by, "" when it is not.
+func (v *view) backend(k hook.Kind) string {
+	return backendOf(k, v.attached, v.wiring)
 }
 
 // Drift is how the kernel differs from what was applied.
@@ -209,10 +221,11 @@ type Drift string
 
 // The kinds of drift.
 const (
-	None     Drift = ""
-	Gone     Drift = "interface gone" // the interface, or another one has its name
-	Detached Drift = "detached"       // the chain is not on its hook
-	Replaced Drift = "replaced"       // another program is where the chain was
+	None       Drift = ""
+	Gone       Drift = "interface gone" // the interface, or another one has its name
+	Detached   Drift = "detached"       // the chain is not on its hook
+	Replaced   Drift = "replaced"       // another program is where the chain was
+	Incomplete Drift = "incomplete"     // a part of the chain is on its hook; with links only
 )
 
 // look finds out what runs at a hook. It must be called in the namespace.
@@ -224,7 +237,7 @@ func (m *Manager) look(c *Chain) (*view, error) {
 	v := &view{iface: found, folder: m.folder(found.Inode, found.Index, c.Hook)}
 	var reasons []error
 	for _, b := range hook.Backends(c.Hook) {
-		p, err := hook.New(b, m.target(v, c))
+		p, err := hook.New(b, m.target(v, c, b))
 		if err != nil {
 			return nil, err
 		}
@@ -233,11 +246,11 @@ func (m *Manager) look(c *Chain) (*view, error) {
 			reasons = append(reasons, fmt.Errorf("%s: %w", b, err))
 			continue
 		}
-		if v.point == nil || s.Own != 0 {
+		if v.point == nil || len(s.Own) > 0 {
 			v.point, v.state = p, s
 		}
-		if s.Own != 0 {
-			v.backend = b
+		if len(s.Own) > 0 {
+			v.attached = b
 			break
 		}
 	}
@@ -247,14 +260,17 @@ func (m *Manager) look(c *Chain) (*view, error) {
 	return v, m.findRunning(v, m.record(c.Key))
 }
 
-func (m *Manager) target(v *view, c *Chain) hook.Target {
-	return hook.Target{Interface: v.iface.Index, Kind: c.Hook, Place: c.Place,
-		Pin: filepath.Join(v.folder, linkPin)}
+func (m *Manager) target(v *view, c *Chain, point string) hook.Target {
+	pin := linkPin
+	if point == hook.TCXLinks {
+		pin = linksPin
+	}
+	return hook.Target{Interface: v.iface.Index, Kind: c.Hook, Place: c.Place, Pin: filepath.Join(v.folder, pin)}
 }
 
-// findRunning finds the generation whose first program is attached.
+// findRunning finds the generation whose programs are attached.
 func (m *Manager) findRunning(v *view, r *record) error {
-	if v.state.Own == 0 {
+	if len(v.state.Own) == 0 {
 		return nil
 	}
 	files, err := os.ReadDir(v.folder)
@@ -266,45 +282,47 @@ func (m *Manager) findRunning(v *view, r *record) error {
 		if n, _ := fmt.Sscanf(f.Name(), generationPrefix+"%d", &number); n != 1 {
 			continue
 		}
-		id, err := headID(filepath.Join(v.folder, f.Name()))
-		if err != nil || id != v.state.Own {
-			continue // what a killed manager has left unfinished may have no head
+		dir := filepath.Join(v.folder, f.Name())
+		heads, err := program.HeadIDs(dir)
+		if err != nil {
+			continue // what a killed manager has left unfinished
 		}
-		v.running = &generation{Number: number}
+		if !slices.Equal(heads, v.state.Own) {
+			v.partial = v.partial || !slices.ContainsFunc(v.state.Own, func(id ebpf.ProgramID) bool {
+				return !slices.Contains(heads, id)
+			})
+			continue
+		}
+		if v.wiring, err = program.WiringOf(dir); err != nil {
+			return err
+		}
+		found := &generation{Number: number}
 		if r != nil && r.Inode == v.iface.Inode && r.Index == v.iface.Index {
 			at := slices.IndexFunc(r.Generations, func(g generation) bool { return g.Number == number })
 			if at >= 0 {
-				v.running = &r.Generations[at]
+				found = &r.Generations[at]
 			}
 		}
+		if v.wiring == program.Links && len(found.Items) > 0 && len(found.Items) != len(heads) {
+			continue // a killed manager has not pinned all of it
+		}
+		v.running = found
 	}
 	return nil
-}
-
-func headID(dir string) (ebpf.ProgramID, error) {
-	p, err := program.OpenHead(dir)
-	if err != nil {
-		return 0, err
-	}
-	defer p.Close()
-	info, err := p.Info()
-	if err != nil {
-		return 0, err
-	}
-	id, _ := info.ID()
-	return id, nil
 }
 
 // drift compares what is there with what was applied.
 func (v *view) drift(r *record) Drift {
 	switch {
-	case v.state.Own != 0 && v.running == nil:
+	case v.partial && v.running == nil:
+		return Incomplete
+	case len(v.state.Own) > 0 && v.running == nil:
 		return Replaced
-	case r == nil || len(r.enabled()) == 0 && v.state.Own == 0:
+	case r == nil || len(r.enabled()) == 0 && len(v.state.Own) == 0:
 		return None
 	case r.Inode != v.iface.Inode || r.Index != v.iface.Index:
 		return Gone
-	case v.state.Own == 0:
+	case len(v.state.Own) == 0:
 		return Detached
 	}
 	return None

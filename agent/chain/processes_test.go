@@ -198,7 +198,7 @@ func TestProcessNotAllowed(t *testing.T) {
 	_, err := b.apply(&chain.Spec{Chains: []chain.Chain{b.chain(hook.Ingress, hook.TC, b.withProcess(1))}}, chain.ApplyOptions{})
 	require.ErrorIs(t, err, process.ErrNotAllowed)
 	require.ErrorContains(t, err, "chains.processes.allow: true")
-	require.Zero(t, b.hook(hook.Ingress, hook.TC).Own)
+	require.Empty(t, b.hook(hook.Ingress, hook.TC).Own)
 }
 
 // Processes end with their manager, and the next one starts them again, unless they would be other ones.

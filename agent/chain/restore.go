@@ -40,7 +40,7 @@ func (m *Manager) restore(r *record) (Change, error) {
 	}
 	if v := m.glance(r); v != nil && v.running != nil && len(v.running.Members) > 0 {
 		if len(r.Generations) == 1 && v.drift(r) == None { // it needs no objects to go on
-			return Change{Key: r.Key, Backend: v.backend, From: v.running.Number, To: v.running.Number}, nil
+			return Change{Key: r.Key, Backend: v.backend(r.Hook), From: v.running.Number, To: v.running.Number}, nil
 		}
 		want.Members, digests = v.running.Members, v.running.Processes // an apply that was killed after it has swapped is done
 	}
@@ -54,7 +54,8 @@ func (m *Manager) restore(r *record) (Change, error) {
 	if err := r.had(x.items); err != nil {
 		return x.Change, &ChainError{r.Key, err}
 	}
-	return x.Change, t.run()
+	err = t.run()
+	return x.Change, err
 }
 
 // glance looks at a chain, and returns nil when that cannot be done.

@@ -14,7 +14,6 @@ import (
 	"github.com/weirnet/weir/agent/chain/hook"
 	"github.com/weirnet/weir/agent/chain/mapargs"
 	"github.com/weirnet/weir/agent/chain/process"
-	"github.com/weirnet/weir/agent/chain/program"
 	"github.com/weirnet/weir/agent/yamlfile"
 )
 
@@ -42,7 +41,7 @@ func (k Key) String() string {
 // Chain is what one chain shall be.
 type Chain struct {
 	Key `yaml:",inline"`
-	// Backend is how it is attached: hook.TCX, hook.TC or hook.XDPLink; empty: the best that the kernel has.
+	// Backend is how it is attached and its members are wired, one of Backends; empty: the best that there is.
 	Backend string `yaml:"backend" json:"backend,omitempty"`
 	// Place is where it is put among the programs of other owners.
 	Place   hook.Place `yaml:"place" json:"place,omitzero"`
@@ -164,14 +163,14 @@ func (c *Chain) check(path string) error {
 	if _, err := hook.ParseKind(string(c.Hook)); err != nil {
 		return wrong(path+".hook", "%w", err)
 	}
-	if all := hook.Backends(c.Hook); c.Backend != "" && !slices.Contains(all, c.Backend) {
+	if all := Backends(c.Hook); c.Backend != "" && !slices.Contains(all, c.Backend) {
 		return wrong(path+".backend", "%q; want one of %q for %s", c.Backend, all, c.Hook)
 	}
 	if err := c.Place.Check(); err != nil {
 		return wrong(path+".place", "%w", err)
 	}
-	if n := len(c.enabled()); n > program.MaxMembers {
-		return wrong(path+".members", "%d are enabled; a chain has at most %d", n, program.MaxMembers)
+	if n := len(c.enabled()); n > c.maxMembers() {
+		return wrong(path+".members", "%d are enabled; a chain has at most %d", n, c.maxMembers())
 	}
 	seen := map[string]bool{}
 	for i := range c.Members {

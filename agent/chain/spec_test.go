@@ -54,7 +54,7 @@ func TestParseErrors(t *testing.T) {
 		"a text":           {"priority: 10", "priority: high", `f.yaml:8:19: priority: cannot unmarshal string`},
 		"no interface":     {"interface: eth0", "interface: ''", `f.yaml:2:16: chains[0].interface: is missing`},
 		"hook":             {"tc-ingress", "tc", `f.yaml:3:11: chains[0].hook: "tc" is no hook; want xdp, tc-ingress or tc-egress`},
-		"backend":          {"hook: tc-ingress", "hook: tc-ingress\n    backend: xdp-link", `f.yaml:4:14: chains[0].backend: "xdp-link"; want one of ["tcx" "tc"] for tc-ingress`},
+		"backend":          {"hook: tc-ingress", "hook: tc-ingress\n    backend: xdp-link", `f.yaml:4:14: chains[0].backend: "xdp-link"; want one of ["tcx" "tc" "tcx-links"] for tc-ingress`},
 		"place":            {"at: before", "at: middle", `f.yaml:4:12: chains[0].place: at "middle": want head, tail, before or after`},
 		"place's program":  {"at: before", "at: head", `program "cil_from_netdev": only before and after have one`},
 		"place of nothing": {", program: cil_from_netdev", "", `at "before": wants a program, by its name in the kernel`},

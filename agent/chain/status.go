@@ -14,7 +14,9 @@ import (
 // Status is a chain as List tells it.
 type Status struct {
 	Key
-	Backend    string         `json:"backend,omitempty"`
+	Backend string `json:"backend,omitempty"`
+	// Fallback is why it has not a better backend.
+	Fallback   string         `json:"fallback,omitempty"`
 	Generation uint64         `json:"generation,omitempty"`
 	Drift      Drift          `json:"drift,omitempty"`
 	Members    []MemberStatus `json:"members"`
@@ -61,12 +63,12 @@ func (m *Manager) status(r *record, s *Status) error {
 	if err != nil {
 		return err
 	}
-	s.Backend, s.Drift = v.backend, v.drift(r)
+	s.Backend, s.Drift = v.backend(r.Hook), v.drift(r)
 	s.Before, s.After = v.state.Others[:v.state.OwnAt], v.state.Others[v.state.OwnAt:]
 	if v.running == nil {
 		return nil
 	}
-	s.Generation = v.running.Number
+	s.Generation, s.Fallback = v.running.Number, v.running.Fallback
 	s.Members = memberStatus(v.running.Members)
 	m.addProcesses(s, v.running.Members)
 	g, err := program.Open(generationDir(v.folder, v.running.Number))

@@ -262,6 +262,11 @@ func writeChanges(w io.Writer, output string, changes []chain.Change) error {
 		if _, err := fmt.Fprintf(w, "%s (%s): %s\n", c.Key, orNone(c.Backend), what); err != nil {
 			return err
 		}
+		if c.Fallback != "" {
+			if _, err := fmt.Fprintf(w, "  not by %s\n", c.Fallback); err != nil {
+				return err
+			}
+		}
 		for _, s := range c.Steps {
 			if _, err := fmt.Fprintf(w, "  %v\n", s); err != nil {
 				return err

@@ -3,6 +3,7 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/vishvananda/netlink"
@@ -68,7 +69,7 @@ func (p *clsact) look(h *netlink.Handle) (State, *netlink.BpfFilter, error) {
 			s.Others = append(s.Others, Program{Name: f.Type()})
 		case b.Handle == clsactHandle:
 			own = b
-			s.Own, s.OwnAt = ebpf.ProgramID(b.Id), len(s.Others)
+			s.Own, s.OwnAt = []ebpf.ProgramID{ebpf.ProgramID(b.Id)}, len(s.Others)
 		default:
 			s.Others = append(s.Others, Program{ID: ebpf.ProgramID(b.Id), Name: b.Name})
 		}
@@ -77,19 +78,19 @@ func (p *clsact) look(h *netlink.Handle) (State, *netlink.BpfFilter, error) {
 }
 
 // Swap changes the filter in place: the kernel exchanges one pointer.
-func (p *clsact) Swap(was ebpf.ProgramID, to *ebpf.Program) error {
+func (p *clsact) Swap(was []ebpf.ProgramID, to []*ebpf.Program) error {
 	return p.do(func(h *netlink.Handle) error {
 		s, own, err := p.look(h)
 		if err != nil {
 			return err
 		}
-		if s.Own != was {
+		if !slices.Equal(s.Own, was) {
 			return ErrChanged
 		}
 		if own == nil {
-			return p.add(h, to)
+			return p.add(h, to[0])
 		}
-		f := p.filter(to.FD(), own.Priority)
+		f := p.filter(to[0].FD(), own.Priority)
 		if err := h.FilterReplace(f); err != nil {
 			return fmt.Errorf("swap the filter's program: %w", err)
 		}
@@ -170,13 +171,13 @@ func (p *clsact) filter(fd int, priority uint16) *netlink.BpfFilter {
 }
 
 // Remove takes the filter off. The qdisc stays: others may use it.
-func (p *clsact) Remove(was ebpf.ProgramID) error {
+func (p *clsact) Remove(was []ebpf.ProgramID) error {
 	return p.do(func(h *netlink.Handle) error {
 		s, own, err := p.look(h)
 		if err != nil || own == nil {
 			return err
 		}
-		if s.Own != was {
+		if !slices.Equal(s.Own, was) {
 			return ErrChanged
 		}
 		if err := h.FilterDel(p.filter(0, own.Priority)); err != nil {

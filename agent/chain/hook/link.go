@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -12,6 +13,7 @@ import (
 // pinned is our link on a hook, as it was found.
 type pinned struct {
 	link.Link
+	id      link.ID
 	program ebpf.ProgramID
 }
 
@@ -42,16 +44,16 @@ func openLink(pin string, ifindex int) (*pinned, error) {
 	if on != uint32(ifindex) {
 		return nil, errors.Join(errNoLink, l.Close())
 	}
-	return &pinned{l, info.Program}, nil
+	return &pinned{l, info.ID, info.Program}, nil
 }
 
 // swapLink swaps the program of our link, or makes the link.
-func swapLink(t Target, was ebpf.ProgramID, to *ebpf.Program,
+func swapLink(t Target, was []ebpf.ProgramID, to *ebpf.Program,
 	attach func() (link.Link, error)) error {
 	l, err := openLink(t.Pin, t.Interface)
 	if err == nil {
 		defer l.Close()
-		if l.program != was {
+		if !slices.Equal(was, []ebpf.ProgramID{l.program}) {
 			return ErrChanged
 		}
 		if err := l.Update(to); err != nil {
@@ -62,7 +64,7 @@ func swapLink(t Target, was ebpf.ProgramID, to *ebpf.Program,
 	if !errors.Is(err, errNoLink) {
 		return err
 	}
-	if was != 0 {
+	if len(was) != 0 {
 		return ErrChanged
 	}
 	made, err := attach()
@@ -80,7 +82,7 @@ func swapLink(t Target, was ebpf.ProgramID, to *ebpf.Program,
 }
 
 // removeLink takes our link off.
-func removeLink(t Target, was ebpf.ProgramID) error {
+func removeLink(t Target, was []ebpf.ProgramID) error {
 	l, err := openLink(t.Pin, t.Interface)
 	if errors.Is(err, errNoLink) {
 		return removeFile(t.Pin)
@@ -89,7 +91,7 @@ func removeLink(t Target, was ebpf.ProgramID) error {
 		return err
 	}
 	defer l.Close()
-	if l.program != was {
+	if !slices.Equal(was, []ebpf.ProgramID{l.program}) {
 		return ErrChanged
 	}
 	if err := l.Detach(); err != nil {

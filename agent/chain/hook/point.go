@@ -9,16 +9,17 @@ import (
 
 // How a chain's program is put on a hook.
 const (
-	TCX     = "tcx"      // a link in the kernel's list of programs, 6.6
-	TC      = "tc"       // a filter on the clsact qdisc
-	XDPLink = "xdp-link" // a link, 5.9
+	TCX      = "tcx"       // a link in the kernel's list of programs, 6.6
+	TCXLinks = "tcx-links" // several of them
+	TC       = "tc"        // a filter on the clsact qdisc
+	XDPLink  = "xdp-link"  // a link, 5.9
 )
 
 // Target names a hook of an interface.
 type Target struct {
 	Interface int // ifindex in the network namespace of the calling thread
 	Kind      Kind
-	// Pin is the path on a bpffs where the hook's link is pinned. Only links use it.
+	// Pin is the path on a bpffs where the hook's link is pinned; of TCXLinks, a folder for them. Only links use it.
 	Pin string
 	// Place is among the programs of other owners; it counts when there is none of ours yet.
 	Place Place
@@ -63,13 +64,37 @@ type Program struct {
 	Name string         `json:"name"`
 }
 
+// ProgramIDs are the ids of programs.
+func ProgramIDs(all []*ebpf.Program) (ids []ebpf.ProgramID, err error) {
+	for _, p := range all {
+		id, err := programID(p)
+		if err != nil {
+			return nil, err
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
+}
+
+func programID(p *ebpf.Program) (ebpf.ProgramID, error) {
+	info, err := p.Info()
+	if err != nil {
+		return 0, fmt.Errorf("ask for the program: %w", err)
+	}
+	id, ok := info.ID()
+	if !ok {
+		return 0, errors.New("ask for the program: the kernel tells no id")
+	}
+	return id, nil
+}
+
 // State is what is on a hook.
 type State struct {
-	// Own is the program where ours has its place, 0 for none.
-	Own ebpf.ProgramID
+	// Own are the programs where ours have their places, in their order: one at most, but with TCXLinks.
+	Own []ebpf.ProgramID
 	// Others are the programs of other owners that the hook shares with ours, in their order.
 	Others []Program
-	// OwnAt is how many of the others come before Own.
+	// OwnAt is how many of the others come before the first of Own.
 	OwnAt int
 }
 
@@ -79,16 +104,16 @@ var ErrForeign = errors.New("another owner has the hook")
 // ErrChanged is returned by Swap and Remove when the hook has changed since it was looked at.
 var ErrChanged = errors.New("the hook has changed meanwhile")
 
-// A Point is a way to put a program on a hook. Its methods must be called in the interface's
-// network namespace, on a locked thread.
+// A Point is a way to put a program on a hook, or with TCXLinks several. Its methods must be called in the
+// interface's network namespace, on a locked thread.
 type Point interface {
 	// State looks at the hook.
 	State() (State, error)
-	// Swap puts a program in the place of the one with an id, or on the hook when was is 0. Every
-	// packet meets the one or the other. When it fails, nothing has changed.
-	Swap(was ebpf.ProgramID, to *ebpf.Program) error
-	// Remove takes the program with an id off.
-	Remove(was ebpf.ProgramID) error
+	// Swap puts programs in the place of those with ids, or on the hook when there are none. Every packet
+	// meets the ones or the others. When it fails, nothing has changed.
+	Swap(was []ebpf.ProgramID, to []*ebpf.Program) error
+	// Remove takes the programs with ids off.
+	Remove(was []ebpf.ProgramID) error
 }
 
 // Backends lists the ways that a kind of hook has, the best first.
@@ -96,7 +121,7 @@ func Backends(k Kind) []string {
 	if k == XDP {
 		return []string{XDPLink}
 	}
-	return []string{TCX, TC}
+	return []string{TCX, TC, TCXLinks}
 }
 
 // New returns the point of a backend.
@@ -106,6 +131,8 @@ func New(backend string, t Target) (Point, error) {
 		return &xdp{t}, nil
 	case t.Kind != XDP && backend == TCX:
 		return &tcx{t}, nil
+	case t.Kind != XDP && backend == TCXLinks:
+		return &tcxLinks{tcx{t}}, nil
 	case t.Kind != XDP && backend == TC:
 		return &clsact{t}, nil
 	}

@@ -3,6 +3,7 @@ package hook
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -21,12 +22,17 @@ func (p *tcx) attachType() ebpf.AttachType {
 
 // State looks at the list.
 func (p *tcx) State() (State, error) {
-	s, _, err := p.look()
+	own, err := p.ownLinks()
+	if err != nil {
+		return State{}, err
+	}
+	s, _, err := p.look(own)
 	return s, err
 }
 
-// look also returns the list's revision, which changes with every change of the list.
-func (p *tcx) look() (State, uint64, error) {
+// look also returns the list's revision, which changes with every change of the list. Links of ours are given by their
+// ids.
+func (p *tcx) look(own []link.ID) (State, uint64, error) {
 	all, err := link.QueryPrograms(link.QueryOptions{Target: p.Interface, Attach: p.attachType()})
 	if errors.Is(err, unix.EINVAL) { // what kernels say that do not know the type
 		err = ebpf.ErrNotSupported
@@ -34,54 +40,51 @@ func (p *tcx) look() (State, uint64, error) {
 	if err != nil {
 		return State{}, 0, fmt.Errorf("list the programs on the hook: %w", err)
 	}
-	own, err := p.ownLink()
-	if err != nil {
-		return State{}, 0, err
-	}
 	var s State
 	for _, a := range all.Programs {
-		if id, linked := a.LinkID(); linked && id == own {
-			s.Own, s.OwnAt = a.ID, len(s.Others)
+		if id, linked := a.LinkID(); !linked || !slices.Contains(own, id) {
+			s.Others = append(s.Others, describe(a.ID))
 			continue
 		}
-		s.Others = append(s.Others, describe(a.ID))
+		if len(s.Own) == 0 {
+			s.OwnAt = len(s.Others)
+		}
+		s.Own = append(s.Own, a.ID)
 	}
 	return s, all.Revision, nil
 }
 
-// ownLink is the id of our link, 0 when there is none.
-func (p *tcx) ownLink() (link.ID, error) {
+// ownLinks are the ids of our links: of the one that there is.
+func (p *tcx) ownLinks() ([]link.ID, error) {
 	l, err := openLink(p.Pin, p.Interface)
 	if errors.Is(err, errNoLink) {
-		return 0, nil
+		return nil, nil
 	}
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
 	defer l.Close()
-	info, err := l.Info()
-	if err != nil {
-		return 0, fmt.Errorf("ask for the link: %w", err)
-	}
-	return info.ID, nil
+	return []link.ID{l.id}, nil
 }
 
 // Swap swaps in place: the kernel exchanges one pointer.
-func (p *tcx) Swap(was ebpf.ProgramID, to *ebpf.Program) error {
-	return swapLink(p.Target, was, to, func() (link.Link, error) { return p.attach(to) })
+func (p *tcx) Swap(was []ebpf.ProgramID, to []*ebpf.Program) error {
+	return swapLink(p.Target, was, to[0], func() (link.Link, error) {
+		return p.attach(to[0], func(s State) (link.Anchor, error) { return p.Place.anchor(s.Others) })
+	})
 }
 
 // tries is how often another owner may change the list between our look at it and our change.
 const tries = 10
 
-// attach makes the link, at its place in the list that was looked at.
-func (p *tcx) attach(program *ebpf.Program) (link.Link, error) {
+// attach makes a link, at a place in the list that was looked at.
+func (p *tcx) attach(program *ebpf.Program, place func(State) (link.Anchor, error)) (link.Link, error) {
 	for range tries {
-		s, revision, err := p.look()
+		s, revision, err := p.look(nil)
 		if err != nil {
 			return nil, err
 		}
-		anchor, err := p.Place.anchor(s.Others)
+		anchor, err := place(s)
 		if err != nil {
 			return nil, err
 		}
@@ -121,4 +124,4 @@ func (p Place) anchor(others []Program) (link.Anchor, error) {
 }
 
 // Remove takes the link off.
-func (p *tcx) Remove(was ebpf.ProgramID) error { return removeLink(p.Target, was) }
+func (p *tcx) Remove(was []ebpf.ProgramID) error { return removeLink(p.Target, was) }

@@ -22,7 +22,7 @@ func (p *xdp) State() (State, error) {
 	l, err := openLink(p.Pin, p.Interface)
 	if err == nil {
 		defer l.Close()
-		return State{Own: l.program}, nil
+		return State{Own: []ebpf.ProgramID{l.program}}, nil
 	}
 	if !errors.Is(err, errNoLink) {
 		return State{}, err
@@ -50,9 +50,9 @@ func (p *xdp) attached() (ebpf.ProgramID, error) {
 }
 
 // Swap swaps in place: the driver exchanges one pointer.
-func (p *xdp) Swap(was ebpf.ProgramID, to *ebpf.Program) error {
-	return swapLink(p.Target, was, to, func() (link.Link, error) {
-		l, err := link.AttachXDP(link.XDPOptions{Program: to, Interface: p.Interface})
+func (p *xdp) Swap(was []ebpf.ProgramID, to []*ebpf.Program) error {
+	return swapLink(p.Target, was, to[0], func() (link.Link, error) {
+		l, err := link.AttachXDP(link.XDPOptions{Program: to[0], Interface: p.Interface})
 		if errors.Is(err, unix.EBUSY) {
 			err = fmt.Errorf("%w: %w", ErrForeign, err)
 		}
@@ -61,4 +61,4 @@ func (p *xdp) Swap(was ebpf.ProgramID, to *ebpf.Program) error {
 }
 
 // Remove takes the link off.
-func (p *xdp) Remove(was ebpf.ProgramID) error { return removeLink(p.Target, was) }
+func (p *xdp) Remove(was []ebpf.ProgramID) error { return removeLink(p.Target, was) }

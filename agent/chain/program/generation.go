@@ -1,7 +1,6 @@
-// Package program makes the programs of a chain: it takes members from their objects, puts a
-// wrapper around each that decides whether the packet goes on to the next one, and wires them
-// together, by tail calls with constant indices. The result is a generation: complete before
-// a packet sees it, and never changed.
+// Package program makes the programs of a chain: it takes members from their objects and wires
+// them together, so that each one's verdict decides whether the packet goes on to the next. The result is a
+// generation: complete before a packet sees it, and never changed.
 package program
 
 import (
@@ -18,11 +17,6 @@ import (
 	"github.com/weirnet/weir/agent/chain/hook"
 )
 
-// MaxMembers is how many members a generation has at most. The kernel allows a packet 33 tail
-// calls (MAX_TAIL_CALL_CNT of linux/bpf.h), of which some are left for members that make their
-// own.
-const MaxMembers = 30
-
 // Member is a member to be built.
 type Member struct {
 	Name    string
@@ -35,48 +29,58 @@ type Member struct {
 	// map is kept for the same contents only.
 	Filled map[string]string
 	// Measured are maps that the program must have, beside those that are filled.
-	Measured   []string
+	Measured []string
+	// Kept is the place, from 1 on, of the very same member in the generation before, whose program it keeps; 0: it
+	// is loaded. Links only.
+	Kept       int
 	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
 	FailClosed bool           // a broken chain drops the packet, else it passes
+}
+
+// program finds the member's program in its object.
+func (m *Member) program(kind hook.Kind) (*ebpf.ProgramSpec, error) {
+	name, err := entry(m.Object, kind, m.Program)
+	if err != nil {
+		return nil, err
+	}
+	return m.Object.Programs[name], nil
 }
 
 // Generation is a complete set of programs. Close lets go of it; what is pinned or attached stays
 // in the kernel.
 type Generation struct {
-	array    *ebpf.Map
+	wires    wires
 	programs []*ebpf.Program
 	maps     map[string]*ebpf.Map // by the name of their pin
 }
 
 // The pins of a generation.
 const (
-	arrayPin   = "array"
 	programPin = "program-"
 	mapPin     = "map-"
 )
 
 // Build loads members into the kernel, in their order. Maps of the generation before, which may be
 // nil, go on being used where they fit: a member that is loaded anew keeps its state.
-func Build(kind hook.Kind, members []Member, before *Generation) (*Generation, error) {
-	if len(members) == 0 || len(members) > MaxMembers {
-		return nil, fmt.Errorf("a chain has 1 to %d members, not %d", MaxMembers, len(members))
+func Build(kind hook.Kind, wiring Wiring, members []Member, before *Generation) (*Generation, error) {
+	if n := wiring.MaxMembers(); len(members) == 0 || len(members) > n {
+		return nil, fmt.Errorf("a chain has 1 to %d members, not %d", n, len(members))
 	}
-	array, err := ebpf.NewMap(&ebpf.MapSpec{Name: "weir_chain", Type: ebpf.ProgramArray,
-		KeySize: 4, ValueSize: 4, MaxEntries: uint32(len(members))})
+	wires, err := wiring.make(kind, members)
 	if err != nil {
-		return nil, fmt.Errorf("make the program array: %w", err)
+		return nil, err
 	}
-	g := &Generation{array: array, maps: map[string]*ebpf.Map{}}
+	g := &Generation{wires: wires, maps: map[string]*ebpf.Map{}}
 	for i := range members {
-		if err := g.add(kind, &members[i], i == len(members)-1, before); err != nil {
+		if err := g.add(kind, &members[i], before); err != nil {
 			return nil, errors.Join(fmt.Errorf("member %s: %w", members[i].Name, err), g.Close())
 		}
 	}
 	return g, nil
 }
 
-// add loads a member and puts it at its place in the array.
-func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generation) error {
+// add loads the next member and wires it.
+func (g *Generation) add(kind hook.Kind, m *Member, before *Generation) error {
 	name, err := entry(m.Object, kind, m.Program)
 	if err != nil {
 		return err
@@ -88,12 +92,14 @@ func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generatio
 		}
 	}
 	index := len(g.programs)
-	to := next{array: g.array.FD(), index: index + 1, last: last}
+	if m.Kept > 0 {
+		return g.keep(m, only(m.Object, name), before)
+	}
 	var coll *ebpf.Collection
 	var pins map[string]string
-	for _, as := range forms {
+	for _, as := range g.wires.forms(index) {
 		spec := only(m.Object, name)
-		if err = wrap(spec.Programs[name], kind, m, to, as); err != nil {
+		if err = prepare(spec.Programs[name], m, as); err != nil {
 			continue
 		}
 		pins = pinNames(spec, m)
@@ -114,8 +120,23 @@ func (g *Generation) add(kind hook.Kind, m *Member, last bool, before *Generatio
 	}
 	p := coll.DetachProgram(name)
 	g.programs = append(g.programs, p)
-	if err := g.array.Put(uint32(index), p); err != nil {
-		return fmt.Errorf("put it into the program array, with the members before it: %w", err)
+	return g.wires.connect(index, p)
+}
+
+// keep takes a member's program and maps over from the generation before.
+func (g *Generation) keep(m *Member, spec *ebpf.CollectionSpec, before *Generation) error {
+	p, err := before.programs[m.Kept-1].Clone()
+	if err != nil {
+		return err
+	}
+	g.programs = append(g.programs, p)
+	for _, pin := range pinNames(spec, m) {
+		if g.maps[pin] != nil || before.maps[pin] == nil {
+			continue
+		}
+		if g.maps[pin], err = before.maps[pin].Clone(); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -221,35 +242,17 @@ func only(spec *ebpf.CollectionSpec, name string) *ebpf.CollectionSpec {
 	return spec
 }
 
-// Head is the program for the hook.
-func (g *Generation) Head() *ebpf.Program { return g.programs[0] }
+// Heads are the programs for the hook: one, but with Links.
+func (g *Generation) Heads() []*ebpf.Program { return g.wires.heads(g.programs) }
 
-// ID is the id of the program for the hook.
-func (g *Generation) ID() (ebpf.ProgramID, error) {
-	info, err := g.Head().Info()
-	if err != nil {
-		return 0, fmt.Errorf("ask for the first program: %w", err)
-	}
-	id, ok := info.ID()
-	if !ok {
-		return 0, errors.New("ask for the first program: the kernel tells no id")
-	}
-	return id, nil
-}
+// Wiring is how the generation's members are wired.
+func (g *Generation) Wiring() Wiring { return g.wires.wiring() }
+
+// HeadIDs are the ids of the programs for the hook.
+func (g *Generation) HeadIDs() ([]ebpf.ProgramID, error) { return hook.ProgramIDs(g.Heads()) }
 
 // IDs are the ids of the members' programs, in their order.
-func (g *Generation) IDs() ([]ebpf.ProgramID, error) {
-	var ids []ebpf.ProgramID
-	for i, p := range g.programs {
-		info, err := p.Info()
-		if err != nil {
-			return nil, fmt.Errorf("ask for program %d: %w", i, err)
-		}
-		id, _ := info.ID()
-		ids = append(ids, id)
-	}
-	return ids, nil
-}
+func (g *Generation) IDs() ([]ebpf.ProgramID, error) { return hook.ProgramIDs(g.programs) }
 
 // Verify asks the kernel whether every member is at its place.
 func (g *Generation) Verify() error {
@@ -257,20 +260,13 @@ func (g *Generation) Verify() error {
 	if err != nil {
 		return err
 	}
-	for i, id := range want {
-		var got uint32 // what the kernel tells of a program array's slot is the program's id
-		if err := g.array.Lookup(uint32(i), &got); err != nil {
-			return fmt.Errorf("read slot %d of the program array: %w", i, err)
-		}
-		if ebpf.ProgramID(got) != id {
-			return fmt.Errorf("slot %d of the program array holds program %d, not %d", i, got, id)
-		}
-	}
-	return nil
+	return g.wires.verify(want)
 }
 
-// Pin makes the generation outlive the process, in a new folder on a bpffs. The array must be held as
-// long as packets may be in its programs: the kernel empties it when nobody does.
+// pinner is an object of the kernel that can be pinned.
+type pinner interface{ Pin(string) error }
+
+// Pin makes the generation outlive the process, in a new folder on a bpffs.
 func (g *Generation) Pin(dir string) error {
 	if err := os.MkdirAll(filepath.Dir(dir), 0o700); err != nil {
 		return fmt.Errorf("make the folder for pins: %w", err)
@@ -278,9 +274,14 @@ func (g *Generation) Pin(dir string) error {
 	if err := os.Mkdir(dir, 0o700); err != nil {
 		return fmt.Errorf("make the folder for pins: %w", err)
 	}
-	pins := map[string]interface{ Pin(string) error }{arrayPin: g.array}
+	pins := g.wires.pins()
 	for i, p := range g.programs {
-		pins[fmt.Sprintf("%s%02d", programPin, i)] = p
+		clone, err := p.Clone() // as maps
+		if err != nil {
+			return err
+		}
+		defer clone.Close()
+		pins[numbered(programPin, i)] = clone
 	}
 	for name, m := range g.maps {
 		clone, err := m.Clone() // it may be pinned in the folder before, and is to stay there
@@ -298,6 +299,9 @@ func (g *Generation) Pin(dir string) error {
 	return nil
 }
 
+// numbered is the name of a pin; names sort as numbers do.
+func numbered(prefix string, number int) string { return fmt.Sprintf("%s%02d", prefix, number) }
+
 // Open opens a generation that was pinned.
 func Open(dir string) (*Generation, error) {
 	g := &Generation{maps: map[string]*ebpf.Map{}}
@@ -308,7 +312,7 @@ func Open(dir string) (*Generation, error) {
 }
 
 func (g *Generation) open(dir string) (err error) {
-	if g.array, err = ebpf.LoadPinnedMap(filepath.Join(dir, arrayPin), nil); err != nil {
+	if g.wires, err = openWires(dir); err != nil {
 		return err
 	}
 	files, err := os.ReadDir(dir) // sorted, and so are the numbers of programs
@@ -336,16 +340,11 @@ func (g *Generation) open(dir string) (err error) {
 	return nil
 }
 
-// OpenHead opens the program for the hook of a generation that was pinned.
-func OpenHead(dir string) (*ebpf.Program, error) {
-	return ebpf.LoadPinnedProgram(filepath.Join(dir, programPin+"00"), nil)
-}
-
 // Close closes the file descriptors.
 func (g *Generation) Close() error {
 	var errs []error
-	if g.array != nil {
-		errs = append(errs, g.array.Close())
+	if g.wires != nil {
+		errs = append(errs, g.wires.Close())
 	}
 	for _, p := range g.programs {
 		errs = append(errs, p.Close())

@@ -4,10 +4,13 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/asm"
+	"github.com/cilium/ebpf/btf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/rlimit"
 	"github.com/stretchr/testify/require"
 
@@ -16,9 +19,29 @@ import (
 	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
-// returning is a member whose program does nothing but give a verdict. It has no type information, like
-// an object that was stripped.
+// returning is a member whose program does nothing but give a verdict.
 func returning(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
+	m := stripped(kind, name, v, proceed...)
+	m.typed(kind)
+	return m
+}
+
+// typed adds type information to a member's program: int main(struct xdp_md *ctx), or of __sk_buff.
+func (m *Member) typed(kind hook.Kind) {
+	context := &btf.Struct{Name: "__sk_buff", Size: 4}
+	if kind == hook.XDP {
+		context.Name = "xdp_md"
+	}
+	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
+	context.Members = []btf.Member{{Name: "x", Type: number}}
+	fn := &btf.Func{Name: "main", Linkage: btf.GlobalFunc, Type: &btf.FuncProto{Return: number,
+		Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: context}}}}}
+	code := m.Object.Programs["main"].Instructions
+	code[0] = btf.WithFuncMetadata(code[0], fn)
+}
+
+// stripped is a member like those of returning, without type information.
+func stripped(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
 	return Member{Name: name, Proceed: proceed, Object: &ebpf.CollectionSpec{
 		Programs: map[string]*ebpf.ProgramSpec{"main": {Name: "main", Type: kind.ProgramType(), License: "GPL",
 			Instructions: asm.Instructions{
@@ -27,11 +50,41 @@ func returning(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verd
 			}}}}}
 }
 
-func build(t testing.TB, kind hook.Kind, members ...Member) *Generation {
+// way is a hook and a wiring.
+type way struct {
+	kind   hook.Kind
+	wiring Wiring
+}
+
+func (w way) String() string { return string(w.kind) + "/" + string(w.wiring) }
+
+// each runs a test for all hooks and the wirings that they and this kernel have.
+func each(t *testing.T, fn func(t *testing.T, w way)) {
+	t.Helper()
+	for _, w := range []way{{hook.XDP, TailCalls}, {hook.XDP, Dispatcher}, {hook.Ingress, TailCalls}, {hook.Egress, TailCalls}} {
+		t.Run(w.String(), func(t *testing.T) {
+			need(t, w.wiring)
+			fn(t, w)
+		})
+	}
+}
+
+// need skips the test where the kernel cannot load programs of a type that the wiring needs.
+func need(t testing.TB, w Wiring) {
 	t.Helper()
 	kerneltest.NeedRoot(t)
 	require.NoError(t, rlimit.RemoveMemlock())
-	g, err := Build(kind, members, nil)
+	if w == Dispatcher {
+		if err := features.HaveProgramType(ebpf.Extension); err != nil {
+			t.Skipf("skipped: this kernel cannot replace functions: %v", err)
+		}
+	}
+}
+
+func build(t testing.TB, w way, members ...Member) *Generation {
+	t.Helper()
+	need(t, w.wiring)
+	g, err := Build(w.kind, w.wiring, members, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { g.Close() })
 	require.NoError(t, g.Verify())
@@ -41,14 +94,15 @@ func build(t testing.TB, kind hook.Kind, members ...Member) *Generation {
 // run gives a packet to a generation and returns its verdict.
 func run(t *testing.T, g *Generation) hook.Verdict {
 	t.Helper()
-	v, _, err := g.Head().Test(make([]byte, 64))
+	v, _, err := g.Heads()[0].Test(make([]byte, 64))
 	require.NoError(t, err)
 	return hook.Verdict(int32(v))
 }
 
 // TestVerdicts holds the verdict of chains of two members against the rules, for all verdicts of both.
 func TestVerdicts(t *testing.T) {
-	for _, kind := range hook.Kinds() {
+	each(t, func(t *testing.T, w way) {
+		kind := w.kind
 		var all []hook.Verdict
 		for _, name := range []string{"next", "ok", "drop", "pipe", "stolen", "aborted", "pass", "redirect"} {
 			if v, err := kind.Verdict(name); err == nil {
@@ -77,13 +131,13 @@ func TestVerdicts(t *testing.T) {
 					if set%7 != 3 && set != 0 && set != 1<<len(all)-1 {
 						continue // a seventh of the policies, and the two ends
 					}
-					g := build(t, kind, returning(kind, "a", first, proceed...), returning(kind, "b", second, proceed...))
+					g := build(t, w, returning(kind, "a", first, proceed...), returning(kind, "b", second, proceed...))
 					require.Equal(t, want, run(t, g), "%s: %d then %d, proceed on %d", kind, first, second, proceed)
 					require.NoError(t, g.Close())
 				}
 			}
 		}
-	}
+	})
 }
 
 // Members whose stack is full, or hides how it is used, are called instead.
@@ -102,13 +156,13 @@ func TestForms(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range hook.Kinds() {
-				first := returning(kind, "a", kind.Pass(), kind.Pass())
+				first := stripped(kind, "a", kind.Pass(), kind.Pass())
 				main := first.Object.Programs["main"]
 				main.Instructions = append(c.code, main.Instructions[0].WithSymbol(""), asm.Return())
 				main.Instructions[0] = main.Instructions[0].WithSymbol("main")
-				g := build(t, kind, first, returning(kind, "b", kind.Drop()))
+				g := build(t, way{kind, TailCalls}, first, stripped(kind, "b", kind.Drop()))
 				require.Equal(t, kind.Drop(), run(t, g))
-				info, err := g.Head().Info()
+				info, err := g.Heads()[0].Info()
 				require.NoError(t, err)
 				code, err := info.Instructions()
 				require.NoError(t, err)
@@ -126,65 +180,151 @@ func TestForms(t *testing.T) {
 
 // A chain that is broken fails open or closed, as the member before the break says.
 func TestBrokenChain(t *testing.T) {
-	for _, kind := range hook.Kinds() {
+	each(t, func(t *testing.T, w way) {
 		for _, closed := range []bool{false, true} {
-			first := returning(kind, "a", kind.Pass(), kind.Pass())
+			first := returning(w.kind, "a", w.kind.Pass(), w.kind.Pass())
 			first.FailClosed = closed
-			g := build(t, kind, first, returning(kind, "b", kind.Pass(), kind.Pass()))
-			require.NoError(t, g.array.Delete(uint32(1)))
-			want := kind.Pass()
+			g := build(t, w, first, returning(w.kind, "b", w.kind.Pass(), w.kind.Pass()))
+			switch wires := g.wires.(type) {
+			case *tailCalls:
+				require.NoError(t, wires.array.Delete(uint32(1)))
+			case *dispatched:
+				require.NoError(t, wires.links[1].Close())
+				wires.links = wires.links[:1]
+			}
+			want := w.kind.Pass()
 			if closed {
-				want = kind.Drop()
+				want = w.kind.Drop()
 			}
 			require.Equal(t, want, run(t, g))
-			require.ErrorContains(t, g.Verify(), "slot 1")
+			require.Error(t, g.Verify())
 		}
+	})
+}
+
+// A dispatcher also tells that its first member is gone.
+func TestFirstGone(t *testing.T) {
+	w := way{hook.XDP, Dispatcher}
+	first := returning(w.kind, "a", hook.XDPPass)
+	first.FailClosed = true
+	g := build(t, w, first)
+	wires := g.wires.(*dispatched)
+	require.NoError(t, wires.links[0].Close())
+	wires.links = nil
+	require.Equal(t, hook.XDPDrop, run(t, g))
+	require.ErrorContains(t, g.Verify(), "the dispatcher has 0 members, not 1")
+}
+
+// Verify tells members that have changed places.
+func TestVerifyDispatcher(t *testing.T) {
+	w := way{hook.XDP, Dispatcher}
+	g := build(t, w, returning(w.kind, "a", hook.XDPPass, hook.XDPPass), returning(w.kind, "b", hook.XDPPass))
+	wires := g.wires.(*dispatched)
+	slices.Reverse(wires.links)
+	require.ErrorContains(t, g.Verify(), "member0 of the dispatcher is program")
+}
+
+// A member may change the size of packets, in a dispatcher too.
+func TestResize(t *testing.T) {
+	for _, wiring := range []Wiring{TailCalls, Dispatcher} {
+		t.Run(string(wiring), func(t *testing.T) {
+			m := returning(hook.XDP, "a", hook.XDPPass, hook.XDPPass)
+			p := m.Object.Programs["main"]
+			code := asm.Instructions{asm.Mov.Imm(asm.R2, -4), asm.FnXdpAdjustTail.Call(), asm.Mov.Imm(asm.R0, int32(hook.XDPPass)), asm.Return()}
+			moveHead(&code[0], &p.Instructions[0])
+			p.Instructions = code
+			g := build(t, way{hook.XDP, wiring}, m, m)
+			_, out, err := g.Heads()[0].Test(make([]byte, 64))
+			require.NoError(t, err)
+			require.Len(t, out, 64-2*4)
+		})
+	}
+}
+
+// What a dispatcher cannot have is told before anything is loaded.
+func TestSuits(t *testing.T) {
+	plain := returning(hook.XDP, "a", hook.XDPPass)
+	calling := returning(hook.XDP, "c", hook.XDPPass)
+	calling.Object.Maps = map[string]*ebpf.MapSpec{"steps": {Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}}
+	p := calling.Object.Programs["main"]
+	code := asm.Instructions{asm.LoadMapPtr(asm.R2, 0).WithReference("steps"), p.Instructions[0], p.Instructions[1]}
+	moveHead(&code[0], &code[1])
+	p.Instructions = code
+	require.NoError(t, Dispatcher.Suits([]Member{plain, plain}))
+	for want, members := range map[string][]Member{
+		"11 members; there is room for 10":                                       slices.Repeat([]Member{plain}, 11),
+		"member b: the object has no type information (BTF) about function main": {plain, stripped(hook.XDP, "b", hook.XDPPass)},
+		"member c: function main makes tail calls, by map steps":                 {plain, calling},
+	} {
+		require.EqualError(t, Dispatcher.Suits(members), want)
+	}
+	require.NoError(t, TailCalls.Suits([]Member{calling, stripped(hook.XDP, "b", hook.XDPPass)}))
+	require.EqualError(t, TailCalls.Suits(slices.Repeat([]Member{plain}, 31)), "31 members; there is room for 30")
+}
+
+// On this kernel a dispatcher can be had, or the reason is told.
+func TestProbe(t *testing.T) {
+	need(t, TailCalls)
+	require.NoError(t, TailCalls.Probe())
+	if err := Dispatcher.Probe(); features.HaveProgramType(ebpf.Extension) == nil {
+		require.NoError(t, err)
+	} else {
+		require.ErrorContains(t, err, "this kernel cannot replace functions of XDP programs: ")
 	}
 }
 
 func TestBuildErrors(t *testing.T) {
-	_, err := Build(hook.XDP, nil, nil)
+	_, err := Build(hook.XDP, TailCalls, nil, nil)
 	require.ErrorContains(t, err, "1 to 30 members, not 0")
-	_, err = Build(hook.XDP, make([]Member, MaxMembers+1), nil)
+	_, err = Build(hook.XDP, TailCalls, make([]Member, 31), nil)
 	require.ErrorContains(t, err, "1 to 30 members, not 31")
+	_, err = Build(hook.XDP, Dispatcher, make([]Member, 11), nil)
+	require.ErrorContains(t, err, "1 to 10 members, not 11")
 }
 
 // A generation that was pinned is the same when it is opened.
 func TestPin(t *testing.T) {
-	kind := hook.Ingress
-	g := build(t, kind, returning(kind, "a", 0, 0), returning(kind, "b", hook.TCShot))
-	dir := filepath.Join(bpffs.Folder, fmt.Sprintf("weir-program-test-%d", os.Getpid()))
-	require.NoError(t, bpffs.Ensure(dir))
-	t.Cleanup(func() { os.RemoveAll(dir) })
-	require.NoError(t, g.Pin(filepath.Join(dir, "one")))
-	require.Error(t, g.Pin(filepath.Join(dir, "one")))
-	want, err := g.IDs()
-	require.NoError(t, err)
-	require.NoError(t, g.Close())
-	g, err = Open(filepath.Join(dir, "one"))
-	require.NoError(t, err)
-	defer g.Close()
-	got, err := g.IDs()
-	require.NoError(t, err)
-	require.Equal(t, want, got)
-	require.NoError(t, g.Verify())
-	require.Equal(t, hook.TCShot, run(t, g))
-	_, err = Open(filepath.Join(dir, "two"))
-	require.ErrorContains(t, err, "open the pinned generation")
+	each(t, func(t *testing.T, w way) {
+		g := build(t, w, returning(w.kind, "a", w.kind.Pass(), w.kind.Pass()), returning(w.kind, "b", w.kind.Drop()))
+		dir := filepath.Join(bpffs.Folder, fmt.Sprintf("weir-program-test-%d", os.Getpid()))
+		require.NoError(t, bpffs.Ensure(dir))
+		t.Cleanup(func() { os.RemoveAll(dir) })
+		require.NoError(t, g.Pin(filepath.Join(dir, "one")))
+		require.Error(t, g.Pin(filepath.Join(dir, "one")))
+		want, err := g.IDs()
+		require.NoError(t, err)
+		heads, err := g.HeadIDs()
+		require.NoError(t, err)
+		require.NoError(t, g.Close())
+		g, err = Open(filepath.Join(dir, "one"))
+		require.NoError(t, err)
+		defer g.Close()
+		require.Equal(t, w.wiring, g.Wiring())
+		got, err := g.IDs()
+		require.NoError(t, err)
+		require.Equal(t, want, got)
+		require.NoError(t, g.Verify())
+		require.Equal(t, w.kind.Drop(), run(t, g))
+		got, err = HeadIDs(filepath.Join(dir, "one"))
+		require.NoError(t, err)
+		require.Equal(t, heads, got)
+		_, err = Open(filepath.Join(dir, "two"))
+		require.ErrorContains(t, err, "open the pinned generation")
+	})
 }
 
 // BenchmarkHop measures what a packet costs in chains of so many members that do nothing.
 func BenchmarkHop(b *testing.B) {
-	for _, kind := range []hook.Kind{hook.XDP, hook.Ingress} {
-		for _, n := range []int{1, 2, 8, MaxMembers} {
-			b.Run(fmt.Sprintf("%s/%d", kind, n), func(b *testing.B) {
+	for _, w := range []way{{hook.XDP, TailCalls}, {hook.XDP, Dispatcher}, {hook.Ingress, TailCalls}} {
+		for _, n := range []int{1, 2, 8, w.wiring.MaxMembers()} {
+			b.Run(fmt.Sprintf("%s/%d", w, n), func(b *testing.B) {
 				var members []Member
 				for i := range n {
-					members = append(members, returning(kind, fmt.Sprintf("m%d", i), kind.Pass(), kind.Pass()))
+					members = append(members, returning(w.kind, fmt.Sprintf("m%d", i), w.kind.Pass(), w.kind.Pass()))
 				}
-				g := build(b, kind, members...)
+				g := build(b, w, members...)
 				b.ResetTimer()
-				_, took, err := g.Head().Benchmark(make([]byte, 64), b.N, nil)
+				_, took, err := g.Heads()[0].Benchmark(make([]byte, 64), b.N, nil)
 				require.NoError(b, err)
 				b.ReportMetric(float64(took.Nanoseconds()), "ns/packet")
 			})

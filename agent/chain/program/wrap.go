@@ -26,37 +26,47 @@ func (n next) goesOn(kind hook.Kind, m *Member) []hook.Verdict {
 	})
 }
 
-// A form is a way to put the code that hands a packet on behind a member's own, which knows nothing
-// of chains.
-type form func(own asm.Instructions, handOn func(context asm.Instruction) asm.Instructions) (asm.Instructions, error)
+// A form makes of a member's program, which knows nothing of chains, one that is part of a chain.
+type form func(spec *ebpf.ProgramSpec) error
 
-// forms lists the forms, the best first. Where the verifier refuses one, the next is tried.
-var forms = []form{inline, called}
-
-// wrap puts a member's program into a form.
-func wrap(spec *ebpf.ProgramSpec, kind hook.Kind, m *Member, to next, as form) error {
-	own := slices.Clone(spec.Instructions)
-	if len(own) == 0 || own[0].Symbol() == "" {
+// prepare makes a member's program one that can be loaded, in a form.
+func prepare(spec *ebpf.ProgramSpec, m *Member, as form) error {
+	if len(spec.Instructions) == 0 || spec.Instructions[0].Symbol() == "" {
 		return errors.New("the program is empty")
 	}
 	spec.Name = m.Name
 	// Where it is attached is said when it is; members made for older and newer hooks mix.
 	spec.AttachType = ebpf.AttachNone
-	if len(to.goesOn(kind, m)) == 0 {
-		return nil
+	return as(spec)
+}
+
+// A wrapper puts the code that hands a packet on behind a member's own.
+type wrapper func(own asm.Instructions, handOn func(context asm.Instruction) asm.Instructions) (asm.Instructions, error)
+
+// wrappers lists the wrappers, the best first. Where the verifier refuses one, the next is tried.
+var wrappers = []wrapper{inline, called}
+
+// wraps are the forms that have a member hand packets on by itself.
+func wraps(kind hook.Kind, m *Member, to next) (forms []form) {
+	for _, wrap := range wrappers {
+		forms = append(forms, func(spec *ebpf.ProgramSpec) (err error) {
+			if len(to.goesOn(kind, m)) == 0 {
+				return nil
+			}
+			spec.Instructions, err = wrap(slices.Clone(spec.Instructions), func(context asm.Instruction) asm.Instructions {
+				return handOn(kind, m, to, context)
+			})
+			return err
+		})
 	}
-	var err error
-	spec.Instructions, err = as(own, func(context asm.Instruction) asm.Instructions {
-		return handOn(kind, m, to, context)
-	})
-	return err
+	return forms
 }
 
 // The names of labels and functions that are added to a member's.
 const (
 	labelVerdict = "weir_chain_verdict"
 	labelProceed = "weir_chain_proceed"
-	wrapper      = "weir_chain"
+	outerName    = "weir_chain"
 )
 
 // handOn is the code for a verdict in R0. The instruction given moves the program's context to R1.
@@ -158,13 +168,13 @@ func lowest(function asm.Instructions) int16 {
 // is full.
 func called(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions) (asm.Instructions, error) {
 	code := asm.Instructions{
-		asm.Mov.Reg(asm.R6, asm.R1).WithSymbol(wrapper),
+		asm.Mov.Reg(asm.R6, asm.R1).WithSymbol(outerName),
 		asm.Call.Label(own[0].Symbol()),
 	}
 	if fn := btf.FuncMetadata(&own[0]); fn != nil {
 		inside, outside := *fn, *fn
 		inside.Linkage, inside.Tags = btf.StaticFunc, nil
-		outside.Name, outside.Tags = wrapper, nil
+		outside.Name, outside.Tags = outerName, nil
 		own[0] = btf.WithFuncMetadata(own[0], &inside)
 		code[0] = btf.WithFuncMetadata(code[0], &outside)
 	}

@@ -186,6 +186,14 @@ int xdp_checked(struct xdp_md *ctx)
 	return check(p->number);
 }
 
+/* Not declared as the functions of a dispatcher are. */
+SEC("xdp")
+enum xdp_action xdp_enum(struct xdp_md *ctx)
+{
+	count();
+	return XDP_PASS;
+}
+
 /* The verifier refuses it: it reads beyond the packet. */
 SEC("tc")
 int tc_broken(struct __sk_buff *skb)

@@ -44,6 +44,7 @@ const (
 	memberProgTcMember   = "tc_member"
 	memberProgXdpBroken  = "xdp_broken"
 	memberProgXdpChecked = "xdp_checked"
+	memberProgXdpEnum    = "xdp_enum"
 	memberProgXdpMember  = "xdp_member"
 	memberVarGeneration  = "generation"
 	memberVarLength      = "length"
@@ -99,6 +100,7 @@ type memberProgramSpecs struct {
 	TcMember   *ebpf.ProgramSpec `ebpf:"tc_member"`
 	XdpBroken  *ebpf.ProgramSpec `ebpf:"xdp_broken"`
 	XdpChecked *ebpf.ProgramSpec `ebpf:"xdp_checked"`
+	XdpEnum    *ebpf.ProgramSpec `ebpf:"xdp_enum"`
 	XdpMember  *ebpf.ProgramSpec `ebpf:"xdp_member"`
 }
 
@@ -178,6 +180,7 @@ type memberPrograms struct {
 	TcMember   *ebpf.Program `ebpf:"tc_member"`
 	XdpBroken  *ebpf.Program `ebpf:"xdp_broken"`
 	XdpChecked *ebpf.Program `ebpf:"xdp_checked"`
+	XdpEnum    *ebpf.Program `ebpf:"xdp_enum"`
 	XdpMember  *ebpf.Program `ebpf:"xdp_member"`
 }
 
@@ -188,6 +191,7 @@ func (p *memberPrograms) Close() error {
 		p.TcMember,
 		p.XdpBroken,
 		p.XdpChecked,
+		p.XdpEnum,
 		p.XdpMember,
 	)
 }
