@@ -42,6 +42,7 @@ type worker struct {
 	runner Runner
 	differ *differ.Differ
 	orders wire.Orders
+	hooks  *occupied
 
 	cancelled chan int // number of a scenario that the host gave up
 }
@@ -113,6 +114,9 @@ func (w *worker) prepare(ready *wire.Ready) (err error) {
 	}
 	if err := w.runner.Probe(); err != nil {
 		return fmt.Errorf("ask for what the kernel can: %w", err)
+	}
+	if w.hooks, err = occupyHooks(); err != nil {
+		return fmt.Errorf("keep hooks in use: %w", err)
 	}
 	debug.FreeOSMemory() // what loading took
 	return nil
