@@ -165,9 +165,11 @@ func (a *Agent) start() error {
 	}
 	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
-	// Loading takes some megabytes, for what is known of the kernel's types above all. They are not needed
-	// again.
-	debug.FreeOSMemory()
+	if a.own {
+		// Loading takes some megabytes, for what is known of the kernel's types above all. They are not needed
+		// again.
+		debug.FreeOSMemory()
+	}
 	return nil
 }
 

@@ -42,38 +42,48 @@ func Do(namespace string, fn func() error) error {
 		defer runtime.UnlockOSThread()
 		return fn()
 	}
+	return away(fn, func() error {
+		if err := enter(Path(namespace)); err != nil {
+			return fmt.Errorf("enter network namespace %s: %w", namespace, err)
+		}
+		return nil
+	})
+}
+
+// DoNowhere runs a function like Do, in a network namespace of its own that has nothing in it. It ends with
+// the function, unless that holds it.
+func DoNowhere(fn func() error) error {
+	return away(fn, func() error {
+		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+			return fmt.Errorf("make a network namespace: %w", err)
+		}
+		return nil
+	})
+}
+
+// away runs a function on a locked thread that leave has brought into another network namespace. The thread goes
+// back to its own, or dies with the call when it cannot; but the first thread of a process, which /proc/self
+// speaks of, never dies.
+func away(fn, leave func() error) error {
 	done := make(chan error, 1)
 	go func() {
 		err := errors.New("the call has ended its goroutine") // unless it returns
 		defer func() { done <- err }()
 		runtime.LockOSThread()
-		back, failed := enter(Path(namespace))
+		own, failed := os.Open("/proc/thread-self/ns/net")
+		if failed == nil {
+			defer own.Close()
+			failed = leave()
+		}
 		if failed != nil {
 			runtime.UnlockOSThread() // still where it was
-			err = fmt.Errorf("enter network namespace %s: %w", namespace, failed)
+			err = failed
 			return
 		}
 		err = fn()
-		if back() == nil {
+		if unix.Setns(int(own.Fd()), unix.CLONE_NEWNET) == nil {
 			runtime.UnlockOSThread()
 		}
-	}()
-	return <-done
-}
-
-// DoNowhere runs a function like Do, in a network namespace that has nothing in it and ends with the
-// function: to undo what was done in one that is gone.
-func DoNowhere(fn func() error) error {
-	done := make(chan error, 1)
-	go func() {
-		err := errors.New("the call has ended its goroutine") // unless it returns
-		defer func() { done <- err }()
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		if failed := unix.Unshare(unix.CLONE_NEWNET); failed != nil {
-			err = fmt.Errorf("make a network namespace: %w", failed)
-			return
-		}
-		err = fn()
 	}()
 	return <-done
 }
@@ -128,32 +138,17 @@ func mountOf(inode uint64) (string, error) {
 	return "", nil
 }
 
-// enter moves the calling thread and returns how to move it back.
-func enter(path string) (back func() error, err error) {
-	own, err := os.Open("/proc/thread-self/ns/net")
-	if err != nil {
-		return nil, err
-	}
+// enter moves the calling thread.
+func enter(path string) error {
 	target, err := os.Open(path)
 	if err != nil {
-		return nil, closing(own, err)
+		return err
 	}
 	defer target.Close()
 	err = unix.Setns(int(target.Fd()), unix.CLONE_NEWNET)
 	if errors.Is(err, unix.EINVAL) { // what was mounted on the file has gone
 		err = fmt.Errorf("%w: no network namespace is there: %w", err, os.ErrNotExist)
 	}
-	if err != nil {
-		return nil, closing(own, err)
-	}
-	return func() error {
-		defer own.Close()
-		return unix.Setns(int(own.Fd()), unix.CLONE_NEWNET)
-	}, nil
-}
-
-func closing(f *os.File, err error) error {
-	f.Close()
 	return err
 }
 

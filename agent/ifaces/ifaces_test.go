@@ -145,3 +145,22 @@ func TestByInode(t *testing.T) {
 func TestDoSurvivesGoexit(t *testing.T) {
 	require.Error(t, Do(namespace(t), func() error { runtime.Goexit(); return nil }))
 }
+
+func TestDoNowhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("skipped: network namespaces need root")
+	}
+	home, err := inode("/proc/self/ns/net") // of the first thread, which gets its turn now and then
+	require.NoError(t, err)
+	for range 100 {
+		var got uint64
+		require.NoError(t, DoNowhere(func() (err error) {
+			got, err = inode("/proc/thread-self/ns/net")
+			return err
+		}))
+		require.NotEqual(t, home, got)
+		own, err := inode("/proc/self/ns/net")
+		require.NoError(t, err)
+		require.Equal(t, home, own)
+	}
+}

@@ -135,7 +135,8 @@ func (w *watcher) listen(inode uint64) error {
 		}
 	}
 	if err != nil {
-		return closing(ear, fmt.Errorf("set netlink up: %w", err))
+		ear.Close()
+		return fmt.Errorf("set netlink up: %w", err)
 	}
 	w.ears[inode] = ear
 	w.tasks.Go(func() { w.hear(inode, ear) })

@@ -155,6 +155,16 @@ func (r *Runner) datapath(cfg *agent.Config) *bpf.Datapath {
 	return r.sized[cfg.Table.Size]
 }
 
+// Probe finds out what scenarios may ask of the kernel, which takes as long as some of them. Without it the
+// first scenario that asks waits for the answer.
+func (r *Runner) Probe() error {
+	for _, name := range agent.Features() {
+		_ = r.lacks(name) // why is for the scenarios that need it
+	}
+	_, err := r.prober.Missing(require.Names())
+	return err
+}
+
 // Verified is how many instructions the kernel's verifier has walked for each program of the
 // datapath, and of the features that can run on this kernel.
 func (r *Runner) Verified() (map[string]int, error) {

@@ -43,6 +43,12 @@ func exitWith(err error) {
 	os.Exit(0)
 }
 
+func TestProbe(t *testing.T) {
+	r := newRunner(t)
+	require.NoError(t, r.Probe())
+	require.Len(t, r.features, len(agent.Features()))
+}
+
 const stageText = `summary: datagrams
 topology:
   client: {eth0: [10.0.0.1/24]}

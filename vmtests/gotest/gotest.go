@@ -52,6 +52,9 @@ func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
 	return r
 }
 
+// Probe implements guest.Runner.
+func (tests) Probe() error { return nil }
+
 // Verified implements guest.Runner.
 func (tests) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
 

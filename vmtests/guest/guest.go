@@ -30,6 +30,8 @@ const (
 type Runner interface {
 	// Run runs one scenario. Whatever happens is the verdict.
 	Run(ctx context.Context, job runner.Job) result.Scenario
+	// Probe finds out what the kernel can, so that no restored guest has to.
+	Probe() error
 	// Verified is how many instructions the verifier has walked, for each program.
 	Verified() (map[string]int, error)
 	// Memory is how many bytes each map takes.

@@ -42,6 +42,7 @@ type worker struct {
 	runner Runner
 	differ *differ.Differ
 	orders wire.Orders
+	hooks  *occupied
 
 	cancelled chan int // number of a scenario that the host gave up
 }
@@ -72,20 +73,8 @@ func (w *worker) work() error {
 		Modules: loadedModules(),
 		Absent:  absentModules(),
 	}
-	before := time.Now()
-	if w.runner, err = w.opts.NewRunner(); err != nil {
-		ready.Error = fmt.Sprintf("load datapath: %v", err)
-	}
-	ready.LoadMs = time.Since(before).Milliseconds()
-	if ready.Error == "" {
-		if ready.Verified, err = w.runner.Verified(); err != nil {
-			ready.Error = fmt.Sprintf("ask for the verifier's effort: %v", err)
-		}
-	}
-	if ready.Error == "" {
-		if ready.Memory, err = w.runner.Memory(); err != nil {
-			ready.Error = err.Error()
-		}
+	if err := w.prepare(&ready); err != nil {
+		ready.Error = err.Error()
 	}
 	ready.UpMs = upMillis()
 	if err := w.to.Send(wire.TypeReady, ready); err != nil {
@@ -108,6 +97,29 @@ func (w *worker) work() error {
 		return w.count()
 	}
 	return w.runAll()
+}
+
+// prepare does all that every restored guest would have to do again, and takes down what it shows.
+func (w *worker) prepare(ready *wire.Ready) (err error) {
+	before := time.Now()
+	if w.runner, err = w.opts.NewRunner(); err != nil {
+		return fmt.Errorf("load datapath: %w", err)
+	}
+	ready.LoadMs = time.Since(before).Milliseconds()
+	if ready.Verified, err = w.runner.Verified(); err != nil {
+		return fmt.Errorf("ask for the verifier's effort: %w", err)
+	}
+	if ready.Memory, err = w.runner.Memory(); err != nil {
+		return err
+	}
+	if err := w.runner.Probe(); err != nil {
+		return fmt.Errorf("ask for what the kernel can: %w", err)
+	}
+	if w.hooks, err = occupyHooks(); err != nil {
+		return fmt.Errorf("keep hooks in use: %w", err)
+	}
+	debug.FreeOSMemory() // what loading took
+	return nil
 }
 
 // count counts instructions.

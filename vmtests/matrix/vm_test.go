@@ -28,6 +28,8 @@ func TestMain(m *testing.M) {
 // greeter is a runner that passes scenarios whose specification it likes.
 type greeter struct{}
 
+func (greeter) Probe() error { return nil }
+
 func (greeter) Verified() (map[string]int, error) { return map[string]int{"greet": 1}, nil }
 
 func (greeter) Memory() (map[string]uint64, error) { return map[string]uint64{"greetings": 1}, nil }

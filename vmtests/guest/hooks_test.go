@@ -1,0 +1,27 @@
+package guest
+
+import (
+	"os"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+)
+
+func TestOccupyHooks(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root")
+	}
+	o, err := occupyHooks()
+	require.NoError(t, err)
+	var ours, other unix.Stat_t
+	require.NoError(t, unix.Stat("/proc/self/ns/net", &ours))
+	require.NoError(t, unix.Fstat(int(o.namespace.Fd()), &other))
+	require.NotEqual(t, ours.Ino, other.Ino, "it has a network namespace of its own")
+	for _, l := range o.links {
+		info, err := l.Info()
+		require.NoError(t, err)
+		require.Equal(t, uint32(loopback), info.TCX().Ifindex)
+	}
+	require.NoError(t, o.Close())
+}
