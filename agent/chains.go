@@ -21,7 +21,7 @@ type Chains struct {
 	// Packages is a folder with unpacked packages, for requests as l3afd has them; empty: those are
 	// not served.
 	Packages string `yaml:"packages,omitempty"`
-	// Keys are files with public keys (PEM, Ed25519), one of which must have signed every object; empty:
+	// Keys are files with public keys (PEM; Ed25519 or P-256), one of which must have signed every object; empty:
 	// no signatures are looked at.
 	Keys []string `yaml:"keys,omitempty"`
 	// Processes say what user-space parts of members may be.

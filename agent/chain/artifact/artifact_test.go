@@ -5,7 +5,12 @@ import (
 	"archive/zip"
 	"bytes"
 	"compress/gzip"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -291,10 +296,15 @@ func keyPair(t *testing.T) (file string, private ed25519.PrivateKey) {
 	t.Helper()
 	public, private, err := ed25519.GenerateKey(nil)
 	require.NoError(t, err)
+	return keyFile(t, public), private
+}
+
+func keyFile(t testing.TB, public crypto.PublicKey) string {
+	t.Helper()
 	der, err := x509.MarshalPKIXPublicKey(public)
 	require.NoError(t, err)
 	text := pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: der})
-	return write(t, t.TempDir()+"/key.pem", text), private
+	return write(t, t.TempDir()+"/key.pem", text)
 }
 
 func TestSignatures(t *testing.T) {
@@ -333,6 +343,73 @@ func TestSignatures(t *testing.T) {
 	require.NoError(t, err)
 }
 
+// bundleOf is what `cosign sign-blob --bundle` writes, as far as it is read here.
+func bundleOf(t testing.TB, object, signature []byte, algorithm string) []byte {
+	t.Helper()
+	sum := sha256.Sum256(object)
+	text, err := json.Marshal(map[string]any{
+		"mediaType":            "application/vnd.dev.sigstore.bundle.v0.3+json",
+		"verificationMaterial": map[string]any{"publicKey": map[string]any{"hint": "ours"}},
+		"messageSignature": map[string]any{"signature": signature,
+			"messageDigest": map[string]any{"algorithm": algorithm, "digest": sum[:]}},
+	})
+	require.NoError(t, err)
+	return text
+}
+
+func TestBundles(t *testing.T) {
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	theirs, _ := keyPair(t)
+	keys, err := ReadKeys([]string{keyFile(t, private.Public()), theirs})
+	require.NoError(t, err)
+	o, other := &Object{Data: elf("object")}, elf("other")
+	sign := func(data []byte) []byte {
+		sum := sha256.Sum256(data)
+		s, err := ecdsa.SignASN1(rand.Reader, private, sum[:])
+		require.NoError(t, err)
+		return s
+	}
+	good := sign(o.Data)
+	for name, c := range map[string]struct {
+		file []byte
+		want bool
+	}{
+		"bundle":                {bundleOf(t, o.Data, good, "SHA2_256"), true},
+		"with a new line":       {append(bundleOf(t, o.Data, good, "SHA2_256"), '\n'), true},
+		"alone":                 {good, true},
+		"base64":                {[]byte(base64.StdEncoding.EncodeToString(good)), true},
+		"of another object":     {bundleOf(t, other, sign(other), "SHA2_256"), false},
+		"another one's digest":  {bundleOf(t, other, good, "SHA2_256"), false},
+		"another one's signing": {bundleOf(t, o.Data, sign(other), "SHA2_256"), false},
+		"unknown digest":        {bundleOf(t, o.Data, good, "SHA2_512"), false},
+		"cut off":               {bundleOf(t, o.Data, good, "SHA2_256")[:40], false},
+		"no signature":          {[]byte(`{"dsseEnvelope": {}}`), false},
+		"nothing":               {nil, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			require.Equal(t, c.want, signed(o, c.file, keys))
+			require.False(t, signed(o, c.file, keys[1:]), "who has not signed is not trusted")
+		})
+	}
+}
+
+// FuzzSignature: signatures come from outside.
+func FuzzSignature(f *testing.F) {
+	public, private, err := ed25519.GenerateKey(nil)
+	require.NoError(f, err)
+	o := &Object{Data: elf("object")}
+	good := ed25519.Sign(private, o.Data)
+	for _, data := range [][]byte{bundleOf(f, o.Data, good[1:], "SHA2_256"), []byte("{"), []byte("AAAA"), nil} {
+		f.Add(data)
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		if signed(o, data, []Key{public}) {
+			t.Fatal("nobody has signed this")
+		}
+	})
+}
+
 // TestSignatureIsKept: an object from a server is trusted after a boot without the server, and still not without
 // the key.
 func TestSignatureIsKept(t *testing.T) {
@@ -360,12 +437,17 @@ func TestSignatureIsKept(t *testing.T) {
 }
 
 func TestReadKeysRefuses(t *testing.T) {
+	long, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
+	require.NoError(t, err)
+	files := []string{keyFile(t, long.Public())}
 	for _, text := range []string{"", "-----BEGIN PUBLIC KEY-----\nAAAA\n-----END PUBLIC KEY-----\n"} {
-		file := write(t, t.TempDir()+"/key.pem", []byte(text))
+		files = append(files, write(t, t.TempDir()+"/key.pem", []byte(text)))
+	}
+	for _, file := range files {
 		_, err := ReadKeys([]string{file})
 		require.ErrorContains(t, err, file)
 	}
-	_, err := ReadKeys([]string{"/nowhere"})
+	_, err = ReadKeys([]string{"/nowhere"})
 	require.ErrorContains(t, err, "no such file")
 }
 

@@ -1,26 +1,32 @@
 package artifact
 
 import (
+	"bytes"
 	"context"
+	"crypto"
+	"crypto/ecdsa"
 	"crypto/ed25519"
+	"crypto/elliptic"
+	"crypto/sha256"
 	"crypto/x509"
 	"encoding/base64"
+	"encoding/json"
 	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 )
 
 // ErrSignature is returned for an object that no key has signed.
 var ErrSignature = errors.New("no key that is trusted here has signed the object")
 
-// Key checks signatures (Ed25519, RFC 8032).
-type Key = ed25519.PublicKey
+// Key checks signatures: it is an ed25519.PublicKey (RFC 8032), or an *ecdsa.PublicKey of the curve P-256, whose
+// signatures are of a SHA-256 sum (FIPS 186-5, in ASN.1).
+type Key crypto.PublicKey
 
-// ReadKeys reads public keys in PEM, one in each file, as `openssl pkey -pubout` writes them.
+// ReadKeys reads public keys in PEM, one in each file, as `openssl pkey -pubout` and `cosign public-key` write them.
 func ReadKeys(files []string) ([]Key, error) {
 	var keys []Key
 	for _, file := range files {
@@ -46,11 +52,16 @@ func parseKey(data []byte) (Key, error) {
 	if err != nil {
 		return nil, err
 	}
-	k, ok := key.(ed25519.PublicKey)
-	if !ok {
-		return nil, fmt.Errorf("it is a %T; want Ed25519", key)
+	switch k := key.(type) {
+	case ed25519.PublicKey:
+		return k, nil
+	case *ecdsa.PublicKey:
+		if k.Curve == elliptic.P256() {
+			return k, nil
+		}
+		return nil, fmt.Errorf("it is of the curve %s; want Ed25519 or P-256", k.Params().Name)
 	}
-	return k, nil
+	return nil, fmt.Errorf("it is a %T; want Ed25519, or ECDSA of the curve P-256", key)
 }
 
 // Signature is where the signature of an object is when nothing else is said: beside it, with .sig behind
@@ -91,13 +102,56 @@ func (f *Fetcher) check(ctx context.Context, o *Object, at Source) error {
 	return nil
 }
 
-// signed tells whether one of the keys has made the signature, which is 64 bytes or their base64.
-func signed(o *Object, signature []byte, keys []Key) bool {
-	if len(signature) != ed25519.SignatureSize {
-		var err error
-		if signature, err = base64.StdEncoding.DecodeString(strings.TrimSpace(string(signature))); err != nil {
-			return false
+// signed tells whether one of the keys has made the signature, which a file has as it is, in base64, or in a Sigstore
+// bundle.
+func signed(o *Object, file []byte, keys []Key) bool {
+	forms := [][]byte{file}
+	if plain, err := base64.StdEncoding.DecodeString(string(bytes.TrimSpace(file))); err == nil {
+		forms = append(forms, plain)
+	}
+	if bundled := ofBundle(file, o); bundled != nil {
+		forms = append(forms, bundled)
+	}
+	for _, signature := range forms {
+		if slices.ContainsFunc(keys, func(k Key) bool { return verifies(k, o.Data, signature) }) {
+			return true
 		}
 	}
-	return slices.ContainsFunc(keys, func(k Key) bool { return ed25519.Verify(k, o.Data, signature) })
+	return false
+}
+
+func verifies(k Key, data, signature []byte) bool {
+	switch k := k.(type) {
+	case ed25519.PublicKey:
+		return ed25519.Verify(k, data, signature)
+	case *ecdsa.PublicKey:
+		sum := sha256.Sum256(data)
+		return ecdsa.VerifyASN1(k, sum[:], signature)
+	}
+	return false
+}
+
+// bundle is what is read of a Sigstore bundle (github.com/sigstore/protobuf-specs, sigstore_bundle.proto, in JSON): the
+// signature, and what it is of. Who trusts a key needs no certificate, and no log that says when it was used.
+type bundle struct {
+	MessageSignature struct {
+		MessageDigest struct {
+			Algorithm string `json:"algorithm"`
+			Digest    []byte `json:"digest"`
+		} `json:"messageDigest"`
+		Signature []byte `json:"signature"`
+	} `json:"messageSignature"`
+}
+
+// ofBundle is the signature in a Sigstore bundle of this object, nil when there is none.
+func ofBundle(text []byte, o *Object) []byte {
+	var b bundle
+	if json.Unmarshal(text, &b) != nil {
+		return nil
+	}
+	m, sum := &b.MessageSignature, sha256.Sum256(o.Data)
+	if m.MessageDigest.Algorithm != "SHA2_256" || !bytes.Equal(m.MessageDigest.Digest, sum[:]) {
+		return nil
+	}
+	return m.Signature
 }

@@ -36,7 +36,7 @@ that fails leaves everything as it was. Programs of other owners stay where they
 	c.PersistentFlags().StringVar(&opts.socket, "socket", control.DefaultSocket,
 		"control socket of an agent, to be asked when it owns the chains")
 	c.PersistentFlags().StringArrayVar(&opts.keys, "key", nil,
-		"public key (PEM, Ed25519) that must have signed every object; more than once: one of them")
+		"public key (PEM; Ed25519 or P-256) that must have signed every object; more than once: one of them")
 	c.AddCommand(planCommand(&opts), applyCommand(&opts), listCommand(&opts), getCommand(&opts), watchCommand(&opts),
 		deleteCommand(&opts), processCommand(&opts, "start", "start the process of a member that was stopped or has ended", operator.Start),
 		processCommand(&opts, "stop", "stop the process of a member, and not its program", operator.Stop), sumCommand())
