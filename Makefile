@@ -10,6 +10,7 @@ FUZZTIME ?= 10s
 FUZZ ?= .
 FUZZPART ?= 1/1
 SOAK ?= 5m
+GUESTS ?= 5.10 6.1 6.12 newest
 # What a release is called: of the tag, or of the commits since then.
 VERSION ?= $(shell ci/version)
 # What is run: the suite, and the examples of the documentation.

@@ -17,13 +17,20 @@ import (
 	"github.com/weirnet/weir/vmtests/matrix"
 )
 
-// Env is the environment variable that is to be set for tests that want virtual machines. They need
-// CGO_ENABLED=0, too: guests have no shared libraries.
+// Env is the environment variable that names the lines of kernels for tests that want virtual machines, separated by
+// blanks; 1 stands for Lines. They need CGO_ENABLED=0, too: guests have no shared libraries.
 const Env = "WEIR_VM_TESTS"
 
 // Lines are the kernels that tests are run on: the oldest one, and those of which each has more for eBPF
 // programs than the one before. `make guesttest` fetches them.
 var Lines = []string{"5.10", "6.1", "6.12", kernel.Newest}
+
+func lines() []string {
+	if named := os.Getenv(Env); named != "1" {
+		return strings.Fields(named)
+	}
+	return Lines
+}
 
 // busy is how long a test may work in a guest. One is of many rounds where a scenario has one.
 const busy = 5 * time.Minute
@@ -64,7 +71,7 @@ func (tests) Memory() (map[string]uint64, error) { return nil, nil }
 // Close implements guest.Runner.
 func (tests) Close() error { return nil }
 
-// OnKernels runs tests, by their names, on the kernels of Lines, which must be in the cache, with more flags
+// OnKernels runs tests, by their names, on the kernels that Env names, which must be in the cache, with more flags
 // for the test binary. It skips without Env.
 func OnKernels(t *testing.T, names []string, flags ...string) {
 	t.Helper()
@@ -106,6 +113,6 @@ func run(t *testing.T, names, flags []string) ([]result.Kernel, error) {
 	for _, name := range names {
 		c.Jobs = append(c.Jobs, runner.Job{Name: name, Spec: []byte(strings.Join(flags, " "))})
 	}
-	c.Kernels = (&kernel.Store{Dir: cache}).Cached(Lines)
+	c.Kernels = (&kernel.Store{Dir: cache}).Cached(lines())
 	return matrix.Run(t.Context(), c)
 }
