@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 export CGO_ENABLED := 0
 WEIR := out/weir
-# KERNELS=5.10,6.12 narrows vmtest, KERNELS=all runs every line of the archive; FIGURES='--only one-warm' is passed to figures.
+# KERNELS=5.10,6.12 narrows vmtest, KERNELS=all runs every line of the archive; GUESTS are those of guesttest; FIGURES='--only one-warm' is passed to figures.
 KERNELS ?=
 FIGURES ?=
 FUZZTIME ?= 10s
@@ -66,9 +66,9 @@ exact: weir ## run exact machines 100 times and compare the results, byte for by
 flakes: weir ## run the matrix 20 times beside four busy loops a CPU, and count what is red; RUNS=2 for fewer
 	go run ./ci/figures --only matrix-flakes --matrix-runs $(or $(RUNS),20) --busy $$((4 * $$(nproc)))
 
-guesttest: tools weir ## run the Go tests of chains, and of what the agent comes through, on kernels in VMs
-	$(WEIR) vm pull 5.10 6.1 6.12 newest
-	CGO_ENABLED=0 WEIR_VM_TESTS=1 go test -p 1 -count=1 -run '^TestKernels$$' ./agent ./agent/chain ./agent/chain/program ./agent/chain/process
+guesttest: tools weir ## run the Go tests of chains, and of what the agent comes through, on the kernels GUESTS in VMs
+	$(WEIR) vm pull $(GUESTS)
+	CGO_ENABLED=0 WEIR_VM_TESTS='$(GUESTS)' go test -p 1 -count=1 -run '^TestKernels$$' ./agent ./agent/chain ./agent/chain/program ./agent/chain/process
 
 smptest: weir ## run scenarios on all kernels in machines of two CPUs; report in out/report-smp
 	$(WEIR) vm run --smp 2 $(if $(KERNELS),--kernel $(KERNELS)) --report out/report-smp $(SCENARIOS)
