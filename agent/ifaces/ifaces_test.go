@@ -147,9 +147,7 @@ func TestDoSurvivesGoexit(t *testing.T) {
 }
 
 func TestDoNowhere(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("skipped: network namespaces need root")
-	}
+	kerneltest.NeedRoot(t)
 	home, err := inode("/proc/self/ns/net") // of the first thread, which gets its turn now and then
 	require.NoError(t, err)
 	for range 100 {

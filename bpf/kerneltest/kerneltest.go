@@ -12,13 +12,18 @@ import (
 // it may: there it fails, so that nothing is taken for tested that was not.
 func NeedRoot(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() == 0 {
-		return
+	if os.Geteuid() != 0 {
+		Lacking(t, "root")
 	}
+}
+
+// Lacking skips a test that needs something which a machine may lack, and CI has: there it fails.
+func Lacking(t testing.TB, what string) {
+	t.Helper()
 	if os.Getenv("CI") != "" {
-		t.Fatal("needs root, as all of CI does")
+		t.Fatalf("needs %s, which CI has", what)
 	}
-	t.Skip("skipped: needs root")
+	t.Skipf("skipped: needs %s", what)
 }
 
 // SetFlags sets the flags of a TCP header that letters stand for, as in "SA": S, A, F, R, P.

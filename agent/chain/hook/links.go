@@ -43,6 +43,15 @@ func (p *tcxLinks) open() (links []*pinned, s State, err error) {
 	return links, s, nil
 }
 
+// unchanged opens our links, if their programs are still the same.
+func (p *tcxLinks) unchanged(was []ebpf.ProgramID) ([]*pinned, error) {
+	links, s, err := p.open()
+	if err == nil && !slices.Equal(s.Own, was) {
+		return nil, errors.Join(ErrChanged, closeLinks(links))
+	}
+	return links, err
+}
+
 func closeLinks(links []*pinned) error {
 	var errs []error
 	for _, l := range links {
@@ -63,14 +72,11 @@ func (p *tcxLinks) State() (State, error) {
 // Swap changes one program of those that are on the hook: the kernel exchanges one pointer, or the list. On a hook
 // without programs of ours it attaches them one after the other, the last one first.
 func (p *tcxLinks) Swap(was []ebpf.ProgramID, to []*ebpf.Program) error {
-	links, s, err := p.open()
+	links, err := p.unchanged(was)
 	if err != nil {
 		return err
 	}
 	defer closeLinks(links)
-	if !slices.Equal(s.Own, was) {
-		return ErrChanged
-	}
 	if len(was) == 0 {
 		return p.attachAll(to)
 	}
@@ -169,14 +175,11 @@ func (p *tcxLinks) detach(l *pinned) error {
 
 // Remove takes the links off, one after the other, the first one first.
 func (p *tcxLinks) Remove(was []ebpf.ProgramID) error {
-	links, s, err := p.open()
+	links, err := p.unchanged(was)
 	if err != nil {
 		return err
 	}
 	defer closeLinks(links)
-	if !slices.Equal(s.Own, was) {
-		return ErrChanged
-	}
 	for _, l := range links {
 		if err := p.detach(l); err != nil {
 			return err

@@ -23,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/flow"
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/collector"
 )
 
@@ -31,7 +32,7 @@ func tool(t testing.TB, name string) string {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	if err != nil {
-		t.Skip(err)
+		kerneltest.Lacking(t, name)
 	}
 	return path
 }
