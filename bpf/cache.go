@@ -67,36 +67,23 @@ func slotTime(s *Settings) time.Duration {
 	return t
 }
 
-// slot is what user space looks at in a slot: that of either family.
-type slot struct {
-	family uint8
-	at     int
-	life   uint8
-	dirty  bool // has counted what the table does not have
-	until  int64
-}
-
-// eachSlot shows the slots that are in use.
-func (d *Datapath) eachSlot(fn func(slot)) {
-	for i := range d.cache4.items {
-		if s := &d.cache4.items[i].Slot; s.Life != slotFree {
-			fn(slot{4, i, s.Life, s.Packets != s.TakenPackets || s.Bytes != s.TakenBytes,
-				int64(s.Until)})
-		}
-	}
-	for i := range d.cache6.items {
-		if s := &d.cache6.items[i].Slot; s.Life != slotFree {
-			fn(slot{6, i, s.Life, s.Packets != s.TakenPackets || s.Bytes != s.TakenBytes,
-				int64(s.Until)})
-		}
-	}
-}
-
 // slotWork is a slot and what is to be done to it.
 type slotWork struct {
 	op     uint8
 	family uint8
 	at     int
+}
+
+// pickSlots chooses among the slots that are in use: choose returns what is to be done to one, 0 for nothing. The
+// list is valid until the next one.
+func (d *Datapath) pickSlots(choose func(slot) (op uint8)) ([]slotWork, error) {
+	d.picked = d.picked[:0]
+	err := d.eachSlot(func(s slot) {
+		if op := choose(s); op != 0 {
+			d.picked = append(d.picked, slotWork{op, s.family, s.at})
+		}
+	})
+	return d.picked, err
 }
 
 func (d *Datapath) workSlots(all []slotWork) error {
@@ -108,28 +95,36 @@ func (d *Datapath) workSlots(all []slotWork) error {
 
 // folding is the first walk of a pass: what CPUs have counted in their slots goes into the tables, and
 // slots that are not used any more are closed.
-type folding struct{ left []slotWork }
+type folding struct {
+	left  []slotWork
+	begun bool
+}
 
-func (d *Datapath) newFolding(now int64) *folding {
-	f := &folding{left: d.folds[:0]}
-	d.closed = 0
-	d.eachSlot(func(s slot) {
+// begin looks for the slots that something is to be done to.
+func (f *folding) begin(d *Datapath, now int64) (err error) {
+	f.begun, d.closed = true, 0
+	f.left, err = d.pickSlots(func(s slot) uint8 {
 		cold := s.life == slotOpen && now-s.until > int64(coldAfter)
 		if cold || s.life == slotClosed {
 			d.closed++
 		}
 		switch {
 		case cold:
-			f.left = append(f.left, slotWork{workClose, s.family, s.at})
+			return workClose
 		case s.dirty:
-			f.left = append(f.left, slotWork{workFold, s.family, s.at})
+			return workFold
 		}
+		return 0
 	})
-	d.folds = f.left
-	return f
+	return err
 }
 
 func (f *folding) next(p *Pass) (more bool, err error) {
+	if !f.begun {
+		if err := f.begin(p.d, p.want.Now); err != nil {
+			return false, err
+		}
+	}
 	n := min(chunk, len(f.left))
 	err = p.d.workSlots(f.left[:n])
 	f.left = f.left[n:]
@@ -138,14 +133,16 @@ func (f *folding) next(p *Pass) (more bool, err error) {
 
 // fold brings what CPUs have counted in their slots into the tables.
 func (d *Datapath) fold() error {
-	folds := d.folds[:0]
-	d.eachSlot(func(s slot) {
+	dirty, err := d.pickSlots(func(s slot) uint8 {
 		if s.dirty {
-			folds = append(folds, slotWork{workFold, s.family, s.at})
+			return workFold
 		}
+		return 0
 	})
-	d.folds = folds
-	return d.workSlots(folds)
+	if err != nil {
+		return err
+	}
+	return d.workSlots(dirty)
 }
 
 // Crowded tells whether so many slots were closed at the last pass that Settle is worth its wait.
@@ -155,13 +152,15 @@ func (d *Datapath) Crowded() bool { return 8*d.closed > int(d.slots) }
 // were closed before. What they have counted is in the tables then, also in connections that are
 // retired.
 func (d *Datapath) Settle() error {
-	closed := d.folds[:0]
-	d.eachSlot(func(s slot) {
+	closed, err := d.pickSlots(func(s slot) uint8 {
 		if s.life == slotClosed {
-			closed = append(closed, slotWork{workFree, s.family, s.at})
+			return workFree
 		}
+		return 0
 	})
-	d.folds = closed
+	if err != nil {
+		return err
+	}
 	if err := d.Grace(); err != nil {
 		return err
 	}
@@ -176,12 +175,6 @@ func (d *Datapath) setSlots(t time.Duration) error {
 	return nil
 }
 
-// ClearSlots forgets what the slots hold. Nothing may be attached.
-func (d *Datapath) ClearSlots() {
-	clear(d.cache4.items)
-	clear(d.cache6.items)
-}
-
 // drainSlots takes all slots from their legs, for a change that slots do not see by themselves.
 func (d *Datapath) drainSlots() error {
 	if err := d.setSlots(0); err != nil {
@@ -192,13 +185,9 @@ func (d *Datapath) drainSlots() error {
 			return err
 		}
 	}
-	closing := d.folds[:0]
-	d.eachSlot(func(s slot) {
-		closing = append(closing, slotWork{workClose, s.family, s.at})
-	})
-	d.folds = closing
-	if len(closing) == 0 {
-		return nil
+	closing, err := d.pickSlots(func(slot) uint8 { return workClose })
+	if err != nil || len(closing) == 0 {
+		return err
 	}
 	if err := d.workSlots(closing); err != nil {
 		return err

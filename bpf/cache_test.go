@@ -33,14 +33,15 @@ func loadCached(t *testing.T) *Datapath {
 }
 
 // slotsInUse counts slots by their life.
-func slotsInUse(d *Datapath) (open, closed int) {
-	d.eachSlot(func(s slot) {
+func slotsInUse(t *testing.T, d *Datapath) (open, closed int) {
+	t.Helper()
+	require.NoError(t, d.eachSlot(func(s slot) {
 		if s.life == slotOpen {
 			open++
 		} else {
 			closed++
 		}
-	})
+	}))
 	return open, closed
 }
 
@@ -63,7 +64,7 @@ func TestSlotsCountAndAreFolded(t *testing.T) {
 		padded := append(udp6(t, "fd00::1", "fd00::2", 53, 54), make([]byte, 20)...)
 		send(t, d, 1, padded)
 	}
-	open, closed := slotsInUse(d)
+	open, closed := slotsInUse(t, d)
 	require.Equal(t, []int{3, 0}, []int{open, closed})
 	raw := map[uint8]uint64{}
 	for _, c := range readRaw(t, d) {
@@ -111,15 +112,15 @@ func readRaw(t *testing.T, d *Datapath) (all []weirConn4) {
 func TestResetOnAnotherCPU(t *testing.T) {
 	d := loadCached(t)
 	talk(t, d, 0, 1000, 10) // next is 1100
-	open, _ := slotsInUse(d)
+	open, _ := slotsInUse(t, d)
 	require.Equal(t, 1, open)
 	on(t, 1, func() { send(t, d, 1, tcp(t, client, server, "R", 1100, 0, 0)) })
 	require.Equal(t, uint8(7), only(t, d).State, "reset: the number is where CPU 0 has got to")
-	open, closed := slotsInUse(d)
+	open, closed := slotsInUse(t, d)
 	require.Equal(t, []int{0, 1}, []int{open, closed})
 	talk(t, d, 0, 1100, 3)
 	require.NoError(t, d.Settle())
-	open, closed = slotsInUse(d)
+	open, closed = slotsInUse(t, d)
 	require.Equal(t, []int{0, 0}, []int{open, closed})
 	require.Equal(t, uint64(14), only(t, d).Legs[0].Packets)
 }
@@ -162,7 +163,7 @@ func TestRetiredWithSlots(t *testing.T) {
 	require.NoError(t, d.Delete(cs))
 	require.True(t, cs[0].Done)
 	require.Empty(t, entries(t, d))
-	open, closed := slotsInUse(d)
+	open, closed := slotsInUse(t, d)
 	require.Equal(t, []int{0, 0}, []int{open, closed})
 }
 
@@ -186,12 +187,12 @@ func TestColdSlots(t *testing.T) {
 		return nil
 	}})
 	require.NoError(t, err)
-	open, closed := slotsInUse(d)
+	open, closed := slotsInUse(t, d)
 	require.Equal(t, []int{0, 1}, []int{open, closed})
 	talk(t, d, 0, 1050, 2)
 	require.NoError(t, d.Settle())
 	talk(t, d, 0, 1070, 2)
-	open, closed = slotsInUse(d)
+	open, closed = slotsInUse(t, d)
 	require.Equal(t, []int{1, 0}, []int{open, closed})
 	require.Equal(t, uint64(9), only(t, d).Legs[0].Packets)
 }
@@ -253,4 +254,31 @@ func TestGetWithSlots(t *testing.T) {
 	_, found, err = d.Get(&tuple)
 	require.NoError(t, err)
 	require.False(t, found)
+}
+
+// More slots than are mapped at a time are all seen, under the numbers that the packet path knows.
+func TestSlotsInWindows(t *testing.T) {
+	d := load(t, Options{Table: 4096, Slots: 1 << 16, SlotAfter: 1})
+	require.Nil(t, d.cache4.kept.items)
+	on(t, 1, func() { // whose slots are behind those of CPU 0
+		for port := range uint16(500) {
+			for range 4 {
+				send(t, d, 1, append(udp6(t, "fd00::1", "fd00::2", 1000+port, 80), make([]byte, 20)...))
+			}
+		}
+	})
+	open, _ := slotsInUse(t, d)
+	require.Greater(t, open, 400) // some flows share a place
+
+	seen := 0
+	require.NoError(t, d.Walk(func(e *Entry) error {
+		seen++
+		require.EqualValues(t, 4, e.Legs[0].Packets+e.Legs[1].Packets)
+		return nil
+	}))
+	require.Equal(t, 500, seen)
+
+	require.NoError(t, d.ClearSlots())
+	open, closed := slotsInUse(t, d)
+	require.Zero(t, open+closed)
 }

@@ -84,9 +84,9 @@ type Datapath struct {
 	batch4  buffers[weirKey4, weirConn4]
 	batch6  buffers[weirKey6, weirConn6]
 	slots   uint32 // of each CPU and family
-	cache4  shared[weirSlot4]
-	cache6  shared[weirSlot6]
-	folds   []slotWork // its memory is used again
+	cache4  slots[weirSlot4]
+	cache6  slots[weirSlot6]
+	picked  []slotWork // its memory is used again
 	closed  int        // slots, at the last pass
 
 	attached int // hooks that are in place
@@ -386,10 +386,10 @@ func (d *Datapath) share() (err error) {
 	if d.answers, err = share[weirAnswer](d.objs.Answers); err != nil {
 		return err
 	}
-	if d.cache4, err = share[weirSlot4](d.objs.Cache4); err != nil {
+	if d.cache4, err = shareSlots[weirSlot4](d.objs.Cache4); err != nil {
 		return err
 	}
-	d.cache6, err = share[weirSlot6](d.objs.Cache6)
+	d.cache6, err = shareSlots[weirSlot6](d.objs.Cache6)
 	return err
 }
 

@@ -3,7 +3,7 @@
 // are written in README.md.
 package bpf
 
-//go:generate go tool bpf2go -cc clang-16 -target bpfel -type leg -type count -type conn -type conn4 -type conn6 -type event -type work -type answer -type hook -type hook_stats -type lost -type program -type fragment_key -type rule weir weir.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu
+//go:generate go tool bpf2go -cc clang-16 -target bpfel -type leg -type count -type conn -type conn4 -type conn6 -type event -type work -type answer -type hook -type hook_stats -type lost -type program -type fragment_key -type rule -type slot weir weir.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -cc clang-16 -target bpfel -type entry_copy iter iter.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -cc clang-16 -target bpfel -type move move move.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu
 //go:generate go tool bpf2go -cc clang-16 -target bpfel count count.bpf.c -- -O2 -g -Wall -Werror -mcpu=v3 -I/usr/include/x86_64-linux-gnu

@@ -139,7 +139,7 @@ func TestResizeThatFailsLeavesWhatWasThere(t *testing.T) {
 	require.ErrorContains(t, d.Resize(128, (&leftover{}).migration(d)), "put a table aside: ")
 	require.Equal(t, 64, d.Options().Table)
 	count(d)
-	open, _ := slotsInUse(d)
+	open, _ := slotsInUse(t, d)
 	require.Positive(t, open, "they go on")
 	require.NoError(t, os.Remove(obstacle))
 
@@ -465,12 +465,12 @@ func TestResizeWithSlots(t *testing.T) {
 		}
 	}
 	open := func() (open, dirty int) {
-		d.eachSlot(func(s slot) {
+		require.NoError(t, d.eachSlot(func(s slot) {
 			open++
 			if s.dirty {
 				dirty++
 			}
-		})
+		}))
 		return open, dirty
 	}
 	count(10)

@@ -99,25 +99,20 @@ func (d *Datapath) takenOff() numbers {
 // dropSlots takes the slots of hooks from their legs. When it returns, no CPU is on its way from one
 // of these hooks.
 func (d *Datapath) dropSlots(of numbers) error {
-	var open []slotWork
-	for i := range d.cache4.items {
-		if s := &d.cache4.items[i].Slot; s.Life == slotOpen && of[hookOf(s.Name)] {
-			open = append(open, slotWork{workClose, 4, i})
+	open, err := d.pickSlots(func(s slot) uint8 {
+		if s.life == slotOpen && of[s.hook] {
+			return workClose
 		}
-	}
-	for i := range d.cache6.items {
-		if s := &d.cache6.items[i].Slot; s.Life == slotOpen && of[hookOf(s.Name)] {
-			open = append(open, slotWork{workClose, 6, i})
-		}
+		return 0
+	})
+	if err != nil {
+		return err
 	}
 	if err := d.workSlots(open); err != nil {
 		return err
 	}
 	return d.Settle()
 }
-
-// hookOf is the hook in a slot's name: slot_name() in cache.h.
-func hookOf(name uint64) uint16 { return uint16(name >> 32) }
 
 // sparse takes those numbers out that a connection names, whatever becomes of it just now. That takes
 // batches: the iterator does not show connections that are being replaced.

@@ -110,7 +110,9 @@ func (d *Datapath) Reset() error {
 	if err := errors.Join(d.Empty(), empty[weirFragmentKey](d.objs.Fragments)); err != nil {
 		return err
 	}
-	d.ClearSlots()
+	if err := d.ClearSlots(); err != nil {
+		return err
+	}
 	for hook := range d.hooks {
 		if err := d.release(hook); err != nil {
 			return err

@@ -49,7 +49,7 @@ type walk interface {
 
 // Pass begins a pass through both tables.
 func (d *Datapath) Pass(want Wanted) *Pass {
-	p := &Pass{d: d, want: want, left: []walk{d.newFolding(want.Now)}}
+	p := &Pass{d: d, want: want, left: []walk{&folding{}}}
 	if d.iter != nil {
 		p.left = append(p.left, &iteration{family: 4}, &iteration{family: 6})
 	} else {

@@ -299,44 +299,32 @@ type weirScratch struct {
 	Fresh [20]uint64
 }
 
+type weirSlot struct {
+	_            structs.HostLayout
+	Name         uint64
+	Bytes        uint64
+	Until        uint64
+	TakenBytes   uint64
+	Packets      uint32
+	TakenPackets uint32
+	Last         uint32
+	Next         uint32
+	Ack          uint32
+	Zone         uint16
+	Flags        uint8
+	Life         uint8
+}
+
 type weirSlot4 struct {
 	_     structs.HostLayout
 	Addrs uint64
-	Slot  struct {
-		_            structs.HostLayout
-		Name         uint64
-		Bytes        uint64
-		Until        uint64
-		TakenBytes   uint64
-		Packets      uint32
-		TakenPackets uint32
-		Last         uint32
-		Next         uint32
-		Ack          uint32
-		Zone         uint16
-		Flags        uint8
-		Life         uint8
-	}
+	Slot  weirSlot
 }
 
 type weirSlot6 struct {
 	_     structs.HostLayout
 	Addrs [2][2]uint64
-	Slot  struct {
-		_            structs.HostLayout
-		Name         uint64
-		Bytes        uint64
-		Until        uint64
-		TakenBytes   uint64
-		Packets      uint32
-		TakenPackets uint32
-		Last         uint32
-		Next         uint32
-		Ack          uint32
-		Zone         uint16
-		Flags        uint8
-		Life         uint8
-	}
+	Slot  weirSlot
 }
 
 type weirVisit struct {

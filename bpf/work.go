@@ -5,7 +5,6 @@ import (
 	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -170,29 +169,4 @@ func (d *Datapath) collect(items int) error {
 		return fmt.Errorf("run the collect program: %w", err)
 	}
 	return nil
-}
-
-// shared is an array map whose items user space and programs see in the same memory. Programs
-// that touch it run only when user space says so, and before the call returns.
-type shared[T any] struct {
-	memory []byte
-	items  []T
-}
-
-func share[T any](m *ebpf.Map) (shared[T], error) {
-	var s shared[T]
-	n := int(m.MaxEntries())
-	memory, err := unix.Mmap(m.FD(), 0, n*int(unsafe.Sizeof(*new(T))),
-		unix.PROT_READ|unix.PROT_WRITE, unix.MAP_SHARED)
-	if err != nil {
-		return s, fmt.Errorf("map %v: %w", m, err)
-	}
-	return shared[T]{memory, unsafe.Slice((*T)(unsafe.Pointer(&memory[0])), n)}, nil
-}
-
-func (s *shared[T]) close() error {
-	if s.memory == nil {
-		return nil
-	}
-	return unix.Munmap(s.memory)
 }

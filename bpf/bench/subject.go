@@ -19,7 +19,7 @@ type subject struct {
 	tables   []*ebpf.Map     // hash maps, which fill with flows
 	standing map[string]bool // keys in them that are no flows
 	drain    func() error    // reads what was handed to user space; may be nil
-	forget   func()          // forgets what is kept of flows beside the tables; may be nil
+	forget   func() error    // forgets what is kept of flows beside the tables; may be nil
 	emptied  func() error    // is told that the tables were emptied; may be nil
 	close    func() error
 }
@@ -127,7 +127,9 @@ func loadOurs(table int, alter func(*bpf.Options)) (*subject, error) {
 // empty deletes all flows.
 func (s *subject) empty() error {
 	if s.forget != nil {
-		s.forget()
+		if err := s.forget(); err != nil {
+			return err
+		}
 	}
 	for _, m := range s.tables {
 		// All keys come first: deleting while walking restarts the walk at every step.

@@ -202,8 +202,7 @@ func filler(l3 bool) []byte {
 
 // empty removes all connections from the tables.
 func (k *kernel) empty() error {
-	k.dp.ClearSlots()
-	return k.dp.Empty()
+	return errors.Join(k.dp.ClearSlots(), k.dp.Empty())
 }
 
 // drain forgets the events that were not read.
