@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"time"
@@ -166,9 +165,9 @@ func (a *Agent) start() error {
 	a.pacer = newPacer(&a.cfg)
 	a.pulse.start(&a.cfg)
 	if a.own {
-		// Loading takes some megabytes, for what is known of the kernel's types above all. They are not needed
-		// again.
-		debug.FreeOSMemory()
+		if err := giveBack(); err != nil {
+			a.log.Warn("what the start took is not given back", "error", err)
+		}
 	}
 	return nil
 }

@@ -59,14 +59,25 @@ func startProcess(t testing.TB, cfg Config) *process {
 	t.Helper()
 	self, err := os.Executable()
 	require.NoError(t, err)
-	p := &process{cmd: exec.Command(self), file: filepath.Join(t.TempDir(), "weir.yaml")}
+	file := filepath.Join(t.TempDir(), "weir.yaml")
+	cmd := exec.Command(self)
+	cmd.Env = append(os.Environ(), AsAgent+"="+file)
+	return startCommand(t, cmd, file, cfg)
+}
+
+// startCommand starts an agent that reads its configuration from a file.
+func startCommand(t testing.TB, cmd *exec.Cmd, file string, cfg Config) *process {
+	t.Helper()
+	p := &process{cmd: cmd, file: file}
 	p.configure(t, cfg)
-	p.cmd.Env = append(os.Environ(), AsAgent+"="+p.file)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() {
 		if p.cmd.ProcessState == nil {
 			p.kill(t)
+		}
+		if t.Failed() {
+			t.Logf("the agent process: %s", p.log.String())
 		}
 	})
 	client := control.Dial(cfg.Control)

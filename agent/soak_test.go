@@ -9,7 +9,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -319,17 +318,22 @@ func (p *process) usage(t testing.TB, socket string) (u usage) {
 	require.NoError(t, err)
 	_, err = fmt.Sscanf(profile(t, socket, "goroutine?debug=1"), "goroutine profile: total %d", &u.goroutines)
 	require.NoError(t, err)
-	proc := filepath.Join("/proc", fmt.Sprint(p.cmd.Process.Pid))
-	status, err := os.ReadFile(filepath.Join(proc, "status"))
-	require.NoError(t, err)
-	_, rest, _ = strings.Cut(string(status), "VmRSS:")
-	_, err = fmt.Sscan(rest, &u.resident)
-	require.NoError(t, err)
-	u.resident <<= 10
-	all, err := os.ReadDir(filepath.Join(proc, "fd"))
+	u.resident = p.resident(t)
+	all, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
 	require.NoError(t, err)
 	u.fds = len(all)
 	return u
+}
+
+// resident is how many bytes a process has in memory, shared ones included.
+func (p *process) resident(t testing.TB) (bytes uint64) {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	require.NoError(t, err)
+	_, rest, _ := strings.Cut(string(status), "VmRSS:")
+	_, err = fmt.Sscan(rest, &bytes)
+	require.NoError(t, err)
+	return bytes << 10
 }
 
 // profile reads a profile of an agent.

@@ -94,6 +94,12 @@ func TestTableFigures(t *testing.T) {
 	require.Equal(t, figure{text: "0 of 4 lost", verdict: holds, note: "1.5 s each, 400000 packets/s meanwhile"}, f)
 	require.Equal(t, unknown, judgeResize(benchmarks{}).verdict)
 
+	idle := func(text string) figure { return judgeResident(outcome{stdout: "x: " + text + " resident\n"}) }
+	f = idle("idle, 0 connections: 60.0 MB")
+	require.Equal(t, []any{holds, "60.0 MB"}, []any{f.verdict, f.text})
+	require.Equal(t, short, idle("idle, 0 connections: 60.1 MB").verdict)
+	require.Equal(t, unknown, idle("full, 1 connections: 1.0 MB").verdict)
+
 	require.Nil(t, failedTest(outcome{}))
 	require.Equal(t, short, failedTest(outcome{code: 1, stdout: "--- FAIL: BenchmarkResizeUnderLoad\n"}).verdict)
 	require.Equal(t, unknown, failedTest(outcome{code: 1, stdout: "[build failed]"}).verdict)

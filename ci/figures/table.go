@@ -20,6 +20,8 @@ var tableBars = []bar{
 		"collecting the half of 524 288 connections that has expired, over batches and single deletions of as many entries"),
 	{"expired-gone", "<= 30 s", "after it has expired a connection is gone, of 4 194 304 in an agent with its own pace",
 		always, (*meter).expired},
+	{"resident", "<= 60 MB", "memory of the agent's process without a connection; each of a million then adds up to 200 bytes",
+		always, (*meter).resident},
 	{"count", "<= 1.50x", "how full the tables are, asked of 4 194 304 connections, over 1 000",
 		always, (*meter).count},
 	{"resize", "0 lost", "resizes of 500 000 connections, while two CPUs send as fast as they can",
@@ -45,6 +47,28 @@ func judgeExpired(o outcome) figure {
 	s, _ := strconv.ParseFloat(found[2], 64) // digits
 	f := below(s, 30, " s", seconds(o.took)+" in all")
 	f.text = found[2] + " s"
+	return f
+}
+
+var idleMemory = regexp.MustCompile(`idle, 0 connections: ([\d.]+) MB resident`)
+
+// resident runs the agent with a million connections. The test fails when it takes too much.
+func (m *meter) resident(ctx context.Context) figure {
+	o, bad := goTest(ctx, "-run=^TestResident$", "-v", "-patience=2m", "-resident=1000000")
+	if bad != nil {
+		return *bad
+	}
+	return judgeResident(o)
+}
+
+func judgeResident(o outcome) figure {
+	found := idleMemory.FindStringSubmatch(o.stdout)
+	if found == nil {
+		return notMeasured("the test says nothing: %s", o)
+	}
+	mb, _ := strconv.ParseFloat(found[1], 64) // digits
+	f := below(mb, 60, " MB", seconds(o.took)+" in all")
+	f.text = found[1] + " MB"
 	return f
 }
 
