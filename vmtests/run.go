@@ -237,6 +237,9 @@ func (f *runFlags) show(cmd *cobra.Command, r *result.Report) error {
 		}
 	}
 	for _, k := range r.Kernels {
+		for _, c := range k.BootCrashes {
+			fmt.Fprintf(out, "kernel %s crashed while booting, and was booted again: %s\n", k.Line, c)
+		}
 		for _, d := range k.Drift {
 			fmt.Fprintf(out, "✗ cost on %s: %s\n", k.Line, d)
 		}

@@ -97,6 +97,8 @@ type Kernel struct {
 	// instructions it has run, or "smp 2", of two CPUs. Empty for the usual one.
 	Lane       string `json:"lane,omitempty"`
 	BootMillis int64  `json:"boot_ms,omitempty"`
+	// BootCrashes is what the console said of each boot in which the kernel crashed before it came to a scenario.
+	BootCrashes []string `json:"boot_crashes,omitempty"`
 	Restores   int    `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
 	Verified map[string]int `json:"verified,omitempty"`

@@ -212,6 +212,7 @@ func (m *matrix) do(ctx context.Context, t task) {
 	}
 	t.lane.snap = snap
 	t.lane.out.BootMillis = snap.facts.BootMillis
+	t.lane.out.BootCrashes = snap.facts.Crashes
 	t.lane.learn(snap.facts.Ready)
 	if snap.created {
 		m.report(t.lane, Booted, start)

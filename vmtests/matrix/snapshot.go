@@ -51,6 +51,8 @@ type snapshot struct {
 type facts struct {
 	Ready      wire.Ready `json:"ready"`
 	BootMillis int64      `json:"boot_ms"` // from the start of QEMU to ready
+	// Crashes are the errors of boots before this one in which the guest ended by itself.
+	Crashes []string `json:"crashes,omitempty"`
 }
 
 func (s *snapshot) machine() qemu.Machine {
@@ -187,7 +189,9 @@ func (s *snapshots) create(ctx context.Context, snap *snapshot) error {
 	if err := s.buildInitrd(tmp, snap.kernel, nil); err != nil {
 		return err
 	}
-	vm, facts, err := boot(ctx, machineIn(tmp, snap.kernel, snap.on), s.limits)
+	vm, facts, err := bootAgain(func() (*qemu.VM, facts, error) {
+		return boot(ctx, machineIn(tmp, snap.kernel, snap.on), s.limits)
+	})
 	if err != nil {
 		return fmt.Errorf("boot %s: %w", snap.kernel.Release, err)
 	}
@@ -259,6 +263,24 @@ func (s *snapshots) prune(prefix string) {
 	}
 }
 
+// bootAgain boots until a guest gets ready, or has crashed as often as guests may. An emulator's fault in some
+// hundred boots (a CPU whose flags had bits that do not exist) would cost all scenarios of a kernel; the report tells
+// of every crash.
+func bootAgain(boot func() (*qemu.VM, facts, error)) (*qemu.VM, facts, error) {
+	var crashes []string
+	for {
+		vm, f, err := boot()
+		if err == nil {
+			f.Crashes = crashes
+			return vm, f, nil
+		}
+		crashes = append(crashes, err.Error())
+		if !errors.Is(err, errEnded) || len(crashes) == attempts {
+			return nil, facts{}, err
+		}
+	}
+}
+
 // boot starts a machine and waits for its guest to be ready. The error holds the end of the
 // console.
 func boot(ctx context.Context, m qemu.Machine, limits Limits) (*qemu.VM, facts, error) {
@@ -285,6 +307,9 @@ func boot(ctx context.Context, m qemu.Machine, limits Limits) (*qemu.VM, facts, 
 
 // errNotReady is why a boot failed.
 var errNotReady = errors.New("the guest did not get ready")
+
+// errEnded is errNotReady of a guest that has ended by itself.
+var errEnded = fmt.Errorf("%w: it ended", errNotReady)
 
 // await reads the line up to a frame of a type. The machine must have been started just before.
 // Nothing may be read from the line at the same time, and when await fails the line is lost.
@@ -318,7 +343,7 @@ func await(ctx context.Context, vm *qemu.VM, want wire.Type, limit time.Duration
 		select {
 		case o := <-found:
 			if errors.Is(o.err, io.EOF) {
-				return o.frame, errNotReady
+				return o.frame, errEnded
 			}
 			return o.frame, o.err
 		case <-ctx.Done():

@@ -33,6 +33,7 @@ func Markdown(w io.Writer, r *result.Report) error {
 	fmt.Fprintf(&b, "## %s weir: %s\n\n", mark, headline(r))
 	fmt.Fprintf(&b, "%s · weir %s · %s\n\n", duration(r.Millis), mdText(r.Weir), mdText(r.Command))
 	m.mdKernels(&b)
+	m.mdCrashes(&b)
 	m.mdDrift(&b)
 	m.writeLists(&b, "- ", mdText)
 	m.mdMatrix(&b)
@@ -63,6 +64,15 @@ func (m *matrix) mdKernels(b *bytes.Buffer) {
 			c.passed(), c.failed(), c.skipped())
 	}
 	b.WriteByte('\n')
+}
+
+// mdCrashes says which kernels have not booted at once.
+func (m *matrix) mdCrashes(b *bytes.Buffer) {
+	for _, k := range m.kernels {
+		if n := len(k.BootCrashes); n > 0 {
+			fmt.Fprintf(b, "- %s crashed while booting, %d×\n", mdText(k.Line), n)
+		}
+	}
 }
 
 // mdDrift lists what costs more or less than the baseline says.

@@ -97,6 +97,7 @@ func (m *merged) join(k *result.Kernel, name string) error {
 	}
 	m.BootMillis = max(m.BootMillis, k.BootMillis)
 	m.Millis = max(m.Millis, k.Millis)
+	m.BootCrashes = append(m.BootCrashes, k.BootCrashes...)
 	m.Restores += k.Restores
 	if m.Verified == nil {
 		m.Verified, m.Instructions, m.Memory, m.LoadMillis = k.Verified, k.Instructions, k.Memory, k.LoadMillis

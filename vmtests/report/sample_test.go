@@ -37,6 +37,7 @@ func sample() *result.Report {
 	}
 	r.Kernels[1].Scenarios[0].Change = "was fail"
 	r.Kernels[2].Scenarios[14].Change = "was pass"
+	r.Kernels[1].BootCrashes = []string{"the guest did not get ready: it ended; the end of its console:\nKernel panic"}
 	r.Kernels[3].Verified = map[string]int{"weir_packet": 2600, "weir_track": 9000}
 	for i := range r.Kernels {
 		r.Kernels[i].Memory = map[string]uint64{"conns4": 1 << 20, "conns6": 3 << 19}

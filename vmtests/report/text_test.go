@@ -143,6 +143,7 @@ func TestJUnitHostile(t *testing.T) {
 
 func TestMarkdown(t *testing.T) {
 	got := render(t, Markdown, sample())
+	require.Contains(t, got, "- 6.1 crashed while booting, 1×\n")
 	for _, want := range []string{
 		"## ✗ weir: 133 passed, 10 failed, 1 skipped, 1 kernel unavailable\n",
 		"| **6.12** | 6.12.94+deb13-amd64 | tcg | 2.9 s | 9000 | 14.1 s | 23 | 1 | 0 |\n",

@@ -220,6 +220,7 @@ function kernelView(k) {
   const facts = [['version', kernel.version], ['package', kernel.package],
     ['sha256', kernel.sha256], ['acceleration', kernel.accel],
     ['boot', kernel.boot_ms && kernel.boot_ms + ' ms'],
+    ['crashed while booting', (kernel.boot_crashes || []).join('\n\n')],
     ['verified', Object.entries(kernel.verified || {}).map(([p, n]) => p + ' ' + n).join(', ')],
     ['restores', kernel.restores], ['total', kernel.ms + ' ms'],
     ['scenarios', counts.map(([l, n]) => n + ' ' + l.verdict).join(', ')]];
