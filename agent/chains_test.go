@@ -113,6 +113,12 @@ func TestChainMetrics(t *testing.T) {
 	}}}, chain.ApplyOptions{})
 	require.NoError(t, err)
 	labels := fmt.Sprintf(`hook="tc-ingress",interface="%s"`, farName)
+	var text []byte
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the last metrics: %s", text)
+		}
+	})
 	for _, want := range []string{
 		`weir_chain_generation{` + labels, `weir_chain_as_applied{` + labels, `weir_chain_members{` + labels,
 		`weir_chain_map{as="value",` + labels + `,key="0",map="seen",member="m"`,
@@ -122,7 +128,7 @@ func TestChainMetrics(t *testing.T) {
 			resp, err := http.Get("http://" + cfg.Monitor.Address + "/metrics")
 			require.NoError(t, err)
 			defer resp.Body.Close()
-			text, err := io.ReadAll(resp.Body)
+			text, err = io.ReadAll(resp.Body)
 			require.NoError(t, err)
 			return strings.Contains(string(text), want)
 		})
