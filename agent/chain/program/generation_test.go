@@ -140,42 +140,84 @@ func TestVerdicts(t *testing.T) {
 	})
 }
 
-// Members whose stack is full, or hides how it is used, are called instead.
+// The forms of members.
+const inARegister, onTheStack, calledForm = "in a register", "on the stack", "called"
+
+// A member keeps its context where there is room for it; else it is called, if the kernel allows that.
 func TestForms(t *testing.T) {
+	store := asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -24, asm.R4, asm.DWord)}
+	pointer := asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -16),
+		asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R2, 0, asm.R4, asm.DWord)}
+	hidden := asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Mov.Imm(asm.R3, -8),
+		asm.Add.Reg(asm.R2, asm.R3), asm.StoreMem(asm.R2, 0, asm.R3, asm.DWord)}
+	full := asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -512, asm.R4, asm.DWord)}
+	var registers asm.Instructions
+	for r := asm.R6; r <= asm.R9; r++ {
+		registers = append(registers, asm.Mov.Imm(r, 1))
+	}
 	for name, c := range map[string]struct {
 		code asm.Instructions
 		form string
 	}{
-		"no stack":   {nil, "inline"},
-		"some stack": {asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -24, asm.R4, asm.DWord)}, "inline"},
-		"by a register": {asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -16),
-			asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R2, 0, asm.R4, asm.DWord)}, "inline"},
-		"full stack": {asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -512, asm.R4, asm.DWord)}, "called"},
-		"hidden": {asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Mov.Imm(asm.R3, -8),
-			asm.Add.Reg(asm.R2, asm.R3), asm.StoreMem(asm.R2, 0, asm.R3, asm.DWord)}, "called"},
+		"no stack":                 {nil, inARegister},
+		"full stack":               {full, inARegister},
+		"hidden":                   {hidden, inARegister},
+		"registers, no stack":      {registers, onTheStack},
+		"registers, some stack":    {slices.Concat(registers, store), onTheStack},
+		"registers, by a register": {slices.Concat(registers, pointer), onTheStack},
+		"registers, hidden":        {slices.Concat(registers, hidden), calledForm},
+		"registers, full stack":    {slices.Concat(registers, full), calledForm},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range hook.Kinds() {
 				first := stripped(kind, "a", kind.Pass(), kind.Pass())
 				main := first.Object.Programs["main"]
-				main.Instructions = append(c.code, main.Instructions[0].WithSymbol(""), asm.Return())
+				main.Instructions = slices.Concat(c.code, asm.Instructions{main.Instructions[0].WithSymbol(""), asm.Return()})
 				main.Instructions[0] = main.Instructions[0].WithSymbol("main")
+				if refused := callOf(t, main); refused != nil && c.form == calledForm {
+					_, err := Build(kind, TailCalls, []Member{first, stripped(kind, "b", kind.Drop())}, nil)
+					require.ErrorContains(t, err, "member a: load program main: as a function of another one, because it uses all of the "+
+						"registers R6 to R9 and it leaves less than 8 of its 512 bytes of stack alone: ")
+					require.ErrorContains(t, err, "combined stack size of 2 calls is 544")
+					continue
+				}
 				g := build(t, way{kind, TailCalls}, first, stripped(kind, "b", kind.Drop()))
 				require.Equal(t, kind.Drop(), run(t, g))
-				info, err := g.Heads()[0].Info()
-				require.NoError(t, err)
-				code, err := info.Instructions()
-				require.NoError(t, err)
-				form := "inline"
-				for _, ins := range code {
-					if ins.IsFunctionCall() {
-						form = "called"
-					}
-				}
-				require.Equal(t, c.form, form)
+				require.Equal(t, c.form, formOf(t, g))
 			}
 		})
 	}
+}
+
+// callOf asks the kernel whether it lets a program be called by another one.
+func callOf(t *testing.T, p *ebpf.ProgramSpec) error {
+	t.Helper()
+	need(t, TailCalls)
+	code := asm.Instructions{asm.Call.Label("main").WithSymbol("outer"), asm.Return()}
+	caller, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: p.Type, License: "GPL", Instructions: append(code, p.Instructions...)})
+	if err != nil {
+		return err
+	}
+	return caller.Close()
+}
+
+// formOf tells how the first member keeps its context.
+func formOf(t *testing.T, g *Generation) string {
+	t.Helper()
+	info, err := g.Heads()[0].Info()
+	require.NoError(t, err)
+	code, err := info.Instructions()
+	require.NoError(t, err)
+	calls := func(ins asm.Instruction) bool { return ins.IsFunctionCall() }
+	switch first := code[0]; {
+	case slices.ContainsFunc(code, calls):
+		return calledForm
+	case first.OpCode.Class().IsStore() && first.Src == asm.R1:
+		return onTheStack
+	case first.OpCode.ALUOp() == asm.Mov && first.Src == asm.R1:
+		return inARegister
+	}
+	return "unknown"
 }
 
 // A chain that is broken fails open or closed, as the member before the break says.
