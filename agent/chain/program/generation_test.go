@@ -19,35 +19,12 @@ import (
 	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
-// returning is a member whose program does nothing but give a verdict.
-func returning(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
-	m := stripped(kind, name, v, proceed...)
-	m.typed(kind)
-	return m
-}
-
-// typed adds type information to a member's program: int main(struct xdp_md *ctx), or of __sk_buff.
-func (m *Member) typed(kind hook.Kind) {
-	context := &btf.Struct{Name: "__sk_buff", Size: 4}
-	if kind == hook.XDP {
-		context.Name = "xdp_md"
-	}
-	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
-	context.Members = []btf.Member{{Name: "x", Type: number}}
-	fn := &btf.Func{Name: "main", Linkage: btf.GlobalFunc, Type: &btf.FuncProto{Return: number,
-		Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: context}}}}}
-	code := m.Object.Programs["main"].Instructions
-	code[0] = btf.WithFuncMetadata(code[0], fn)
-}
-
-// stripped is a member like those of returning, without type information.
+// stripped is a member like those of Returning, without type information.
 func stripped(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
-	return Member{Name: name, Proceed: proceed, Object: &ebpf.CollectionSpec{
-		Programs: map[string]*ebpf.ProgramSpec{"main": {Name: "main", Type: kind.ProgramType(), License: "GPL",
-			Instructions: asm.Instructions{
-				asm.Mov.Imm32(asm.R0, int32(v)).WithSymbol("main"),
-				asm.Return(),
-			}}}}}
+	m := Returning(kind, name, v, proceed...)
+	code := m.Object.Programs["main"].Instructions
+	code[0] = btf.WithFuncMetadata(code[0], nil)
+	return m
 }
 
 // way is a hook and a wiring.
@@ -131,7 +108,7 @@ func TestVerdicts(t *testing.T) {
 					if set%7 != 3 && set != 0 && set != 1<<len(all)-1 {
 						continue // a seventh of the policies, and the two ends
 					}
-					g := build(t, w, returning(kind, "a", first, proceed...), returning(kind, "b", second, proceed...))
+					g := build(t, w, Returning(kind, "a", first, proceed...), Returning(kind, "b", second, proceed...))
 					require.Equal(t, want, run(t, g), "%s: %d then %d, proceed on %d", kind, first, second, proceed)
 					require.NoError(t, g.Close())
 				}
@@ -224,9 +201,9 @@ func formOf(t *testing.T, g *Generation) string {
 func TestBrokenChain(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		for _, closed := range []bool{false, true} {
-			first := returning(w.kind, "a", w.kind.Pass(), w.kind.Pass())
+			first := Returning(w.kind, "a", w.kind.Pass(), w.kind.Pass())
 			first.FailClosed = closed
-			g := build(t, w, first, returning(w.kind, "b", w.kind.Pass(), w.kind.Pass()))
+			g := build(t, w, first, Returning(w.kind, "b", w.kind.Pass(), w.kind.Pass()))
 			switch wires := g.wires.(type) {
 			case *tailCalls:
 				require.NoError(t, wires.array.Delete(uint32(1)))
@@ -247,7 +224,7 @@ func TestBrokenChain(t *testing.T) {
 // A dispatcher also tells that its first member is gone.
 func TestFirstGone(t *testing.T) {
 	w := way{hook.XDP, Dispatcher}
-	first := returning(w.kind, "a", hook.XDPPass)
+	first := Returning(w.kind, "a", hook.XDPPass)
 	first.FailClosed = true
 	g := build(t, w, first)
 	wires := g.wires.(*dispatched)
@@ -260,7 +237,7 @@ func TestFirstGone(t *testing.T) {
 // Verify tells members that have changed places.
 func TestVerifyDispatcher(t *testing.T) {
 	w := way{hook.XDP, Dispatcher}
-	g := build(t, w, returning(w.kind, "a", hook.XDPPass, hook.XDPPass), returning(w.kind, "b", hook.XDPPass))
+	g := build(t, w, Returning(w.kind, "a", hook.XDPPass, hook.XDPPass), Returning(w.kind, "b", hook.XDPPass))
 	wires := g.wires.(*dispatched)
 	slices.Reverse(wires.links)
 	require.ErrorContains(t, g.Verify(), "member0 of the dispatcher is program")
@@ -270,7 +247,7 @@ func TestVerifyDispatcher(t *testing.T) {
 func TestResize(t *testing.T) {
 	for _, wiring := range []Wiring{TailCalls, Dispatcher} {
 		t.Run(string(wiring), func(t *testing.T) {
-			m := returning(hook.XDP, "a", hook.XDPPass, hook.XDPPass)
+			m := Returning(hook.XDP, "a", hook.XDPPass, hook.XDPPass)
 			p := m.Object.Programs["main"]
 			code := asm.Instructions{asm.Mov.Imm(asm.R2, -4), asm.FnXdpAdjustTail.Call(), asm.Mov.Imm(asm.R0, int32(hook.XDPPass)), asm.Return()}
 			moveHead(&code[0], &p.Instructions[0])
@@ -285,8 +262,8 @@ func TestResize(t *testing.T) {
 
 // What a dispatcher cannot have is told before anything is loaded.
 func TestSuits(t *testing.T) {
-	plain := returning(hook.XDP, "a", hook.XDPPass)
-	calling := returning(hook.XDP, "c", hook.XDPPass)
+	plain := Returning(hook.XDP, "a", hook.XDPPass)
+	calling := Returning(hook.XDP, "c", hook.XDPPass)
 	calling.Object.Maps = map[string]*ebpf.MapSpec{"steps": {Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}}
 	p := calling.Object.Programs["main"]
 	code := asm.Instructions{asm.LoadMapPtr(asm.R2, 0).WithReference("steps"), p.Instructions[0], p.Instructions[1]}
@@ -327,7 +304,7 @@ func TestBuildErrors(t *testing.T) {
 // A generation that was pinned is the same when it is opened.
 func TestPin(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		g := build(t, w, returning(w.kind, "a", w.kind.Pass(), w.kind.Pass()), returning(w.kind, "b", w.kind.Drop()))
+		g := build(t, w, Returning(w.kind, "a", w.kind.Pass(), w.kind.Pass()), Returning(w.kind, "b", w.kind.Drop()))
 		dir := filepath.Join(bpffs.Folder, fmt.Sprintf("weir-program-test-%d", os.Getpid()))
 		require.NoError(t, bpffs.Ensure(dir))
 		t.Cleanup(func() { os.RemoveAll(dir) })
@@ -353,23 +330,4 @@ func TestPin(t *testing.T) {
 		_, err = Open(filepath.Join(dir, "two"))
 		require.ErrorContains(t, err, "open the pinned generation")
 	})
-}
-
-// BenchmarkHop measures what a packet costs in chains of so many members that do nothing.
-func BenchmarkHop(b *testing.B) {
-	for _, w := range []way{{hook.XDP, TailCalls}, {hook.XDP, Dispatcher}, {hook.Ingress, TailCalls}} {
-		for _, n := range []int{1, 2, 8, w.wiring.MaxMembers()} {
-			b.Run(fmt.Sprintf("%s/%d", w, n), func(b *testing.B) {
-				var members []Member
-				for i := range n {
-					members = append(members, returning(w.kind, fmt.Sprintf("m%d", i), w.kind.Pass(), w.kind.Pass()))
-				}
-				g := build(b, w, members...)
-				b.ResetTimer()
-				_, took, err := g.Heads()[0].Benchmark(make([]byte, 64), b.N, nil)
-				require.NoError(b, err)
-				b.ReportMetric(float64(took.Nanoseconds()), "ns/packet")
-			})
-		}
-	}
 }
