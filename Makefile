@@ -46,6 +46,9 @@ bench: weir ## measure speed, as ratios within one run
 rates: weir ## compare with other observers at the highest rate, and write docs/rates.md from that (needs root)
 	ci/rates
 
+hops: weir ## measure what a hop of a chain costs, and write it into docs/chains.md (needs root)
+	$(WEIR) bench --run '^hop/' -o json | go run ./ci/hops vmtests/costs.yaml docs/chains.md
+
 figures: weir ## measure every bar and say whether it holds
 	go run ./ci/figures $(FIGURES)
 
@@ -118,4 +121,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench rates figures exact flakes guesttest smptest soak docs fuzz generate lint vulns fmt package sbom release reproducible packages chart clean tools weir
+.PHONY: help vmtest test apitest sim bench rates hops figures exact flakes guesttest smptest soak docs fuzz generate lint vulns fmt package sbom release reproducible packages chart clean tools weir

@@ -12,7 +12,8 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
-	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/tc"
 )
 
 // How an attachment is made.
@@ -22,13 +23,8 @@ const (
 	TC     = "tc"     // a filter on the clsact qdisc
 )
 
-// Place is where one of weir's programs stands among the tc filters of a hook. The handle tells
-// ours from others'.
-type Place struct {
-	Name     string
-	Priority uint16
-	Handle   uint32
-}
+// Place is where one of weir's programs stands among the tc filters of a hook.
+type Place = tc.Place
 
 // packetPath is the packet path's place.
 var packetPath = Place{Name: "weir", Priority: 0xbeef, Handle: 0x77656972 /* "weir" */}
@@ -45,6 +41,9 @@ type Hook struct {
 	// Tail puts a link behind those that are there, and not before them. Others may come behind it later.
 	Tail bool
 }
+
+// tc is the hook as the traffic control has it.
+func (h *Hook) tc() tc.Hook { return tc.Hook{Interface: h.Interface, Egress: h.Egress} }
 
 // Attachment is a hook that is in place.
 type Attachment struct {
@@ -99,7 +98,7 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	if err := d.guard(a); err != nil {
 		return err
 	}
-	return attachTC(&a.Hook, packetPath, stub)
+	return a.tc().Put(packetPath, stub)
 }
 
 // attachLink makes a link, or finds that of an earlier agent.
@@ -149,13 +148,7 @@ func newLink(h *Hook, mode string, program *ebpf.Program) (link.Link, error) {
 			Interface: h.Interface, Program: program, Attach: kind, Anchor: anchor,
 		})
 	}
-	kind := ebpf.AttachTCXIngress
-	if h.Egress {
-		kind = ebpf.AttachTCXEgress
-	}
-	return link.AttachTCX(link.TCXOptions{
-		Interface: h.Interface, Program: program, Attach: kind, Anchor: anchor,
-	})
+	return h.tc().Link(program, anchor, 0)
 }
 
 // isOn tells whether a link still holds on to the interface. One whose interface was deleted stays
@@ -186,44 +179,12 @@ func (d *Datapath) linkPin(number uint16) string {
 	return filepath.Join(d.pinPath(), "link-"+strconv.Itoa(int(number)))
 }
 
-func attachTC(at *Hook, p Place, stub *ebpf.Program) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	defer h.Close()
-	clsact := &netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
-		LinkIndex: at.Interface, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
-	}}
-	if err := h.QdiscAdd(clsact); err != nil && !errors.Is(err, unix.EEXIST) {
-		return fmt.Errorf("add the clsact qdisc: %w", err)
-	}
-	if err := h.FilterReplace(filter(at, p, stub.FD())); err != nil {
-		return fmt.Errorf("add the filter: %w", err)
-	}
-	return nil
-}
-
-func filter(at *Hook, p Place, fd int) *netlink.BpfFilter {
-	parent := uint32(netlink.HANDLE_MIN_INGRESS)
-	if at.Egress {
-		parent = netlink.HANDLE_MIN_EGRESS
-	}
-	return &netlink.BpfFilter{
-		FilterAttrs: netlink.FilterAttrs{
-			LinkIndex: at.Interface, Parent: parent, Handle: p.Handle, Priority: p.Priority,
-			Protocol: unix.ETH_P_ALL,
-		},
-		Fd: fd, Name: p.Name, DirectAction: true,
-	}
-}
-
 // Detach takes the packet path off a hook. It must be called in the hook's network namespace, on
 // a locked thread. The clsact qdisc stays: others may use it. A hook whose interface is gone
 // is already off. The counters stay readable until Reclaim gives the number back.
 func (d *Datapath) Detach(a *Attachment) error {
 	if a.Mode == TC {
-		if err := detachTC(&a.Hook, packetPath); err != nil {
+		if err := a.tc().Delete(packetPath); err != nil {
 			return errors.Join(fmt.Errorf("detach from interface %d: %w", a.Interface, err), d.Leave(a))
 		}
 	}
@@ -268,19 +229,12 @@ func (d *Datapath) InPlace(a *Attachment) (bool, error) {
 	if a.link != nil {
 		return isOn(a.link, a.Interface), nil
 	}
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
+	all, err := a.tc().Filters()
 	if err != nil {
-		return false, fmt.Errorf("open netlink: %w", err)
-	}
-	defer h.Close()
-	ours := filter(&a.Hook, packetPath, 0)
-	device := &netlink.Dummy{LinkAttrs: netlink.LinkAttrs{Index: a.Interface}}
-	all, err := h.FilterList(device, ours.Parent)
-	if err != nil {
-		return false, fmt.Errorf("list the filters of interface %d: %w", a.Interface, err)
+		return false, fmt.Errorf("interface %d: %w", a.Interface, err)
 	}
 	return slices.ContainsFunc(all, func(f netlink.Filter) bool {
-		return f.Attrs().Handle == ours.Handle && f.Attrs().Priority == ours.Priority
+		return f.Attrs().Handle == packetPath.Handle && f.Attrs().Priority == packetPath.Priority
 	}), nil
 }
 
@@ -292,19 +246,6 @@ func removePin(path string) error {
 		return err
 	}
 	return nil
-}
-
-func detachTC(at *Hook, p Place) error {
-	h, err := netlink.NewHandle(unix.NETLINK_ROUTE)
-	if err != nil {
-		return fmt.Errorf("open netlink: %w", err)
-	}
-	defer h.Close()
-	err = h.FilterDel(filter(at, p, 0))
-	if errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EINVAL) {
-		return nil // the interface, or its qdisc, is gone and our filter with it
-	}
-	return err
 }
 
 // stub returns the program that says which hook a packet comes from.

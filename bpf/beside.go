@@ -43,7 +43,7 @@ func (b *Beside) attach() (err error) {
 		b.link = nil
 	}
 	b.Mode = TC
-	return attachTC(&b.Hook, b.place, b.stub)
+	return b.tc().Put(b.place, b.stub)
 }
 
 // Detach takes the program off the hook. With Mode TC it must be called in the hook's network
@@ -53,7 +53,7 @@ func (b *Beside) Detach() error {
 	if b.link != nil {
 		err = b.link.Close()
 	} else {
-		err = detachTC(&b.Hook, b.place)
+		err = b.tc().Delete(b.place)
 	}
 	if err = errors.Join(err, b.stub.Close()); err != nil {
 		return fmt.Errorf("detach %s from interface %d: %w", b.place.Name, b.Interface, err)
@@ -64,7 +64,7 @@ func (b *Beside) Detach() error {
 // RemoveBeside removes the tc filter that a killed agent may have left in a place. It must be called
 // in the hook's network namespace, on a locked thread.
 func RemoveBeside(h Hook, p Place) error {
-	if err := detachTC(&h, p); err != nil {
+	if err := h.tc().Delete(p); err != nil {
 		return fmt.Errorf("remove %s from interface %d: %w", p.Name, h.Interface, err)
 	}
 	return nil

@@ -20,10 +20,11 @@ func TestMain(m *testing.M) {
 
 // TestKernels runs the tests of chains on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, guestTests)
+	gotest.OnKernels(t, gotest.Tests{Names: guestTests, Programs: []string{"/bin/sh", "sleep"}})
 }
 
 // guestTests are the tests that depend on the kernel.
 var guestTests = []string{"TestApply", "TestWirings", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
 	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad",
-	"TestLinks", "TestLinksRefused", "TestLinksUnderLoad", "TestLinksIncomplete", "TestLinksKilled"}
+	"TestLinks", "TestLinksRefused", "TestLinksUnderLoad", "TestLinksIncomplete", "TestLinksKilled", "TestReadings",
+	"TestProcesses", "TestProcessRefused", "TestProcessesRestored"}

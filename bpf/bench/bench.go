@@ -169,6 +169,12 @@ func (b *bench) parts() (all []part) {
 			return []Figure{f}, err
 		}})
 	}
+	for _, c := range hopCases() {
+		all = append(all, part{c.name(), []string{c.name()}, func(ctx context.Context) ([]Figure, error) {
+			f, err := b.hops(ctx, &c)
+			return []Figure{f}, err
+		}})
+	}
 	m := b.memoryCase()
 	return append(all, part{m.name, []string{m.name}, func(context.Context) ([]Figure, error) {
 		return b.memory()

@@ -16,6 +16,8 @@ const (
 	Resident    = "MB"
 	// PerExchange is net of the same without the feature.
 	PerExchange = "ns/exchange"
+	// PerHop is net of a chain of one member.
+	PerHop = "ns/hop"
 )
 
 // Value is a measured value, in the unit of its figure.

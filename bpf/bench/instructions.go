@@ -58,7 +58,7 @@ func Instructions(each float64) (map[string]float64, error) {
 			return nil, errors.Join(err, empty.close())
 		}
 	}
-	return all, empty.close()
+	return all, errors.Join(countHops(all, each), empty.close())
 }
 
 func (b *bench) count(all map[string]float64, c *counted, empty *subject, each float64) error {

@@ -68,6 +68,9 @@ func text(v *Value) string {
 	if v == nil {
 		return "-"
 	}
+	if v.Median < 10 {
+		return fmt.Sprintf("%.1f", v.Median)
+	}
 	return fmt.Sprintf("%.0f", v.Median)
 }
 
@@ -83,6 +86,8 @@ ns/entry    CPU time of the agent's sweep over the entries of a full table. Writ
 us          CPU time of the longest read in such sweeps: the kernel cannot pause in it.
 ns/exchange What tracing adds: the time of packets through the kernel's stack, sockets and system calls
             included, less that of the same without the feature, round by round.
+ns/hop      What a member more adds to a chain: the time of packets through a chain of members that do nothing, less that
+            of one of its last member, which drops them, over the number of hops.
 bytes/flow  memlock of the maps that hold the flows (fdinfo), over their flows.
 `
 

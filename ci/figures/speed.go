@@ -22,6 +22,7 @@ var speedBars = []bar{
 	within("table-full", "tcp4/full", "tcp4/room", 1.2,
 		"twice the connections that a table has room for, over the same packets where there is room"),
 	most("sampled-out", "sampled-out", 10, "a packet that is not in the sample"),
+	most("chain-hop", "hop/xdp-link/8", 2, "a packet that goes on from one member of a chain to the next, by a tail call"),
 	most("memory", "memory/conn4", 260, "kernel memory of an IPv4 connection, all told"),
 	ratio("sweep-changed", "sweep/100000/changed-100", 0.125,
 		"a sweep of entries that have all changed; the peer's are taken key by key"),
@@ -114,7 +115,10 @@ func (m *meter) newConnection(ctx context.Context) figure {
 // below judges a number.
 func below(got, limit float64, unit, note string) figure {
 	f := figure{text: fmt.Sprintf("%.2f%s", got, unit), verdict: holds, note: note}
-	if unit == "" {
+	switch {
+	case unit == "" && got < 10:
+		f.text = fmt.Sprintf("%.1f", got)
+	case unit == "":
 		f.text = fmt.Sprintf("%.0f", got)
 	}
 	if got > limit {

@@ -10,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/result"
 	"github.com/weirnet/weir/sim/runner"
 	"github.com/weirnet/weir/vmtests/guest"
 	"github.com/weirnet/weir/vmtests/kernel"
 	"github.com/weirnet/weir/vmtests/matrix"
+	"github.com/weirnet/weir/vmtests/programs"
 )
 
 // Env is the environment variable that names the lines of kernels for tests that want virtual machines, separated by
@@ -38,18 +40,19 @@ const busy = 5 * time.Minute
 // Guest makes the test binary the init of a guest, if it runs in one. TestMain calls it first.
 func Guest() {
 	if guest.IsGuest() {
-		guest.Main(guest.Options{NewRunner: func() (guest.Runner, error) { return tests{}, nil }})
+		guest.Main(guest.Options{NewRunner: func() (guest.Runner, error) { return inGuest{}, nil }})
 	}
 }
 
-// tests is a runner whose scenarios are the arguments of runs of this binary.
-type tests struct{}
+// inGuest is a runner whose scenarios are the arguments of runs of this binary.
+type inGuest struct{}
 
 // Run implements guest.Runner.
-func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
+func (inGuest) Run(ctx context.Context, j runner.Job) result.Scenario {
 	args := append(strings.Fields(string(j.Spec)), "-test.run=^"+j.Name+"$", "-test.v", "-test.short")
 	out, err := exec.CommandContext(ctx, "/proc/self/exe", args...).CombinedOutput()
 	r := result.Scenario{Verdict: result.Pass, Summary: string(out)}
+	r.OutOfMemory = kerneltest.StarvedIn(r.Summary)
 	switch {
 	case strings.Contains(r.Summary, "--- SKIP: "+j.Name+" "):
 		r.Verdict, r.Reason = result.Skip, r.Summary
@@ -60,25 +63,32 @@ func (tests) Run(ctx context.Context, j runner.Job) result.Scenario {
 }
 
 // Probe implements guest.Runner.
-func (tests) Probe() error { return nil }
+func (inGuest) Probe() error { return nil }
 
 // Verified implements guest.Runner.
-func (tests) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
+func (inGuest) Verified() (map[string]int, error) { return map[string]int{"none": 0}, nil }
 
 // Memory implements guest.Runner.
-func (tests) Memory() (map[string]uint64, error) { return nil, nil }
+func (inGuest) Memory() (map[string]uint64, error) { return nil, nil }
 
 // Close implements guest.Runner.
-func (tests) Close() error { return nil }
+func (inGuest) Close() error { return nil }
 
-// OnKernels runs tests, by their names, on the kernels that Env names, which must be in the cache, with more flags
-// for the test binary. It skips without Env.
-func OnKernels(t *testing.T, names []string, flags ...string) {
+// Tests are tests of the package.
+type Tests struct {
+	Names []string
+	Flags []string // more of them for the test binary
+	// Programs are those of this machine that the tests run: guests have no other ones.
+	Programs []string
+}
+
+// OnKernels runs tests on the kernels that Env names, which must be in the cache. It skips without Env.
+func OnKernels(t *testing.T, tests Tests) {
 	t.Helper()
 	if os.Getenv(Env) == "" {
 		t.Skipf("skipped: set %s=1 and CGO_ENABLED=0 to run tests in virtual machines", Env)
 	}
-	kernels, err := run(t, names, flags)
+	kernels, err := run(t, &tests)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -100,7 +110,7 @@ func OnKernels(t *testing.T, names []string, flags ...string) {
 	}
 }
 
-func run(t *testing.T, names, flags []string) ([]result.Kernel, error) {
+func run(t *testing.T, tests *Tests) ([]result.Kernel, error) {
 	cache, err := kernel.CacheDir()
 	if err != nil {
 		return nil, err
@@ -110,8 +120,11 @@ func run(t *testing.T, names, flags []string) ([]result.Kernel, error) {
 	if c.Binary, err = os.Executable(); err != nil {
 		return nil, err
 	}
-	for _, name := range names {
-		c.Jobs = append(c.Jobs, runner.Job{Name: name, Spec: []byte(strings.Join(flags, " "))})
+	for _, name := range tests.Names {
+		c.Jobs = append(c.Jobs, runner.Job{Name: name, Spec: []byte(strings.Join(tests.Flags, " "))})
+	}
+	if c.Files, err = programs.Find(t.Context(), tests.Programs); err != nil {
+		return nil, err
 	}
 	c.Kernels = (&kernel.Store{Dir: cache}).Cached(lines())
 	return matrix.Run(t.Context(), c)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
+
+	"github.com/weirnet/weir/bpf/tc"
 )
 
 // How a chain's program is put on a hook.
@@ -24,6 +26,9 @@ type Target struct {
 	// Place is among the programs of other owners; it counts when there is none of ours yet.
 	Place Place
 }
+
+// tc is the hook as the traffic control has it.
+func (t *Target) tc() tc.Hook { return tc.Hook{Interface: t.Interface, Egress: t.Kind == Egress} }
 
 // Place is a position among the programs of other owners: Head, Tail (also ""), or before or after
 // a program of theirs.
@@ -99,7 +104,7 @@ type State struct {
 }
 
 // ErrForeign is returned when another owner has what a chain needs.
-var ErrForeign = errors.New("another owner has the hook")
+var ErrForeign = tc.ErrForeign
 
 // ErrChanged is returned by Swap and Remove when the hook has changed since it was looked at.
 var ErrChanged = errors.New("the hook has changed meanwhile")

@@ -13,13 +13,6 @@ import (
 // tcx is one link in the kernel's list of programs of a hook.
 type tcx struct{ Target }
 
-func (p *tcx) attachType() ebpf.AttachType {
-	if p.Kind == Egress {
-		return ebpf.AttachTCXEgress
-	}
-	return ebpf.AttachTCXIngress
-}
-
 // State looks at the list.
 func (p *tcx) State() (State, error) {
 	own, err := p.ownLinks()
@@ -33,7 +26,7 @@ func (p *tcx) State() (State, error) {
 // look also returns the list's revision, which changes with every change of the list. Links of ours are given by their
 // ids.
 func (p *tcx) look(own []link.ID) (State, uint64, error) {
-	all, err := link.QueryPrograms(link.QueryOptions{Target: p.Interface, Attach: p.attachType()})
+	all, err := link.QueryPrograms(link.QueryOptions{Target: p.Interface, Attach: p.tc().AttachType()})
 	if errors.Is(err, unix.EINVAL) { // what kernels say that do not know the type
 		err = ebpf.ErrNotSupported
 	}
@@ -88,8 +81,7 @@ func (p *tcx) attach(program *ebpf.Program, place func(State) (link.Anchor, erro
 		if err != nil {
 			return nil, err
 		}
-		l, err := link.AttachTCX(link.TCXOptions{Interface: p.Interface, Program: program,
-			Attach: p.attachType(), Anchor: anchor, ExpectedRevision: revision})
+		l, err := p.tc().Link(program, anchor, revision)
 		switch {
 		case err == nil:
 			return l, nil

@@ -50,7 +50,7 @@ func family([]string) {
 
 // memory writes to more memory than it may have.
 func memory([]string) {
-	say("begins")
+	say("begins %d", os.Getpid())
 	for i, b := 0, make([]byte, 256<<20); i < len(b); i += 4096 {
 		b[i] = 1
 	}

@@ -21,8 +21,9 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// TestKernels runs tests that need no program but this one on other kernels.
+// TestKernels runs the tests of processes on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"TestInside", "TestCapabilities", "TestStubborn", "TestWholeGroup", "TestKilledSupervisor",
-		"TestCPU"}, "-test.timeout=60s")
+	gotest.OnKernels(t, gotest.Tests{Names: []string{"TestInside", "TestCapabilities", "TestStubborn", "TestWholeGroup",
+		"TestKilledSupervisor", "TestCPU", "TestMemory", "TestPIDs", "TestRestart", "TestBackoffResets", "TestPolicies",
+		"TestPause", "TestScript"}, Flags: []string{"-test.timeout=60s"}, Programs: []string{"/bin/sh", "/bin/sleep", "id"}})
 }

@@ -8,7 +8,6 @@ import (
 	"sync/atomic"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 
@@ -215,11 +214,7 @@ func probeDispatcher() error {
 	if replaces.Load() {
 		return nil
 	}
-	m, err := probe()
-	if err != nil {
-		return err
-	}
-	g, err := Build(hook.XDP, Dispatcher, []Member{m}, nil)
+	g, err := Build(hook.XDP, Dispatcher, []Member{Returning(hook.XDP, "weir_probe", hook.XDPDrop)}, nil)
 	if err != nil {
 		return fmt.Errorf("this kernel cannot replace functions of XDP programs: %w", err)
 	}
@@ -234,19 +229,4 @@ func probeDispatcher() error {
 	}
 	replaces.Store(true)
 	return nil
-}
-
-// probe is a member that drops all packets.
-func probe() (Member, error) {
-	spec, err := dispatcher.Spec(nil)
-	if err != nil {
-		return Member{}, err
-	}
-	p := spec.Programs[dispatcher.Program]
-	first := asm.Mov.Imm(asm.R0, int32(hook.XDPDrop)).WithSymbol(dispatcher.Program)
-	p.Instructions = asm.Instructions{
-		btf.WithFuncMetadata(first, btf.FuncMetadata(&p.Instructions[0])), // it has a function's type
-		asm.Return(),
-	}
-	return Member{Name: "weir_probe", Object: spec}, nil
 }

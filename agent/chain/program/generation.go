@@ -95,22 +95,9 @@ func (g *Generation) add(kind hook.Kind, m *Member, before *Generation) error {
 	if m.Kept > 0 {
 		return g.keep(m, only(m.Object, name), before)
 	}
-	var coll *ebpf.Collection
-	var pins map[string]string
-	for _, as := range g.wires.forms(index) {
-		spec := only(m.Object, name)
-		if err = prepare(spec.Programs[name], m, as); err != nil {
-			continue
-		}
-		pins = pinNames(spec, m)
-		coll, err = ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-			MapReplacements: g.known(spec, pins, before)})
-		if err == nil {
-			break
-		}
-	}
+	coll, pins, err := g.load(name, m, before)
 	if err != nil {
-		return fmt.Errorf("load program %s: %w", name, told(err))
+		return fmt.Errorf("load program %s: %w", name, err)
 	}
 	defer coll.Close()
 	for mapName, pin := range pins {
@@ -121,6 +108,39 @@ func (g *Generation) add(kind hook.Kind, m *Member, before *Generation) error {
 	p := coll.DetachProgram(name)
 	g.programs = append(g.programs, p)
 	return g.wires.connect(index, p)
+}
+
+// load loads the next member's program in the best form that the verifier accepts. It also returns the pins of its maps.
+func (g *Generation) load(name string, m *Member, before *Generation) (*ebpf.Collection, map[string]string, error) {
+	var unsuitable []error
+	var err error
+	forms := g.wires.forms(len(g.programs))
+	for _, as := range forms {
+		spec := only(m.Object, name)
+		if err = prepare(spec.Programs[name], m, as); err != nil {
+			unsuitable = append(unsuitable, err)
+			continue
+		}
+		pins := pinNames(spec, m)
+		coll, failed := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: g.known(spec, pins, before)})
+		if failed == nil {
+			return coll, pins, nil
+		}
+		err = told(failed)
+	}
+	if n := len(unsuitable); n > 0 && n == len(forms)-1 {
+		err = fmt.Errorf("as a function of another one, because %s: %w", because(unsuitable), err)
+	}
+	return nil, nil, err
+}
+
+// because is one line of reasons.
+func because(reasons []error) string {
+	var all []string
+	for _, r := range reasons {
+		all = append(all, r.Error())
+	}
+	return strings.Join(all, " and ")
 }
 
 // keep takes a member's program and maps over from the generation before.

@@ -19,35 +19,12 @@ import (
 	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
-// returning is a member whose program does nothing but give a verdict.
-func returning(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
-	m := stripped(kind, name, v, proceed...)
-	m.typed(kind)
-	return m
-}
-
-// typed adds type information to a member's program: int main(struct xdp_md *ctx), or of __sk_buff.
-func (m *Member) typed(kind hook.Kind) {
-	context := &btf.Struct{Name: "__sk_buff", Size: 4}
-	if kind == hook.XDP {
-		context.Name = "xdp_md"
-	}
-	number := &btf.Int{Name: "int", Size: 4, Encoding: btf.Signed}
-	context.Members = []btf.Member{{Name: "x", Type: number}}
-	fn := &btf.Func{Name: "main", Linkage: btf.GlobalFunc, Type: &btf.FuncProto{Return: number,
-		Params: []btf.FuncParam{{Name: "ctx", Type: &btf.Pointer{Target: context}}}}}
-	code := m.Object.Programs["main"].Instructions
-	code[0] = btf.WithFuncMetadata(code[0], fn)
-}
-
-// stripped is a member like those of returning, without type information.
+// stripped is a member like those of Returning, without type information.
 func stripped(kind hook.Kind, name string, v hook.Verdict, proceed ...hook.Verdict) Member {
-	return Member{Name: name, Proceed: proceed, Object: &ebpf.CollectionSpec{
-		Programs: map[string]*ebpf.ProgramSpec{"main": {Name: "main", Type: kind.ProgramType(), License: "GPL",
-			Instructions: asm.Instructions{
-				asm.Mov.Imm32(asm.R0, int32(v)).WithSymbol("main"),
-				asm.Return(),
-			}}}}}
+	m := Returning(kind, name, v, proceed...)
+	code := m.Object.Programs["main"].Instructions
+	code[0] = btf.WithFuncMetadata(code[0], nil)
+	return m
 }
 
 // way is a hook and a wiring.
@@ -131,7 +108,7 @@ func TestVerdicts(t *testing.T) {
 					if set%7 != 3 && set != 0 && set != 1<<len(all)-1 {
 						continue // a seventh of the policies, and the two ends
 					}
-					g := build(t, w, returning(kind, "a", first, proceed...), returning(kind, "b", second, proceed...))
+					g := build(t, w, Returning(kind, "a", first, proceed...), Returning(kind, "b", second, proceed...))
 					require.Equal(t, want, run(t, g), "%s: %d then %d, proceed on %d", kind, first, second, proceed)
 					require.NoError(t, g.Close())
 				}
@@ -140,51 +117,93 @@ func TestVerdicts(t *testing.T) {
 	})
 }
 
-// Members whose stack is full, or hides how it is used, are called instead.
+// The forms of members.
+const inARegister, onTheStack, calledForm = "in a register", "on the stack", "called"
+
+// A member keeps its context where there is room for it; else it is called, if the kernel allows that.
 func TestForms(t *testing.T) {
+	store := asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -24, asm.R4, asm.DWord)}
+	pointer := asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -16),
+		asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R2, 0, asm.R4, asm.DWord)}
+	hidden := asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Mov.Imm(asm.R3, -8),
+		asm.Add.Reg(asm.R2, asm.R3), asm.StoreMem(asm.R2, 0, asm.R3, asm.DWord)}
+	full := asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -512, asm.R4, asm.DWord)}
+	var registers asm.Instructions
+	for r := asm.R6; r <= asm.R9; r++ {
+		registers = append(registers, asm.Mov.Imm(r, 1))
+	}
 	for name, c := range map[string]struct {
 		code asm.Instructions
 		form string
 	}{
-		"no stack":   {nil, "inline"},
-		"some stack": {asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -24, asm.R4, asm.DWord)}, "inline"},
-		"by a register": {asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Add.Imm(asm.R2, -16),
-			asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R2, 0, asm.R4, asm.DWord)}, "inline"},
-		"full stack": {asm.Instructions{asm.Mov.Imm(asm.R4, 7), asm.StoreMem(asm.R10, -512, asm.R4, asm.DWord)}, "called"},
-		"hidden": {asm.Instructions{asm.Mov.Reg(asm.R2, asm.R10), asm.Mov.Imm(asm.R3, -8),
-			asm.Add.Reg(asm.R2, asm.R3), asm.StoreMem(asm.R2, 0, asm.R3, asm.DWord)}, "called"},
+		"no stack":                 {nil, inARegister},
+		"full stack":               {full, inARegister},
+		"hidden":                   {hidden, inARegister},
+		"registers, no stack":      {registers, onTheStack},
+		"registers, some stack":    {slices.Concat(registers, store), onTheStack},
+		"registers, by a register": {slices.Concat(registers, pointer), onTheStack},
+		"registers, hidden":        {slices.Concat(registers, hidden), calledForm},
+		"registers, full stack":    {slices.Concat(registers, full), calledForm},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, kind := range hook.Kinds() {
 				first := stripped(kind, "a", kind.Pass(), kind.Pass())
 				main := first.Object.Programs["main"]
-				main.Instructions = append(c.code, main.Instructions[0].WithSymbol(""), asm.Return())
+				main.Instructions = slices.Concat(c.code, asm.Instructions{main.Instructions[0].WithSymbol(""), asm.Return()})
 				main.Instructions[0] = main.Instructions[0].WithSymbol("main")
+				if refused := callOf(t, main); refused != nil && c.form == calledForm {
+					_, err := Build(kind, TailCalls, []Member{first, stripped(kind, "b", kind.Drop())}, nil)
+					require.ErrorContains(t, err, "member a: load program main: as a function of another one, because it uses all of the "+
+						"registers R6 to R9 and it leaves less than 8 of its 512 bytes of stack alone: ")
+					require.ErrorContains(t, err, "combined stack size of 2 calls is 544")
+					continue
+				}
 				g := build(t, way{kind, TailCalls}, first, stripped(kind, "b", kind.Drop()))
 				require.Equal(t, kind.Drop(), run(t, g))
-				info, err := g.Heads()[0].Info()
-				require.NoError(t, err)
-				code, err := info.Instructions()
-				require.NoError(t, err)
-				form := "inline"
-				for _, ins := range code {
-					if ins.IsFunctionCall() {
-						form = "called"
-					}
-				}
-				require.Equal(t, c.form, form)
+				require.Equal(t, c.form, formOf(t, g))
 			}
 		})
 	}
+}
+
+// callOf asks the kernel whether it lets a program be called by another one.
+func callOf(t *testing.T, p *ebpf.ProgramSpec) error {
+	t.Helper()
+	need(t, TailCalls)
+	code := asm.Instructions{asm.Call.Label("main").WithSymbol("outer"), asm.Return()}
+	caller, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: p.Type, License: "GPL", Instructions: append(code, p.Instructions...)})
+	if err != nil {
+		return err
+	}
+	return caller.Close()
+}
+
+// formOf tells how the first member keeps its context.
+func formOf(t *testing.T, g *Generation) string {
+	t.Helper()
+	info, err := g.Heads()[0].Info()
+	require.NoError(t, err)
+	code, err := info.Instructions()
+	require.NoError(t, err)
+	calls := func(ins asm.Instruction) bool { return ins.IsFunctionCall() }
+	switch first := code[0]; {
+	case slices.ContainsFunc(code, calls):
+		return calledForm
+	case first.OpCode.Class().IsStore() && first.Src == asm.R1:
+		return onTheStack
+	case first.OpCode.ALUOp() == asm.Mov && first.Src == asm.R1:
+		return inARegister
+	}
+	return "unknown"
 }
 
 // A chain that is broken fails open or closed, as the member before the break says.
 func TestBrokenChain(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
 		for _, closed := range []bool{false, true} {
-			first := returning(w.kind, "a", w.kind.Pass(), w.kind.Pass())
+			first := Returning(w.kind, "a", w.kind.Pass(), w.kind.Pass())
 			first.FailClosed = closed
-			g := build(t, w, first, returning(w.kind, "b", w.kind.Pass(), w.kind.Pass()))
+			g := build(t, w, first, Returning(w.kind, "b", w.kind.Pass(), w.kind.Pass()))
 			switch wires := g.wires.(type) {
 			case *tailCalls:
 				require.NoError(t, wires.array.Delete(uint32(1)))
@@ -205,7 +224,7 @@ func TestBrokenChain(t *testing.T) {
 // A dispatcher also tells that its first member is gone.
 func TestFirstGone(t *testing.T) {
 	w := way{hook.XDP, Dispatcher}
-	first := returning(w.kind, "a", hook.XDPPass)
+	first := Returning(w.kind, "a", hook.XDPPass)
 	first.FailClosed = true
 	g := build(t, w, first)
 	wires := g.wires.(*dispatched)
@@ -218,7 +237,7 @@ func TestFirstGone(t *testing.T) {
 // Verify tells members that have changed places.
 func TestVerifyDispatcher(t *testing.T) {
 	w := way{hook.XDP, Dispatcher}
-	g := build(t, w, returning(w.kind, "a", hook.XDPPass, hook.XDPPass), returning(w.kind, "b", hook.XDPPass))
+	g := build(t, w, Returning(w.kind, "a", hook.XDPPass, hook.XDPPass), Returning(w.kind, "b", hook.XDPPass))
 	wires := g.wires.(*dispatched)
 	slices.Reverse(wires.links)
 	require.ErrorContains(t, g.Verify(), "member0 of the dispatcher is program")
@@ -228,7 +247,7 @@ func TestVerifyDispatcher(t *testing.T) {
 func TestResize(t *testing.T) {
 	for _, wiring := range []Wiring{TailCalls, Dispatcher} {
 		t.Run(string(wiring), func(t *testing.T) {
-			m := returning(hook.XDP, "a", hook.XDPPass, hook.XDPPass)
+			m := Returning(hook.XDP, "a", hook.XDPPass, hook.XDPPass)
 			p := m.Object.Programs["main"]
 			code := asm.Instructions{asm.Mov.Imm(asm.R2, -4), asm.FnXdpAdjustTail.Call(), asm.Mov.Imm(asm.R0, int32(hook.XDPPass)), asm.Return()}
 			moveHead(&code[0], &p.Instructions[0])
@@ -243,8 +262,8 @@ func TestResize(t *testing.T) {
 
 // What a dispatcher cannot have is told before anything is loaded.
 func TestSuits(t *testing.T) {
-	plain := returning(hook.XDP, "a", hook.XDPPass)
-	calling := returning(hook.XDP, "c", hook.XDPPass)
+	plain := Returning(hook.XDP, "a", hook.XDPPass)
+	calling := Returning(hook.XDP, "c", hook.XDPPass)
 	calling.Object.Maps = map[string]*ebpf.MapSpec{"steps": {Type: ebpf.ProgramArray, KeySize: 4, ValueSize: 4, MaxEntries: 1}}
 	p := calling.Object.Programs["main"]
 	code := asm.Instructions{asm.LoadMapPtr(asm.R2, 0).WithReference("steps"), p.Instructions[0], p.Instructions[1]}
@@ -285,7 +304,7 @@ func TestBuildErrors(t *testing.T) {
 // A generation that was pinned is the same when it is opened.
 func TestPin(t *testing.T) {
 	each(t, func(t *testing.T, w way) {
-		g := build(t, w, returning(w.kind, "a", w.kind.Pass(), w.kind.Pass()), returning(w.kind, "b", w.kind.Drop()))
+		g := build(t, w, Returning(w.kind, "a", w.kind.Pass(), w.kind.Pass()), Returning(w.kind, "b", w.kind.Drop()))
 		dir := filepath.Join(bpffs.Folder, fmt.Sprintf("weir-program-test-%d", os.Getpid()))
 		require.NoError(t, bpffs.Ensure(dir))
 		t.Cleanup(func() { os.RemoveAll(dir) })
@@ -311,23 +330,4 @@ func TestPin(t *testing.T) {
 		_, err = Open(filepath.Join(dir, "two"))
 		require.ErrorContains(t, err, "open the pinned generation")
 	})
-}
-
-// BenchmarkHop measures what a packet costs in chains of so many members that do nothing.
-func BenchmarkHop(b *testing.B) {
-	for _, w := range []way{{hook.XDP, TailCalls}, {hook.XDP, Dispatcher}, {hook.Ingress, TailCalls}} {
-		for _, n := range []int{1, 2, 8, w.wiring.MaxMembers()} {
-			b.Run(fmt.Sprintf("%s/%d", w, n), func(b *testing.B) {
-				var members []Member
-				for i := range n {
-					members = append(members, returning(w.kind, fmt.Sprintf("m%d", i), w.kind.Pass(), w.kind.Pass()))
-				}
-				g := build(b, w, members...)
-				b.ResetTimer()
-				_, took, err := g.Heads()[0].Benchmark(make([]byte, 64), b.N, nil)
-				require.NoError(b, err)
-				b.ReportMetric(float64(took.Nanoseconds()), "ns/packet")
-			})
-		}
-	}
 }

@@ -15,6 +15,6 @@ func TestMain(m *testing.M) {
 
 // TestKernels runs the tests of generations on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, []string{"TestVerdicts", "TestBrokenChain", "TestFirstGone", "TestVerifyDispatcher",
-		"TestResize", "TestProbe", "TestPin"})
+	gotest.OnKernels(t, gotest.Tests{Names: []string{"TestForms", "TestVerdicts", "TestBrokenChain", "TestFirstGone",
+		"TestVerifyDispatcher", "TestResize", "TestProbe", "TestPin"}})
 }

@@ -44,7 +44,7 @@ func prepare(spec *ebpf.ProgramSpec, m *Member, as form) error {
 type wrapper func(own asm.Instructions, handOn func(context asm.Instruction) asm.Instructions) (asm.Instructions, error)
 
 // wrappers lists the wrappers, the best first. Where the verifier refuses one, the next is tried.
-var wrappers = []wrapper{inline, called}
+var wrappers = []wrapper{inRegister, onStack, called}
 
 // wraps are the forms that have a member hand packets on by itself.
 func wraps(kind hook.Kind, m *Member, to next) (forms []form) {
@@ -98,17 +98,47 @@ func handOn(kind hook.Kind, m *Member, to next, context asm.Instruction) asm.Ins
 // maxStack is how much stack a program has, in bytes (MAX_BPF_STACK of linux/filter.h).
 const maxStack = 512
 
-// inline makes the member's returns jump to the code that hands on. It keeps the context on the stack,
-// below what the member uses; that nothing else is written there, the verifier proves. A call
-// instead would cost its return, which is dear where the CPU's return predictor is not trusted.
-func inline(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions) (asm.Instructions, error) {
-	slot := lowest(mainOf(own)) - 8
-	slot -= (maxStack + slot) % 8
-	if slot < -maxStack {
-		return nil, errors.New("the program's stack is full")
+// contextSize is the size of a pointer to a program's context, in bytes.
+const contextSize = 8
+
+// What a member leaves no room for its context in.
+var (
+	errRegisters = errors.New("it uses all of the registers R6 to R9")
+	errStack     = fmt.Errorf("it leaves less than %d of its %d bytes of stack alone", contextSize, maxStack)
+)
+
+// inRegister keeps the context in a register that the member does not use.
+func inRegister(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions) (asm.Instructions, error) {
+	free := unused(mainOf(own))
+	if len(free) == 0 {
+		return nil, errRegisters
 	}
+	return inline(own, asm.Mov.Reg(free[0], asm.R1), handOn(asm.Mov.Reg(asm.R1, free[0]))), nil
+}
+
+// unused are the registers that keep what is in them through calls, and that a function does not touch.
+func unused(function asm.Instructions) []asm.Register {
+	return slices.DeleteFunc([]asm.Register{asm.R9, asm.R8, asm.R7, asm.R6}, func(r asm.Register) bool {
+		return slices.ContainsFunc(function, func(ins asm.Instruction) bool { return ins.Dst == r || ins.Src == r })
+	})
+}
+
+// onStack keeps the context on the stack, below what the member uses; that nothing else is written there, the verifier
+// proves.
+func onStack(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions) (asm.Instructions, error) {
+	slot := lowest(mainOf(own)) - contextSize
+	slot -= (maxStack + slot) % contextSize
+	if slot < -maxStack {
+		return nil, errStack
+	}
+	return inline(own, asm.StoreMem(asm.R10, slot, asm.R1, asm.DWord), handOn(asm.LoadMem(asm.R1, asm.R10, slot, asm.DWord))), nil
+}
+
+// inline makes the member's returns jump to the code that hands on, after an instruction that keeps the context. A call
+// instead would cost its return, which is dear where the CPU's return predictor is not trusted.
+func inline(own asm.Instructions, keep asm.Instruction, handOn asm.Instructions) asm.Instructions {
 	end := len(mainOf(own))
-	code := asm.Instructions{asm.StoreMem(asm.R10, slot, asm.R1, asm.DWord)}
+	code := asm.Instructions{keep}
 	for _, ins := range own[:end] {
 		if ins.OpCode.JumpOp() == asm.Exit {
 			ins = asm.Ja.Label(labelVerdict).WithSource(ins.Source())
@@ -116,9 +146,8 @@ func inline(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions)
 		code = append(code, ins)
 	}
 	moveHead(&code[0], &code[1])
-	after := handOn(asm.LoadMem(asm.R1, asm.R10, slot, asm.DWord))
-	after[0] = after[0].WithSymbol(labelVerdict)
-	return slices.Concat(code, after, own[end:]), nil
+	handOn[0] = handOn[0].WithSymbol(labelVerdict)
+	return slices.Concat(code, handOn, own[end:])
 }
 
 // moveHead makes an instruction the first of a function.
@@ -164,8 +193,8 @@ func lowest(function asm.Instructions) int16 {
 	return int16(max(low, -maxStack))
 }
 
-// called makes the member's program a function that another one calls. It suits members whose stack
-// is full.
+// called makes the member's program a function that another one calls, if the kernel lets them have so much stack
+// together. It suits members that use all registers and all of their stack, or hide how they use it.
 func called(own asm.Instructions, handOn func(asm.Instruction) asm.Instructions) (asm.Instructions, error) {
 	code := asm.Instructions{
 		asm.Mov.Reg(asm.R6, asm.R1).WithSymbol(outerName),
