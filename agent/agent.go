@@ -245,7 +245,7 @@ func (a *Agent) place(n Interface, found ifaces.Interface) error {
 		a.name(at.Number, hook)
 		a.placed = append(a.placed, placed{namespace: n.Namespace, at: at})
 		a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
-		a.attachLatency(at)
+		a.attachFeatures(at)
 	}
 	return nil
 }

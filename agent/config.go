@@ -51,7 +51,7 @@ type Config struct {
 	Sweep string `yaml:"sweep"`
 	// Active is how often a connection that goes on is reported.
 	Active time.Duration `yaml:"active"`
-	// Features are optional, beside the datapath: drops, rtt, dns, handshake, nat. Each holds up to
+	// Features are optional, beside the datapath: drops, rtt, dns, handshake, nat, sockets. Each holds up to
 	// table.size entries; what finds no room is counted as lost.
 	Features []string `yaml:"features"`
 	// DNS is of the feature dns.

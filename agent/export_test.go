@@ -6,3 +6,6 @@ const AsAgent = "WEIR_TEST_AGENT"
 
 // WithCaps holds the names of the only capabilities that it has from the beginning, when it is set.
 const WithCaps = "WEIR_TEST_CAPS"
+
+// AsSender makes the test binary a process that sends one datagram: "from to".
+const AsSender = "WEIR_TEST_SENDER"

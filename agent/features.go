@@ -11,6 +11,7 @@ import (
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf/latency"
+	"github.com/weirnet/weir/bpf/sockets"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -28,12 +29,13 @@ type features struct {
 	dns        *lookups
 	handshakes *handshakes
 	nat        *translations
+	holders    *holders
 	started    map[string]control.Feature // those that are configured
 }
 
 // Features lists the names of all features.
 func Features() []string {
-	return slices.Concat(trace.Features(), latency.Features(), []string{FeatureNAT})
+	return slices.Concat(trace.Features(), latency.Features(), []string{FeatureNAT, sockets.Feature})
 }
 
 func checkFeatures(names []string) error {
@@ -60,6 +62,10 @@ func (a *Agent) startFeatures(by signature) *features {
 		switch {
 		case name == FeatureNAT:
 			f.nat, err = startTranslations(cfg, a.dp)
+		case name == sockets.Feature:
+			if f.holders, err = startHolders(cfg, a.labels); err == nil {
+				note = f.holders.note()
+			}
 		case slices.Contains(latency.Features(), name):
 			err = f.startLatency(name, cfg, a.sink, by)
 		default:
@@ -127,6 +133,10 @@ func (f *features) drain(now int64, zones zones) {
 		f.report(trace.FeatureRTT, f.rtt.drain(now, zones), f.rtt.lost-f.rtt.logged)
 		f.rtt.logged = f.rtt.lost
 	}
+	if f.holders != nil {
+		before := f.holders.lost
+		f.report(sockets.Feature, f.holders.drain(), f.holders.lost-before)
+	}
 	if f.drops != nil {
 		before := f.drops.lost
 		f.report(trace.FeatureDrops, f.drops.drain(), f.drops.lost-before)
@@ -153,7 +163,7 @@ func (f *features) close() error {
 	if f.rtt != nil {
 		errs = append(errs, f.rtt.trace.Close())
 	}
-	errs = append(errs, f.closeLatency())
+	errs = append(errs, f.closeWatchers())
 	if f.nat != nil {
 		errs = append(errs, f.nat.close())
 	}

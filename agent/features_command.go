@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/bpf/latency"
+	"github.com/weirnet/weir/bpf/sockets"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -43,6 +44,8 @@ func ProbeFeature(name string) (note string, err error) {
 	switch {
 	case name == FeatureNAT:
 		return "", probeTranslations()
+	case name == sockets.Feature:
+		return probeHolders()
 	case slices.Contains(latency.Features(), name):
 		return "", latency.Probe(name)
 	}

@@ -6,6 +6,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/latency"
+	"github.com/weirnet/weir/bpf/sockets"
 )
 
 // watcher is a feature that stands on hooks.
@@ -25,7 +26,22 @@ func (f *features) watchers() map[string]watcher {
 	if f != nil && f.handshakes != nil {
 		all[latency.FeatureHandshake] = f.handshakes.feature
 	}
+	if f != nil && f.holders != nil {
+		all[sockets.Feature] = f.holders.feature
+	}
 	return all
+}
+
+// onHooks are the features that stand on hooks.
+func onHooks() []string { return append(latency.Features(), sockets.Feature) }
+
+// removeFilter takes the tc filter off a hook that a feature of a killed agent may have left there. It must be
+// called in the hook's network namespace.
+func removeFilter(name string, h bpf.Hook) error {
+	if name == sockets.Feature {
+		return sockets.Remove(h)
+	}
+	return latency.Remove(name, h)
 }
 
 // startLatency opens a feature that stands on hooks.
@@ -51,18 +67,18 @@ func (f *features) startLatency(name string, cfg *Config, sink Sink, by signatur
 	return err
 }
 
-// attachLatency puts the features on a hook where the packet path is, in the hook's network namespace.
+// attachFeatures puts the features on a hook where the packet path is, in the hook's network namespace.
 // It takes off what a killed agent may have left there of others.
-func (a *Agent) attachLatency(at *bpf.Attachment) {
+func (a *Agent) attachFeatures(at *bpf.Attachment) {
 	h := at.Hook
 	h.Mode = at.Mode
 	on := a.features.watchers()
-	for _, name := range latency.Features() {
+	for _, name := range onHooks() {
 		var err error
 		if w := on[name]; w != nil {
 			err = w.Attach(h, at.Number)
 		} else if h.Mode == bpf.TC {
-			err = latency.Remove(name, h)
+			err = removeFilter(name, h)
 		}
 		if err != nil {
 			a.log.Error("feature", "name", name, "hook", a.hook(at.Number).String(), "error", err)
@@ -75,11 +91,11 @@ func (a *Agent) attachLatency(at *bpf.Attachment) {
 func (f *features) detach(at *bpf.Attachment) error {
 	var errs []error
 	on := f.watchers()
-	for _, name := range latency.Features() {
+	for _, name := range onHooks() {
 		if w := on[name]; w != nil {
 			errs = append(errs, w.Detach(at.Number))
 		} else if at.Mode == bpf.TC {
-			errs = append(errs, latency.Remove(name, at.Hook))
+			errs = append(errs, removeFilter(name, at.Hook))
 		}
 	}
 	return errors.Join(errs...)
@@ -93,7 +109,7 @@ func (f *features) setNow(ns int64) error {
 	return errors.Join(errs...)
 }
 
-func (f *features) closeLatency() error {
+func (f *features) closeWatchers() error {
 	var errs []error
 	for _, w := range f.watchers() {
 		errs = append(errs, w.Close())

@@ -26,7 +26,7 @@ func TestParseConfigFeatures(t *testing.T) {
 	require.Equal(t, []string{"drops", "rtt", "nat"}, c.Features)
 	_, err = ParseConfig("weir.yaml", []byte(smallest+"features: [drops, dsn]\n"))
 	require.ErrorContains(t, err,
-		`weir.yaml:2:11: features: "dsn"; there are drops, rtt, dns, handshake, nat`)
+		`weir.yaml:2:11: features: "dsn"; there are drops, rtt, dns, handshake, nat, sockets`)
 	for _, bad := range []string{"ports: []", "ports: [53, 0]", "timeout: 0s"} {
 		_, err = ParseConfig("weir.yaml", []byte(smallest+"dns: {"+bad+"}\n"))
 		require.ErrorContains(t, err, "weir.yaml:2:6: dns: ports")

@@ -52,6 +52,11 @@ func labelTable(w io.Writer, s *labeler.Stats) error {
 	for _, reason := range slices.Sorted(maps.Keys(s.Unknown)) {
 		row("unknown: "+reason, s.Unknown[reason])
 	}
+	for _, how := range labeler.Sharings() {
+		if c := s.Shared[how.String()]; c != (labeler.Count{}) {
+			row("ends at the node's addresses: "+how.String(), c)
+		}
+	}
 	if s.Dropped != (labeler.Count{}) {
 		row("of all, dropped as mirrors", s.Dropped)
 	}

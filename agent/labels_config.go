@@ -39,6 +39,9 @@ type Labels struct {
 	// "instance". Empty: Kubernetes' recommended ones, and none.
 	AppKeys      []string `yaml:"app_keys,omitempty"`
 	InstanceKeys []string `yaml:"instance_keys,omitempty"`
+	// Cgroups is where the host's control groups of version 2 are mounted, for the feature sockets. Empty: of
+	// all places where they are, the one from which most is seen.
+	Cgroups string `yaml:"cgroups,omitempty"`
 	// Clusters tell of pods, nodes and services.
 	Clusters []LabelCluster `yaml:"clusters,omitempty"`
 	// Ranges are addresses outside of clusters.

@@ -33,6 +33,13 @@ func confine(names string) error {
 func TestMain(m *testing.M) {
 	process.Exec()
 	gotest.Guest()
+	if ends := os.Getenv(agent.AsSender); ends != "" {
+		if err := agent.SendDatagram(ends); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	if file := os.Getenv(agent.AsAgent); file != "" {
 		if names := os.Getenv(agent.WithCaps); names != "" {
 			if err := confine(names); err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/bpf/latency"
+	"github.com/weirnet/weir/bpf/sockets"
 	"github.com/weirnet/weir/bpf/trace"
 )
 
@@ -72,6 +73,8 @@ func (f *features) lost(name string) uint64 {
 		return f.handshakes.lost
 	case name == FeatureNAT && f.nat != nil:
 		return f.nat.table.Stats().Lost
+	case name == sockets.Feature && f.holders != nil:
+		return f.holders.lost
 	}
 	return 0
 }

@@ -36,12 +36,14 @@ type Cluster struct {
 	version    uint32
 	addrs      *index
 	pods       map[string]*owner // by UID
+	hosted     map[string]*owner // pods in their node's network namespace, by groupUID; also former ones
 	nodes      map[string]*node  // by name
 	numbered   numbers[*node]
 	namespaces map[string]*namespace
 	workloads  map[workloadKey]*workload
 	services   services
 	released   []released // in the order of time
+	left       []left     // likewise
 }
 
 // released is when an address was given back.
@@ -50,13 +52,19 @@ type released struct {
 	at   int64
 }
 
+// left is when a pod in its node's network namespace was deleted.
+type left struct {
+	pod *owner
+	at  int64
+}
+
 // NewCluster creates a cluster of which nothing is known.
 func NewCluster(o ClusterOptions) *Cluster {
 	if o.History == 0 {
 		o.History = DefaultHistory
 	}
 	return &Cluster{name: o.Name, zone: o.Zone, history: int64(o.History), version: 1,
-		addrs: newIndex(), pods: map[string]*owner{}, nodes: map[string]*node{},
+		addrs: newIndex(), pods: map[string]*owner{}, hosted: map[string]*owner{}, nodes: map[string]*node{},
 		namespaces: map[string]*namespace{}, workloads: map[workloadKey]*workload{},
 		services: newServices()}
 }
@@ -107,6 +115,13 @@ func (c *Cluster) prune(now int64) {
 		if known := c.addrs.get(keyOf(a)); known != nil {
 			known.prune(before)
 			c.dropEmpty(known)
+		}
+	}
+	for len(c.left) > 0 && c.left[0].at <= before {
+		o := c.left[0].pod
+		c.left = c.left[1:]
+		if c.hosted[o.groupUID] == o {
+			delete(c.hosted, o.groupUID)
 		}
 	}
 }

@@ -13,6 +13,9 @@ type Pod struct {
 	Addrs                []netip.Addr
 	// HostNetwork pods have their node's addresses, and do not own them.
 	HostNetwork bool
+	// GroupUID is the UID in the names of its control groups; "" is UID. Pods that a kubelet reads from files
+	// have another one there than the API server tells.
+	GroupUID string
 	// Controller is the object that made the pod, e.g. a ReplicaSet; see SetOwner.
 	Controller    Ref
 	App, Instance string

@@ -17,7 +17,8 @@ type owner struct {
 	gone      bool // its object has been deleted
 
 	// What only pods have.
-	host          bool // it has its node's addresses
+	host          bool   // it has its node's addresses
+	groupUID      string // of host pods: as their control groups are called
 	app, instance string
 	from, until   int64
 }

@@ -15,6 +15,7 @@ type query struct {
 	start, end     int64
 	srcUID, dstUID string
 	keys           struct{ src, dst, via key }
+	shared         [2]Sharing // of the source's and the destination's address
 }
 
 // end is who is at one end. What is asked of the labels stands beside them: it is in memory that
@@ -35,6 +36,8 @@ type pair struct {
 	reason   Reason
 	// pending tells that the answer may be another one once the clusters are told more.
 	pending bool
+	byUID   [2]bool    // the source, the destination was found by its UID
+	shared  [2]Sharing // of the source's and the destination's address
 }
 
 // pair finds both ends, and what lies between them. p is empty before.
@@ -53,6 +56,7 @@ func (l *Labeler) pair(q *query, p *pair) {
 		synced = synced && c.Synced()
 		c.answer(q, p, &past)
 	}
+	p.share(q)
 	for i, e := range []*end{&p.src, &p.dst} {
 		if e.labels != nil {
 			continue
@@ -106,10 +110,14 @@ func (c *Cluster) answer(q *query, p *pair, past *[2]bool) {
 	}
 	front := c.front(via, q)
 	if p.src.labels == nil {
-		c.end(&p.src, src, q, q.srcUID, p, &past[0])
+		if p.byUID[0] = c.podEnd(&p.src, q.srcUID); !p.byUID[0] {
+			c.end(&p.src, src, q, p, &past[0])
+		}
 	}
 	if p.dst.labels == nil {
-		c.end(&p.dst, dst, q, q.dstUID, p, &past[1])
+		if p.byUID[1] = c.podEnd(&p.dst, q.dstUID); !p.byUID[1] {
+			c.end(&p.dst, dst, q, p, &past[1])
+		}
 		if p.dst.labels == nil && front != 0 {
 			s := &c.services.numbered.all[front]
 			p.dst = end{labels: s.labels, kind: flow.KindService, place: &s.place}
@@ -137,14 +145,23 @@ func (c *Cluster) nameService(front uint32, dst *address, q *query, p *pair) {
 	}
 }
 
-// end finds the owner of an address, or the pod of a UID.
-func (c *Cluster) end(e *end, a *address, q *query, uid string, p *pair, past *bool) {
-	if uid != "" {
-		if o := c.pods[uid]; o != nil {
-			*e = o.end(o.labels(c))
-			return
-		}
+// podEnd finds the pod of a UID; "" is nobody's.
+func (c *Cluster) podEnd(e *end, uid string) bool {
+	if uid == "" {
+		return false
 	}
+	o := c.pods[uid]
+	if o == nil {
+		o = c.hosted[uid]
+	}
+	if o != nil {
+		*e = o.end(o.labels(c))
+	}
+	return o != nil
+}
+
+// end finds the owner of an address.
+func (c *Cluster) end(e *end, a *address, q *query, p *pair, past *bool) {
 	if a == nil {
 		return
 	}

@@ -1,6 +1,7 @@
 package labeler
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 	"unique"
@@ -25,6 +26,9 @@ func (c *Cluster) SetPod(p Pod, now int64) {
 		}
 	}
 	o.addrs = addrs
+	if o.host {
+		c.hosted[o.groupUID] = o
+	}
 	for _, a := range addrs {
 		c.give(o, a)
 	}
@@ -59,7 +63,7 @@ func (c *Cluster) fill(o *owner, p *Pod) {
 	if p.From != 0 {
 		o.from = p.From
 	}
-	o.name, o.until, o.host = p.Name, p.Until, p.HostNetwork
+	o.name, o.until, o.host, o.groupUID = p.Name, p.Until, p.HostNetwork, cmp.Or(p.GroupUID, p.UID)
 	o.app, o.instance = unique.Make(p.App).Value(), unique.Make(p.Instance).Value() // many have the same
 	o.made.Store(nil)
 }
@@ -93,6 +97,9 @@ func (c *Cluster) deletePod(uid string, now int64) {
 		c.release(o, a, now)
 	}
 	o.gone = true
+	if o.host { // what it has sent may not have been told yet
+		c.left = append(c.left, left{o, now})
+	}
 	delete(c.pods, uid)
 	c.unref(o.parts)
 }

@@ -11,11 +11,19 @@ type Asker struct {
 	Node string
 	// Epoch is the time at which the clock of records was 0.
 	Epoch int64
+	// Sockets tell the node's pods apart that share its addresses; nil: they are labelled as the node.
+	Sockets Sockets
 }
 
 // LabelRecord fills in who is at both ends of a record, and counts it.
 func (l *Labeler) LabelRecord(r *flow.Record, by Asker) {
-	l.count(l.Describe(r, by), r.Packets, r.Bytes)
+	p := l.describe(r, by)
+	l.count(p.reason, r.Packets, r.Bytes)
+	for _, s := range p.shared {
+		if s != notShared {
+			l.ledger.shared[s].add(r.Packets, r.Bytes)
+		}
+	}
 }
 
 // CountDropped counts a record that has labels and is not passed on.
@@ -23,47 +31,54 @@ func (l *Labeler) CountDropped(r *flow.Record) { l.ledger.dropped.add(r.Packets,
 
 // Describe fills in who is at both ends of a record. It gives the reason why the class is Unknown.
 func (l *Labeler) Describe(r *flow.Record, by Asker) Reason {
-	p := l.ofRecord(r, by.Epoch)
+	p := l.describe(r, by)
+	return p.reason
+}
+
+func (l *Labeler) describe(r *flow.Record, by Asker) pair {
+	p := l.ofRecord(r, by)
 	p.mirror(l.asker(by.Node))
 	r.SrcLabels, r.DstLabels = p.src.labels, p.dst.labels
 	r.Service, r.Class = p.service, string(p.class)
 	r.Unlabelled, r.LabelFlags = p.reason.String(), p.flags
-	return p.reason
+	return p
 }
 
 // Pending tells whether a record's labels may be others soon: a private address that nobody
 // claims, or whose owner's time is over.
 func (l *Labeler) Pending(r *flow.Record, by Asker) bool {
-	p := l.ofRecord(r, by.Epoch)
+	p := l.ofRecord(r, by)
 	return p.pending
 }
 
 // ofRecord asks for the ends of the record's connection: the initiator as it is called before any
 // address is translated, and the responder as it is called after. The initiator is who uses a service;
 // where that is not known, it is the end from which a service is found.
-func (l *Labeler) ofRecord(r *flow.Record, epoch int64) (p pair) {
-	q := query{protocol: r.Protocol, zone: r.Zone, start: epoch + r.Start, end: epoch + r.End}
+func (l *Labeler) ofRecord(r *flow.Record, by Asker) (p pair) {
+	q := query{protocol: r.Protocol, zone: r.Zone, start: by.Epoch + r.Start, end: by.Epoch + r.End}
 	if r.Cites != 0 {
 		q.protocol = r.Cites
 	}
 	switch r.Role {
 	case flow.RoleResponder:
-		return l.reversed(q, r)
+		return l.reversed(q, r, by)
 	case flow.RoleUnknown:
-		if back := l.reversed(q, r); back.service != "" {
+		if back := l.reversed(q, r, by); back.service != "" {
 			return back
 		}
 	}
 	before, after := names(r)
 	q.src, q.via, q.dst = before[0], before[1], after[1]
+	l.askSockets(&q, r, by, false)
 	l.pair(&q, &p)
 	return p
 }
 
 // reversed asks with the record's sender as the responder.
-func (l *Labeler) reversed(q query, r *flow.Record) (p pair) {
+func (l *Labeler) reversed(q query, r *flow.Record, by Asker) (p pair) {
 	before, after := names(r)
 	q.src, q.via, q.dst = before[1], before[0], after[0]
+	l.askSockets(&q, r, by, true)
 	l.pair(&q, &p)
 	p.src, p.dst = p.dst, p.src
 	return p

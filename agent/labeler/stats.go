@@ -44,6 +44,9 @@ type Stats struct {
 	Unknown  map[string]Count `json:"unknown,omitempty"` // by reason, no zero entries
 	// Dropped is how much of In was not passed on, because another agent reports it.
 	Dropped Count `json:"dropped,omitzero"`
+	// Shared is what of In has an end at an address of the agent's node, by Sharing; with two such ends it is in
+	// twice. It is empty where Asker has no Sockets.
+	Shared map[string]Count `json:"shared,omitempty"` // no zero entries
 }
 
 // ledger counts by reason. In is counted on its own, so that a sum that is wrong shows.
@@ -51,6 +54,7 @@ type ledger struct {
 	in       atomicCount
 	byReason [reasonCount]atomicCount
 	dropped  atomicCount
+	shared   [sharingCount]atomicCount // notShared is not told
 }
 
 type atomicCount struct{ packets, bytes atomic.Uint64 }
@@ -72,6 +76,14 @@ func (l *Labeler) Stats() Stats {
 				s.Unknown = map[string]Count{}
 			}
 			s.Unknown[r.String()] = c
+		}
+	}
+	for _, how := range Sharings() {
+		if c := l.ledger.shared[how].load(); c != (Count{}) {
+			if s.Shared == nil {
+				s.Shared = map[string]Count{}
+			}
+			s.Shared[how.String()] = c
 		}
 	}
 	return s

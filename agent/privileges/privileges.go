@@ -22,7 +22,7 @@ type Need struct {
 func Needs() []Need {
 	return []Need{
 		{cap.BPF, true, "programs and maps", "the agent cannot run"},
-		{cap.NET_ADMIN, true, "attaching to interfaces, and the features nat, dns and handshake", "the agent cannot watch interfaces"},
+		{cap.NET_ADMIN, true, "attaching to interfaces, and the features nat, dns, handshake and sockets", "the agent cannot watch interfaces"},
 		{cap.PERFMON, true, "comparing packet pointers in programs, the features drops and rtt, and the sweep's iterator",
 			"the agent cannot run: the kernel's verifier refuses its programs"},
 		{cap.SYS_ADMIN, false, "entering other network namespaces (setns), and mounting a BPF file system",

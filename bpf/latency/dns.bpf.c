@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Follows DNS transactions: README section 2. */
-#include "latency.h"
+#include "../beside/beside.h"
 
 #define DNS_RESPONSE  0x8000
 #define DNS_TRUNCATED 0x0200

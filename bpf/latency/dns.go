@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/batch"
+	"github.com/weirnet/weir/bpf/beside"
 )
 
 // Outcome says what a Transaction is.
@@ -80,7 +81,7 @@ const answeredFor = int64(time.Second)
 
 // DNS is the feature dns. Its methods may not be called concurrently.
 type DNS struct {
-	program
+	beside.Program
 	objs   dnsObjects
 	events *bpf.Ring
 }
@@ -99,15 +100,15 @@ func OpenDNS(ports []uint16, o Options) (*DNS, error) {
 		return nil, fmt.Errorf("set the ports: %w", err)
 	}
 	d := &DNS{}
-	if err := load(spec, dnsMapQueries, o, &d.objs); err != nil {
+	if err := beside.Load(spec, dnsMapQueries, o, &d.objs); err != nil {
 		return nil, err
 	}
-	d.program = program{place: places[FeatureDNS], code: d.objs.WeirDns,
-		jump: d.objs.Jump, places: d.objs.Places, now: d.objs.VirtualNow}
 	if d.events, err = bpf.OpenRing(d.objs.Events); err != nil {
 		return nil, errors.Join(err, d.objs.Close())
 	}
-	if err := d.start(); err != nil {
+	d.Program, err = beside.Start(beside.Parts{Place: places[FeatureDNS], Code: d.objs.WeirDns,
+		Jump: d.objs.Jump, Places: d.objs.Places, Now: d.objs.VirtualNow})
+	if err != nil {
 		return nil, errors.Join(err, d.Close())
 	}
 	return d, nil
@@ -115,11 +116,7 @@ func OpenDNS(ports []uint16, o Options) (*DNS, error) {
 
 // Close takes the feature out of the kernel; what was not read is lost.
 func (d *DNS) Close() error {
-	var errs []error
-	for number := range d.attached {
-		errs = append(errs, d.Detach(number))
-	}
-	return errors.Join(append(errs, d.events.Close(), d.objs.Close())...)
+	return errors.Join(d.DetachAll(), d.events.Close(), d.objs.Close())
 }
 
 // pair is what makes a query unique.

@@ -2,7 +2,7 @@
 
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /* Times the handshakes of TCP connections: README section 3. */
-#include "latency.h"
+#include "../beside/beside.h"
 
 #define OPENING_FLAGS (FLAG_SYN | FLAG_RST | FLAG_ACK | FLAG_FIN)
 

@@ -12,6 +12,7 @@ import (
 
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/batch"
+	"github.com/weirnet/weir/bpf/beside"
 )
 
 // Handshake is what the handshake of a TCP connection told.
@@ -34,7 +35,7 @@ const handshakeFor = int64(63 * time.Second)
 
 // Handshakes is the feature handshake. Its methods may not be called concurrently.
 type Handshakes struct {
-	program
+	beside.Program
 	objs    handshakeObjects
 	events  *bpf.Ring
 	memory  []byte
@@ -48,11 +49,9 @@ func OpenHandshake(o Options) (*Handshakes, error) {
 		return nil, fmt.Errorf("read the embedded object: %w", err)
 	}
 	h := &Handshakes{}
-	if err := load(spec, handshakeMapHandshakes, o, &h.objs); err != nil {
+	if err := beside.Load(spec, handshakeMapHandshakes, o, &h.objs); err != nil {
 		return nil, err
 	}
-	h.program = program{place: places[FeatureHandshake], code: h.objs.WeirHandshake,
-		jump: h.objs.Jump, places: h.objs.Places, now: h.objs.VirtualNow}
 	if h.events, err = bpf.OpenRing(h.objs.Events); err != nil {
 		return nil, errors.Join(err, h.objs.Close())
 	}
@@ -62,7 +61,9 @@ func OpenHandshake(o Options) (*Handshakes, error) {
 		return nil, errors.Join(fmt.Errorf("map the slots: %w", err), h.events.Close(), h.objs.Close())
 	}
 	h.pending = (*handshakePending)(unsafe.Pointer(&h.memory[0]))
-	if err := h.start(); err != nil {
+	h.Program, err = beside.Start(beside.Parts{Place: places[FeatureHandshake], Code: h.objs.WeirHandshake,
+		Jump: h.objs.Jump, Places: h.objs.Places, Now: h.objs.VirtualNow})
+	if err != nil {
 		return nil, errors.Join(err, h.Close())
 	}
 	return h, nil
@@ -70,11 +71,7 @@ func OpenHandshake(o Options) (*Handshakes, error) {
 
 // Close takes the feature out of the kernel; what was not read is lost.
 func (h *Handshakes) Close() error {
-	var errs []error
-	for number := range h.attached {
-		errs = append(errs, h.Detach(number))
-	}
-	return errors.Join(append(errs, unix.Munmap(h.memory), h.events.Close(), h.objs.Close())...)
+	return errors.Join(h.DetachAll(), unix.Munmap(h.memory), h.events.Close(), h.objs.Close())
 }
 
 // Drain calls fn for each handshake that was completed since the last call, and for each that the

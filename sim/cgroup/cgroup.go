@@ -1,5 +1,5 @@
 // Package cgroup bounds the memory of processes by control groups, of version 2 or 1, whichever has the
-// memory controller on this machine.
+// memory controller on this machine, and makes groups of version 2 for sockets to belong to.
 package cgroup
 
 import (
@@ -16,8 +16,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNone is returned where no group can be made whose memory is bounded.
-var ErrNone = errors.New("no control groups for memory")
+// ErrNone is returned where no group can be made: with New, whose memory is bounded.
+var ErrNone = errors.New("no control groups")
 
 // Group is a control group for memory.
 type Group struct {
@@ -166,9 +166,13 @@ func (g *Group) Close() error {
 	return nil
 }
 
-// Sweep removes the groups whose names begin with a prefix and whose owner has ended, as abandoned tells by
-// their path. Where there are no groups there is nothing to do.
+// Sweep removes the groups and trees whose names begin with a prefix and whose owner has ended, as abandoned
+// tells by their path. Where there are no groups there is nothing to do.
 func Sweep(prefix string, abandoned func(dir string) bool) error {
+	return errors.Join(sweepTrees(prefix, abandoned), sweepGroups(prefix, abandoned))
+}
+
+func sweepGroups(prefix string, abandoned func(dir string) bool) error {
 	parent, _, err := place()
 	if errors.Is(err, ErrNone) {
 		return nil

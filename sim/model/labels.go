@@ -36,6 +36,8 @@ type ProvidedRange struct{ Provider, CIDR, Service, Region string }
 type Cluster struct {
 	cfg      ClusterConfig
 	holders  []holder
+	hosted   []hosted
+	sockets  []Socket
 	services []fronted
 	backends []backend
 	ranges   []ownRange
@@ -47,6 +49,21 @@ type holder struct {
 	labels         flow.Labels
 	addrs          []netip.Addr
 	from, told, to int64 // to is 0 when it stays
+}
+
+// hosted is a pod in its node's network namespace: it shares the node's addresses.
+type hosted struct {
+	holder
+	uid string
+}
+
+// Socket is one that sends from a port of addresses, since a time, and the control group that it is of.
+type Socket struct {
+	Protocol uint8
+	Addrs    []netip.Addr
+	Port     uint16
+	Group    string
+	From     int64
 }
 
 // fronted is a port of a service at an address, or on every node.
@@ -100,9 +117,6 @@ func (c *Cluster) readNodes(of ClusterObjects) error {
 
 func (c *Cluster) readPods(of ClusterObjects) error {
 	for full, p := range of.Pods {
-		if p.HostNetwork {
-			continue // it has no address of its own
-		}
 		h := holder{name: full, from: 1}
 		namespace, name, _ := strings.Cut(full, "/")
 		kind, workload, _ := strings.Cut(p.Workload, "/")
@@ -130,6 +144,10 @@ func (c *Cluster) readPods(of ClusterObjects) error {
 			if *t.to, err = moment(t.text); err != nil {
 				return err
 			}
+		}
+		if p.HostNetwork {
+			c.hosted = append(c.hosted, hosted{h, p.UID})
+			continue
 		}
 		c.holders = append(c.holders, h)
 	}
@@ -259,12 +277,12 @@ func (c *Cluster) here(p *party) bool {
 func (c *Cluster) ends(f *Flow, near, far flow.NAT, backwards bool) (from, to party, service string,
 	flags flow.LabelFlags) {
 	if backwards {
-		from, to = c.end(f, far.Src), c.end(f, near.Dst)
+		from, to = c.end(f, far.Src, far.SrcPort), c.end(f, near.Dst, near.DstPort)
 		service, flags = c.serviceOf(f, netip.AddrPortFrom(far.Src, far.SrcPort),
 			netip.AddrPortFrom(near.Src, near.SrcPort), &from)
 		return from, to, service, flags
 	}
-	from, to = c.end(f, near.Src), c.end(f, far.Dst)
+	from, to = c.end(f, near.Src, near.SrcPort), c.end(f, far.Dst, far.DstPort)
 	service, flags = c.serviceOf(f, netip.AddrPortFrom(far.Dst, far.DstPort),
 		netip.AddrPortFrom(near.Dst, near.DstPort), &to)
 	return from, to, service, flags
@@ -278,13 +296,13 @@ type party struct {
 	contested bool // several claim the address
 }
 
-func (c *Cluster) end(f *Flow, a netip.Addr) party {
+func (c *Cluster) end(f *Flow, a netip.Addr, port uint16) party {
 	var p party
 	ever := false
 	for _, one := range c.cfg.Clusters {
 		who, past := c.owner(f, a, one.Name)
 		if who.known {
-			return who
+			return c.apart(f, who, a, port)
 		}
 		ever = ever || past
 	}
@@ -309,6 +327,32 @@ func (c *Cluster) end(f *Flow, a netip.Addr) party {
 		p.labels.Kind = flow.KindPrivate
 	}
 	return p
+}
+
+// Hold tells of sockets, as the agent's feature learns them.
+func (c *Cluster) Hold(s Socket) { c.sockets = append(c.sockets, s) }
+
+// apart is the pod that has its node's address and holds the socket there, if there is one on the agent's node;
+// else who was found by the address.
+func (c *Cluster) apart(f *Flow, who party, a netip.Addr, port uint16) party {
+	if !c.here(&who) {
+		return who
+	}
+	var last *Socket
+	for i := range c.sockets {
+		s := &c.sockets[i]
+		if s.Protocol == cmp.Or(f.Cites, f.Protocol) && s.Port == port && slices.Contains(s.Addrs, a) && s.From <= f.End {
+			last = s
+		}
+	}
+	for i := range c.hosted {
+		h := &c.hosted[i]
+		if last != nil && h.uid != "" && h.told <= f.Written &&
+			strings.Contains(strings.ReplaceAll(last.Group, "_", "-"), "pod"+h.uid) {
+			who.labels = h.labels
+		}
+	}
+	return who
 }
 
 // owner is who has an address in a cluster at the time of a flow; or it tells that somebody has it at

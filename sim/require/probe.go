@@ -76,6 +76,8 @@ func try(name string) error {
 		return missingIf(netlink.QdiscAdd(&netlink.Clsact{QdiscAttrs: netlink.QdiscAttrs{
 			LinkIndex: loopback, Handle: netlink.MakeHandle(0xffff, 0), Parent: netlink.HANDLE_CLSACT,
 		}}), unix.ENOENT, unix.EOPNOTSUPP)
+	case "cgroup2":
+		return missingIf(cgroup2(), cgroup.ErrNone, fs.ErrPermission, unix.EROFS)
 	case "memcg":
 		return missingIf(memcg(), cgroup.ErrNone, fs.ErrPermission, unix.EROFS)
 	case "nf_conntrack":
@@ -86,6 +88,15 @@ func try(name string) error {
 		return err
 	}
 	return kind(name)
+}
+
+// cgroup2 makes a control group of version 2.
+func cgroup2() error {
+	t, err := cgroup.NewTree("weir-probe")
+	if err != nil {
+		return err
+	}
+	return t.Close()
 }
 
 // memcg makes a control group for memory.

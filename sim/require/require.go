@@ -24,6 +24,7 @@ type Feature struct {
 var features = []Feature{
 	{"bond", "bonding", "5.10"},
 	{"bridge", "bridge", "5.10"},
+	{"cgroup2", "", "5.10"},
 	{"dummy", "dummy", "5.10"},
 	{"geneve", "geneve", "5.10"},
 	{"gre", "ip_gre", "5.10"},

@@ -10,27 +10,33 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/bpf/latency"
+	"github.com/weirnet/weir/bpf/sockets"
 	"github.com/weirnet/weir/bpf/trace"
 	"github.com/weirnet/weir/sim/model"
 	"github.com/weirnet/weir/sim/spec"
 	"github.com/weirnet/weir/sim/topology"
 )
 
-// canRun finds out whether the kernel has what the scenario's tracing features need, in full: a golden
-// file is the same for all kernels. The others need nothing that a kernel lacks on which the topology
-// stands.
+// canRun finds out whether the kernel has what the scenario's features need, in full: a golden file is the
+// same for all kernels.
 func (p *play) canRun() error {
 	for _, name := range p.sc.Agent.Features {
 		err := p.runner.lacks(name)
 		switch {
 		case err == nil:
-		case errors.Is(err, os.ErrPermission) || !slices.Contains(trace.Features(), name):
+		case errors.Is(err, os.ErrPermission) || !canLack(name):
 			return fmt.Errorf("feature %s: %w", name, err)
 		default:
 			return &topology.Unsupported{Feature: "feature " + name, Err: err}
 		}
 	}
 	return nil
+}
+
+// canLack tells whether a kernel may lack what a feature needs, on which the topology stands: what tracing
+// needs, and control groups.
+func canLack(feature string) bool {
+	return slices.Contains(trace.Features(), feature) || feature == sockets.Feature
 }
 
 // lacks is why a feature cannot run in full; nil when it can. The kernel is asked once, for that means
@@ -58,6 +64,11 @@ func addFeatures(all map[string]int) error {
 		}
 		all["weir_"+name] = n
 	}
+	n, err := sockets.VerifierEffort()
+	if err != nil {
+		return fmt.Errorf("feature %s: %w", sockets.Feature, err)
+	}
+	all["weir_"+sockets.Feature] = n
 	for _, name := range trace.Features() {
 		if n, err := trace.VerifierEffort(name); err == nil {
 			all["weir_"+name] = n

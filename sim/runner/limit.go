@@ -76,10 +76,13 @@ func (p *play) starve(ctx context.Context, memory uint64) error {
 	return nil
 }
 
-// ungroup removes the control groups of agents that have ended.
+// ungroup removes the control groups of agents that have ended, and of sockets.
 func (p *play) ungroup() (err error) {
 	for _, g := range p.groups {
 		err = errors.Join(err, g.Close())
+	}
+	if p.tree != nil {
+		err = errors.Join(err, p.tree.Close())
 	}
 	return err
 }

@@ -61,6 +61,7 @@ type play struct {
 	mapped           *foreign.Map    // of another program; nil for weir's own agent
 	groups           []*cgroup.Group // of agents whose memory can be bounded
 	starved          []int           // processes that the kernel has killed for want of memory, as it was to be
+	tree             *cgroup.Tree    // of control groups for sockets; nil: none was asked for
 
 	before holdings            // what the runner held before the stage was set
 	leaks  []result.Difference // what is held or attached and should not be
@@ -97,6 +98,7 @@ func (p *play) build(ctx context.Context) (err error) {
 	if p.engine, err = traffic.New(p.sc, p.net); err != nil {
 		return err
 	}
+	p.engine.Groups = p
 	if p.runner.opts.Pcap != "" {
 		dir := filepath.Join(p.runner.opts.Pcap, filepath.FromSlash(p.sc.Name))
 		if p.recorder, err = record.Open(dir, p.net, &p.sc.Topology); err != nil {
@@ -188,6 +190,7 @@ func (p *play) step(ctx context.Context, s *spec.Step) error {
 	case s.Host != nil:
 		return p.changeHost(ctx, s.Host)
 	}
+	p.holdSockets(s.Socket)
 	return p.engine.Run(ctx, s)
 }
 

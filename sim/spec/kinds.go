@@ -134,7 +134,7 @@ const (
 
 var socketObject = object[rawStep]{
 	what: "a socket step", doc: "Traffic of real sockets through the kernel's own stack.",
-	fields: []field[rawStep]{
+	fields: append([]field[rawStep]{
 		put("socket", `Network, client and server: "tcp client:40000 > server:80".`, socketValue,
 			func(s *rawStep, v socketSpec) {
 				s.step.Socket.Network, s.pair = v.network, &v.pair
@@ -145,8 +145,23 @@ var socketObject = object[rawStep]{
 			func(s *rawStep, v int) { s.step.Socket.Reply = v }),
 		endField,
 		familyField,
-	},
+	}, groupFields...),
 }
+
+// groupFields are where the sockets' processes would be.
+var groupFields = []field[rawStep]{
+	put("client_group", groupDoc("client"), groupPath,
+		func(s *rawStep, v placed[string]) { s.step.Socket.ClientGroup, s.group = v.v, v.at }),
+	put("server_group", groupDoc("server"), groupPath,
+		func(s *rawStep, v placed[string]) { s.step.Socket.ServerGroup = v.v }),
+}
+
+func groupDoc(of string) string {
+	return "The control group in which the " + of + "'s socket is made: kubepods/pod<UID>/app; that of the run by default."
+}
+
+var groupPath = keepPlace(match("a control group", "kubepods/pod0b5bb4ae-9b5c-4b29-9a4c-8e0e4d2f6a11/app",
+	`^[A-Za-z0-9_-][A-Za-z0-9._:-]*(/[A-Za-z0-9_-][A-Za-z0-9._:-]*)*$`, same))
 
 // endField is how a connection of real sockets ends.
 var endField = put("end", "How a TCP connection ends: half-close (the client closes before the listener replies), "+
@@ -189,7 +204,7 @@ var socketValue = value[socketSpec]{
 func socketForm(network string) object[rawStep] {
 	inner := object[rawStep]{
 		what: "real " + network + " sockets",
-		fields: []field[rawStep]{
+		fields: append([]field[rawStep]{
 			put("from", "The client; its port is the kernel's choice when there is none.", endValue,
 				func(s *rawStep, v rawEnd) { s.ends().from = v }).must(),
 			put("to", "The server, with its port.", endValue,
@@ -199,7 +214,7 @@ func socketForm(network string) object[rawStep] {
 			put("reply", replyDoc, number[int](0, maxBytes),
 				func(s *rawStep, v int) { s.step.Socket.Reply = v }),
 			endField,
-		},
+		}, groupFields...),
 	}
 	return object[rawStep]{
 		what: "a socket step", doc: "Traffic of real sockets through the kernel's own stack.",

@@ -45,6 +45,11 @@ func (s *Scenario) required() []string {
 	if s.Agent.Limited {
 		need("memcg")
 	}
+	for i := range s.Steps {
+		if k := s.Steps[i].Socket; k != nil && k.ClientGroup+k.ServerGroup != "" {
+			need("cgroup2")
+		}
+	}
 	need(s.Agent.Hook)
 	need(s.Oracle)
 	slices.Sort(all)

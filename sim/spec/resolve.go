@@ -332,6 +332,9 @@ func (r *resolver) socketEnd(raw *rawStep) {
 		r.add(raw.ending, fmt.Sprintf("%s has no connection to end", s.Network), "end belongs to tcp")
 	case s.End == "refused" && s.Bytes+s.Reply > 0:
 		r.add(raw.ending, "what is refused carries nothing", "leave out bytes and reply, or make them 0")
+	case s.ClientGroup != "" && s.From.Port == 0:
+		r.add(raw.group, "the client's port is the kernel's choice, so nobody can tell whose packets these are",
+			"give it one: client:40000")
 	}
 }
 

@@ -298,6 +298,9 @@ type Socket struct {
 	// End is how a TCP connection ends: "": both close; "half-close": the client closes its side before the
 	// listener replies; "reset": the client resets it; "refused": nobody listens, and nothing is sent.
 	End string
+	// ClientGroup and ServerGroup are the control groups in which the sockets are made, as paths below a folder of
+	// the run's own; empty: in the run's.
+	ClientGroup, ServerGroup string
 }
 
 // LinkChange takes a link down or up, deletes it, or adds it again.

@@ -34,6 +34,7 @@ type rawStep struct {
 	host       placed[string]
 	mapped     []rawMapped // of a replay
 	ending     *node       // of real sockets
+	group      *node       // likewise, the client's
 	mix        *rawMix     // stands for other steps
 	isns       [2]bool     // the file gives the client's, the server's ISN
 }

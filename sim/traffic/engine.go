@@ -29,9 +29,18 @@ const (
 	patience = 10 * time.Second
 )
 
+// Groups are control groups for sockets to be made in.
+type Groups interface {
+	// In runs f with this process in the group of a path.
+	In(path string, f func() error) error
+}
+
 // Engine sends the traffic of one scenario. Its methods may be called from any goroutine, one
 // at a time.
 type Engine struct {
+	// Groups are for steps that name one.
+	Groups Groups
+
 	builder *Builder
 	net     Network
 	thread  *thread

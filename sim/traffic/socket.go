@@ -44,7 +44,7 @@ func (e *Engine) socket(ctx context.Context, s *spec.Socket) error {
 		x.deadline = d
 	}
 	x.wait = func() error { return e.marker.pass(ctx, e.hops) }
-	if err := x.open(e.net); err != nil {
+	if err := x.open(e.net, e.Groups); err != nil {
 		return errors.Join(err, x.close())
 	}
 	err = e.thread.do(func() error {
@@ -61,9 +61,9 @@ func (e *Engine) socket(ctx context.Context, s *spec.Socket) error {
 	return errors.Join(err, x.close())
 }
 
-// open makes the sockets inside their hosts; a socket belongs for life to the namespace in
-// which it was made, whoever uses it.
-func (x *exchange) open(net Network) (err error) {
+// open makes the sockets inside their hosts; a socket belongs for life to the namespace and to the
+// control group in which it was made, whoever uses it. What a listener accepts belongs to its group.
+func (x *exchange) open(net Network, groups Groups) (err error) {
 	kind := unix.SOCK_DGRAM
 	if x.step.Network == "tcp" {
 		kind = unix.SOCK_STREAM
@@ -73,16 +73,24 @@ func (x *exchange) open(net Network) (err error) {
 		family = unix.AF_INET6
 	}
 	ends := []struct {
-		fd   *int
-		host string
-		at   netip.AddrPort
-	}{{&x.listener, x.step.To.Host, x.to}, {&x.client, x.step.From.Host, x.from}}
+		fd    *int
+		host  string
+		group string
+		at    netip.AddrPort
+	}{{&x.listener, x.step.To.Host, x.step.ServerGroup, x.to}, {&x.client, x.step.From.Host, x.step.ClientGroup, x.from}}
 	for _, end := range ends {
-		err := net.Do(end.host, func() (err error) {
-			kind := kind | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
-			*end.fd, err = unix.Socket(family, kind, 0)
-			return err
-		})
+		open := func() error {
+			return net.Do(end.host, func() (err error) {
+				kind := kind | unix.SOCK_CLOEXEC | unix.SOCK_NONBLOCK
+				*end.fd, err = unix.Socket(family, kind, 0)
+				return err
+			})
+		}
+		if end.group != "" {
+			err = groups.In(end.group, open)
+		} else {
+			err = open()
+		}
 		if err != nil {
 			return fmt.Errorf("open a socket on %s: %w", end.host, err)
 		}

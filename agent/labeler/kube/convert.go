@@ -22,7 +22,7 @@ const (
 // pod says what the labeler wants to know; now is when a pod has ended that does not tell.
 func (k *Keys) pod(p *pod, now int64) labeler.Pod {
 	m := &p.Metadata
-	out := labeler.Pod{UID: m.UID, Namespace: m.Namespace, Name: m.Name, Node: p.Spec.Node,
+	out := labeler.Pod{UID: m.UID, GroupUID: m.Annotations.ConfigHash, Namespace: m.Namespace, Name: m.Name, Node: p.Spec.Node,
 		HostNetwork: p.Spec.HostNetwork, Controller: controller(m.Owners), App: p.first(k.App),
 		Instance: p.first(k.Instance), From: p.began(), Addrs: appendAddr(nil, p.Status.IP)}
 	for _, ip := range p.Status.IPs {

@@ -25,9 +25,11 @@ type metadata struct {
 	Created         time.Time         `json:"creationTimestamp,omitzero"`
 	Labels          map[string]string `json:"labels"`
 	Owners          []reference       `json:"ownerReferences"`
-	// Annotations has the one that ends a stream of initial objects.
+	// Annotations has the one that ends a stream of initial objects, and of pods that a kubelet reads from
+	// files the UID by which it calls them.
 	Annotations struct {
 		InitialEnd string `json:"k8s.io/initial-events-end"`
+		ConfigHash string `json:"kubernetes.io/config.hash"`
 	} `json:"annotations"`
 }
 

@@ -243,11 +243,11 @@ func decode[T any](t *testing.T, text string) *T {
 
 func TestConvertPod(t *testing.T) {
 	keys := Keys{App: []string{"a", "b"}, Instance: []string{"i"}}
-	got := keys.pod(decode[pod](t, `{"metadata":{"name":"n","namespace":"ns","uid":"u","creationTimestamp":"`+rfc(1)+`",
+	got := keys.pod(decode[pod](t, `{"metadata":{"name":"n","namespace":"ns","uid":"u","annotations":{"kubernetes.io/config.hash":"h"},"creationTimestamp":"`+rfc(1)+`",
 		"labels":{"b":"app","i":"instance"},"ownerReferences":[{"kind":"X","name":"no"},{"kind":"Node","name":"n1","controller":true}]},
 		"spec":{"nodeName":"n1","hostNetwork":true},
 		"status":{"phase":"Failed","podIP":"10.0.0.1","podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"},{"ip":""}]}}`), at(9))
-	require.Equal(t, labeler.Pod{UID: "u", Namespace: "ns", Name: "n", Node: "n1", HostNetwork: true,
+	require.Equal(t, labeler.Pod{UID: "u", GroupUID: "h", Namespace: "ns", Name: "n", Node: "n1", HostNetwork: true,
 		Addrs: []netip.Addr{netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("fd00::1")},
 		App:   "app", Instance: "instance", From: at(1), Until: at(9)}, got)
 	// It cannot end before it began, whatever the clocks say.

@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/labeler"
+	"github.com/weirnet/weir/agent/podgroup"
 	"github.com/weirnet/weir/agent/yamlfile"
 )
 
@@ -38,10 +39,12 @@ type Pod struct {
 	Node        string   `yaml:"node,omitempty"`
 	Addresses   []string `yaml:"addresses,omitempty"`
 	HostNetwork bool     `yaml:"host_network,omitempty"` // it has its node's addresses
-	Workload    string   `yaml:"workload,omitempty"`     // kind/name, e.g. Deployment/web
-	App         string   `yaml:"app,omitempty"`
-	Instance    string   `yaml:"instance,omitempty"`
-	From        Time     `yaml:"from,omitempty"` // since when it has its addresses; always, if not given
+	// UID is what its control groups are called by, which tell a pod with HostNetwork from the node.
+	UID      string `yaml:"uid,omitempty"`
+	Workload string `yaml:"workload,omitempty"` // kind/name, e.g. Deployment/web
+	App      string `yaml:"app,omitempty"`
+	Instance string `yaml:"instance,omitempty"`
+	From     Time   `yaml:"from,omitempty"` // since when it has its addresses; always, if not given
 	// Told is when that becomes known; From, if not given.
 	Told Time `yaml:"told,omitempty"`
 	// To is when it is gone, and that becomes known.
@@ -143,7 +146,7 @@ func (n Node) plan(name string) (labeler.Node, error) {
 }
 
 func (p Pod) plan(full string, start int64) (plannedPod, error) {
-	out := plannedPod{Pod: labeler.Pod{UID: full, Node: p.Node, HostNetwork: p.HostNetwork, App: p.App,
+	out := plannedPod{Pod: labeler.Pod{UID: full, GroupUID: p.UID, Node: p.Node, HostNetwork: p.HostNetwork, App: p.App,
 		Instance: p.Instance}}
 	var err error
 	if out.Namespace, out.Name, err = namespaced(full); err != nil {
@@ -151,6 +154,9 @@ func (p Pod) plan(full string, start int64) (plannedPod, error) {
 	}
 	if out.Addrs, err = addresses(p.Addresses); err != nil {
 		return out, fmt.Errorf(".addresses%w", err)
+	}
+	if p.UID != "" && !podgroup.IsUID(p.UID) {
+		return out, fmt.Errorf(".uid: %q; want a pod's, like 0b5bb4ae-9b5c-4b29-9a4c-8e0e4d2f6a11, or 32 hexadecimal digits", p.UID)
 	}
 	if p.Workload != "" {
 		kind, name, ok := strings.Cut(p.Workload, "/")

@@ -102,6 +102,7 @@ func TestErrors(t *testing.T) {
 		"pods: {web: {}}":                          "f.yaml: pods.web: want namespace/name",
 		"pods: {a/b: {addresses: [x]}}":            `f.yaml: pods.a/b.addresses[0]: "x"; want an address`,
 		"pods: {a/b: {workload: web}}":             `f.yaml: pods.a/b.workload: "web"; want kind/name`,
+		"pods: {a/b: {uid: 7}}":                    `f.yaml: pods.a/b.uid: "7"; want a pod's, like 0b5bb4ae-9b5c-4b29-9a4c-8e0e4d2f6a11`,
 		"pods: {a/b: {from: soon}}":                `f.yaml: pods.a/b.from: "soon"; want a duration`,
 		"pods: {a/b: {told: -1s}}":                 `f.yaml: pods.a/b.told: "-1s"; want a duration`,
 		"pods: {a/b: {from: 5s, to: 5s}}":          `f.yaml: pods.a/b.to: 5s; want a time after from`,

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
-/* What the latency programs have in common: hooks, time, and the way from a frame to its
- * transport header. README section 1.
+/* What the programs beside the packet path have in common: hooks, time, and the way from a
+ * frame to its transport header, as section 1 of ../latency/README.md says.
  */
 #pragma once
 
