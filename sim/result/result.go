@@ -99,7 +99,7 @@ type Kernel struct {
 	BootMillis int64  `json:"boot_ms,omitempty"`
 	// BootCrashes is what the console said of each boot in which the kernel crashed before it came to a scenario.
 	BootCrashes []string `json:"boot_crashes,omitempty"`
-	Restores   int    `json:"restores,omitempty"` // times a snapshot was restored
+	Restores    int      `json:"restores,omitempty"` // times a snapshot was restored
 	// Verified is how many instructions the kernel's verifier walked, for each program.
 	Verified map[string]int `json:"verified,omitempty"`
 	// Instructions is how many the machine carries out for a packet, by kind of packet.
