@@ -44,7 +44,8 @@ type pair struct {
 	near, far       string // the namespaces' paths
 	nearIP, farIP   net.IP
 	nearMAC, farMAC net.HardwareAddr
-	link            int // of several between the two namespaces; 0 is the first one
+	link            int    // of several between the two namespaces; 0 is the first one
+	group           uint32 // of interfaces, for the far end; 0 is everybody's
 }
 
 const (
@@ -81,7 +82,7 @@ func (p *pair) build(t testing.TB) {
 	defer near.Close()
 	inside(t, p.far, func() error {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.Index, attrs.HardwareAddr = p.farLink(), farIndex+p.link, p.farMAC
+		attrs.Name, attrs.Index, attrs.HardwareAddr, attrs.Group = p.farLink(), farIndex+p.link, p.farMAC, p.group
 		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.nearLink(),
 			PeerHardwareAddr: p.nearMAC, PeerNamespace: netlink.NsFd(near.Fd())})
 		if err != nil {
