@@ -167,27 +167,33 @@ func TestConservationUnderLoad(t *testing.T) {
 			cfg.Sweep = test.sweep
 			cfg.Lifetimes = map[string]time.Duration{"unreplied": test.lifetime}
 			l := newLedger()
-			a, err := New(cfg, Options{Sink: l})
-			require.NoError(t, err)
-			running := true
-			defer func() {
-				if running {
-					_ = a.stop()
-				}
-			}()
-			a.sweeper.active = 0 // report what goes on with every sweep
+			a := newEager(t, cfg, l)
 			end := time.Now().Add(loadTime())
 			p.conserve(t, a, l, test.tuples, func() bool { return time.Now().After(end) })
-			running = false
 		})
 	}
+}
+
+// newEager is an agent that reports what goes on with every sweep. It is stopped when the test ends before it
+// has done that.
+func newEager(t *testing.T, cfg Config, sink Sink) *Agent {
+	t.Helper()
+	a, err := New(cfg, Options{Sink: sink})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if !a.stopped {
+			_ = a.stop()
+		}
+	})
+	a.sweeper.active = 0
+	return a
 }
 
 // conserve floods the pair with so many tuples and sweeps without a pause until enough says so. Then
 // it stops the agent and checks that each packet is in exactly one record or counted as lost.
 func (p *pair) conserve(t *testing.T, a *Agent, l *ledger, tuples int, enough func() bool) {
 	t.Helper()
-	packets, bytes := p.received(t)
+	before := p.received(t)
 	f := p.flood(t, tuples)
 	sweeps := 0
 	for ; !enough(); sweeps++ {
@@ -195,13 +201,12 @@ func (p *pair) conserve(t *testing.T, a *Agent, l *ledger, tuples int, enough fu
 	}
 	sent := f.end(t)
 	p.drained(t)
-	counters := settled(t, p, a, packets+sent)
+	counters := settled(t, p, a, before.Packets+sent)
 	refused, err := a.dp.Refusals()
 	require.NoError(t, err)
 	require.NoError(t, a.stop())
 
-	nowPackets, nowBytes := p.received(t)
-	want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+	want := p.receivedSince(t, before)
 	t.Logf("%d sweeps, %d records, %d connections ended, %d insertions refused, %v sent, counters %+v",
 		sweeps, l.written, len(l.ended), refused, sent, counters)
 	require.Equal(t, want, counters.Seen, "seen at the hook and received by the interface")
@@ -307,8 +312,7 @@ func settled(t testing.TB, p *pair, a *Agent, sent uint64) bpf.Counters {
 		all, err := a.Counters()
 		require.NoError(t, err)
 		c = all.Hooks[0].Counters
-		packets, _ := p.received(t)
-		return c.Seen.Packets >= min(sent, packets)
+		return c.Seen.Packets >= min(sent, p.received(t).Packets)
 	})
 	return c
 }

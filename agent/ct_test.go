@@ -2,7 +2,6 @@ package agent
 
 import (
 	"bufio"
-	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -18,7 +17,6 @@ import (
 	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
-	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/bpf"
 )
 
@@ -191,60 +189,6 @@ func TestGC(t *testing.T) {
 	s.balanced(t)
 }
 
-// TestCollectShowsSurvivors: each entry is either removed or shown.
-func TestCollectShowsSurvivors(t *testing.T) {
-	s := newStage(t, nil)
-	(&served{stage: s}).few(t)
-	s.tick(t, 11*time.Second)
-	var live []uint16
-	done, err := s.agent.Collect(conntrack.Collection{Expired: true, Survivor: func(e *conntrack.Entry) {
-		live = append(live, e.SrcPort)
-	}})
-	require.NoError(t, err)
-	slices.Sort(live)
-	require.Equal(t, []uint16{1000, 2000, 3000}, live)
-	require.Equal(t, 3, done.Alive)
-	s.balanced(t)
-}
-
-// TestCollectMeetsPacket lets a packet replace a connection while it is removed: it is left alone.
-func TestCollectMeetsPacket(t *testing.T) {
-	s := newStage(t, nil)
-	s.send(t, s.tcp(t, 1, 80, "S", 1, 0), s.tcp(t, 2, 80, "S", 1, 0))
-	flushed := 0
-	s.ledger.fail = func() error {
-		if flushed++; flushed == 1 { // after the last records of both, before they are deleted
-			s.send(t, s.tcp(t, 2, 80, "S", 9, 0))
-		}
-		return nil
-	}
-	done, err := s.agent.Collect(conntrack.Collection{Filter: &conntrack.Filter{}})
-	require.NoError(t, err)
-	s.ledger.fail = nil
-	require.EqualValues(t, 2, done.Removed())
-	require.Equal(t, []string{"1>80: 1+0 syn-sent forced", "2>80: 1+0 syn-sent forced"}, s.news())
-	all, err := s.agent.Connections()
-	require.NoError(t, err)
-	require.Len(t, all, 1, "the one that the packet has opened")
-	s.balanced(t)
-	require.Equal(t, []string{"2>80: 1+0 syn-sent forced"}, s.news())
-}
-
-// TestCollectWithFailingSink: what could not be reported stays, and is reported later.
-func TestCollectWithFailingSink(t *testing.T) {
-	s := newStage(t, nil)
-	s.send(t, s.tcp(t, 1, 80, "S", 1, 0))
-	s.ledger.fail = func() error { s.ledger.records = nil; return errBroken }
-	_, err := s.agent.Collect(conntrack.Collection{Filter: &conntrack.Filter{}})
-	require.ErrorIs(t, err, errBroken)
-	s.ledger.fail = nil
-	stats, err := s.agent.TableStats(false)
-	require.NoError(t, err)
-	require.Empty(t, stats.Ended)
-	require.NoError(t, s.agent.stop())
-	require.Equal(t, []string{"1>80: 1+0 syn-sent forced"}, s.news())
-}
-
 // TestStats: what was opened has ended or is there, whatever ends it.
 func TestTableStats(t *testing.T) {
 	s := newServed(t, func(c *Config) { c.Table.Size = 8 })
@@ -293,78 +237,6 @@ func TestFullIsTold(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, bpf.Count{Packets: 2, Bytes: 84}, st.Full)
 	s.balanced(t)
-}
-
-func TestZonesCommand(t *testing.T) {
-	s := newServed(t, func(c *Config) { c.Interfaces[0].Zone = 7 })
-	s.few(t)
-	var all []control.Zone
-	require.NoError(t, json.Unmarshal([]byte(s.ct(t, "zones", "-o", "json")), &all))
-	require.Equal(t, []control.Zone{{Number: 7, Interfaces: []string{"far/" + farName}, Connections: 4}}, all)
-	require.Contains(t, s.ct(t, "zones"), "7     4            far/far0")
-	require.Equal(t, "4 connections, of which 4 stay; removed: none\n", s.ct(t, "flush", "--zone", "0"))
-	require.Equal(t, "4 connections, of which 0 stay; removed: 4 forced\n", s.ct(t, "flush", "--zone", "7"))
-	require.Contains(t, s.ct(t, "zones"), "7     0            far/far0")
-	s.balanced(t)
-}
-
-// TestZonesApart: two networks with the same addresses and ports have connections of their own; to empty one zone
-// leaves the other as it is.
-func TestZonesApart(t *testing.T) {
-	other := newPair(t)
-	s := newServed(t, func(c *Config) {
-		c.Interfaces[0].Zone = 1
-		c.Interfaces = append(c.Interfaces, Interface{Name: farName, Namespace: other.far, As: "other", Zone: 2})
-	})
-	s.send(t, s.udp(t, 1000, 53, 10))
-	other.send(t, other.udp(t, 1000, 53, 20), other.udp(t, 1000, 53, 20))
-	settled(t, s.pair, s.agent, 1)
-	eventually(t, "the other network's packets", func() bool {
-		c, err := s.agent.Counters()
-		require.NoError(t, err)
-		return c.Hooks[2].Accounted.Packets == 2
-	})
-	get := []string{"get", "udp", "10.0.0.1:1000", "10.0.0.2:53", "-o", "json", "--zone"}
-	for zone, packets := range map[string]uint64{"1": 1, "2": 2} {
-		var e conntrack.Entry
-		require.NoError(t, json.Unmarshal([]byte(s.ct(t, append(get, zone)...)), &e))
-		require.Equal(t, packets, e.Forward.Packets)
-	}
-	require.Equal(t, "2 connections, of which 1 stay; removed: 1 forced\n", s.ct(t, "gc", "--address", "10.0.0.2@1"))
-	require.Equal(t, []string{"1000>53: 1+0 unreplied forced"}, s.news())
-	require.Equal(t, "1 connections, of which 0 stay; removed: 1 forced\n", s.ct(t, "flush", "--zone", "2"))
-	require.Equal(t, []string{"1000>53: 2+0 unreplied forced"}, s.news())
-}
-
-// TestZoneComesAndGoes: a zone is there with the first interface in it, and as long as an interface is watched or a
-// connection lives in it.
-func TestZoneComesAndGoes(t *testing.T) {
-	p := newPair(t)
-	cfg := p.discovering(t, ifaces.Poll)
-	cfg.Discover.Zone, cfg.Discover.Allow = 7, []string{linkName(farName, 1)}
-	a, err := New(cfg, Options{Sink: newLedger()})
-	require.NoError(t, err)
-	stop := run(t, a)
-	zones := func() []control.Zone {
-		all, err := a.Zones()
-		require.NoError(t, err)
-		return all
-	}
-	require.Empty(t, zones())
-	q := p.more(t, 1)
-	eventually(t, "the zone to be there", func() bool { return len(zones()) == 1 })
-	require.Equal(t, uint16(7), zones()[0].Number)
-	require.Len(t, zones()[0].Interfaces, 1)
-	q.send(t, q.udp(t, 1000, 53, 0))
-	eventually(t, "a connection in it", func() bool { return zones()[0].Connections == 1 })
-	q.remove(t)
-	eventually(t, "the interface to be let go", func() bool { return len(zones()[0].Interfaces) == 0 })
-	require.Equal(t, 1, zones()[0].Connections, "what it has counted is still there")
-	zone := uint16(7)
-	_, err = a.Collect(conntrack.Collection{Filter: &conntrack.Filter{Zone: &zone}})
-	require.NoError(t, err)
-	require.Empty(t, zones())
-	require.NoError(t, stop())
 }
 
 // TestWatch shows ends, once.
@@ -439,79 +311,4 @@ func TestConntrackCommandsRefuse(t *testing.T) {
 		_, err := output(t, ConntrackCommand(), append(strings.Fields(args), "--socket", filepath.Join(t.TempDir(), "none"))...)
 		require.ErrorContains(t, err, want, args)
 	}
-}
-
-// TestRemoveFoldsSlots: what CPUs have counted beside the table is shown and reported in full.
-func TestRemoveFoldsSlots(t *testing.T) {
-	s := newServed(t, func(c *Config) { c.FastPath.After = 2 })
-	frames := make([][]byte, 100)
-	for i := range frames {
-		frames[i] = s.udp(t, 1000, 53, 40) // shorter ones do not take the short way
-	}
-	s.send(t, frames...)
-	v4, _ := s.agent.dp.Tables()
-	key, raw := make([]byte, v4.KeySize()), make([]byte, v4.ValueSize())
-	it := v4.Iterate()
-	require.True(t, it.Next(&key, &raw))
-	const legPackets = 16 + 16 // behind the key, flow id, lock and state: leg 0
-	require.Less(t, binary.LittleEndian.Uint64(raw[legPackets:])+binary.LittleEndian.Uint64(raw[legPackets+48:]), uint64(100))
-
-	require.Contains(t, s.ct(t, "get", "udp", "10.0.0.1:1000", "10.0.0.2:53"), "  100 ")
-	s.send(t, frames...)
-	require.Contains(t, s.ct(t, "delete", "udp", "10.0.0.1:1000", "10.0.0.2:53"), "1 forced")
-	require.Equal(t, []string{"1000>53: 200+0 unreplied forced"}, s.news())
-	s.send(t, frames...)
-	require.Contains(t, s.ct(t, "flush", "--all"), "1 forced")
-	require.Equal(t, []string{"1000>53: 100+0 unreplied forced"}, s.news())
-	s.balanced(t)
-	require.Empty(t, s.ledger.wrong)
-}
-
-// TestRemoveUnderLoad removes connections while two CPUs send on them: every packet is in one record.
-func TestRemoveUnderLoad(t *testing.T) {
-	p := newPair(t)
-	cfg := p.watching(t)
-	cfg.FastPath.After = 2
-	sink := newLedger()
-	a, err := New(cfg, Options{Sink: sink})
-	require.NoError(t, err)
-	load := p.flood(t, 50)
-	removed, met, rounds := uint64(0), 0, 0
-	eventually(t, "packets to come for what is being removed", func() bool {
-		for _, c := range []conntrack.Collection{
-			{Filter: &conntrack.Filter{Ports: []uint16{1024, 1030, 1050}}},
-			{Filter: &conntrack.Filter{}},
-			{Expired: true, Ahead: time.Hour},
-		} {
-			done, err := a.Collect(c)
-			require.NoError(t, err)
-			removed += done.Removed()
-			met += done.Skipped
-		}
-		require.NoError(t, a.Sweep())
-		rounds++
-		return rounds >= 30 && met > 0
-	})
-	load.end(t)
-	require.NoError(t, transmit(p.socket(t), p.udp(t, 1024, 53, 0)))
-	eventually(t, "a connection to be removed for which no packet comes any more", func() bool {
-		done, err := a.Collect(conntrack.Collection{Filter: &conntrack.Filter{}})
-		require.NoError(t, err)
-		removed += done.Removed()
-		return done.Removed() > 0
-	})
-	counters, err := a.Counters()
-	require.NoError(t, err)
-	stats, err := a.TableStats(false)
-	require.NoError(t, err)
-	require.GreaterOrEqual(t, stats.Ended[flow.EndForced], removed)
-	require.NoError(t, a.stop())
-	require.Empty(t, sink.wrong)
-	var accounted, seen bpf.Count
-	for i := range counters.Hooks {
-		accounted.Add(counters.Hooks[i].Accounted)
-		seen.Add(counters.Hooks[i].Seen)
-	}
-	require.Equal(t, seen, accounted)
-	require.Equal(t, accounted, sink.sum, "accounted, and the sum of all records")
 }

@@ -1,12 +1,9 @@
 package agent
 
 import (
-	"encoding/binary"
 	"fmt"
 	"net"
 	"os"
-	"path/filepath"
-	"runtime"
 	"testing"
 	"time"
 
@@ -14,7 +11,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"github.com/vishvananda/netlink"
 
-	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/agent/ifaces/nstest"
@@ -207,208 +203,6 @@ func sumOf(t testing.TB, a *Agent) (sum bpf.Counters) {
 	return sum
 }
 
-// trickle sends frames of many tuples from the near end, a few in every millisecond, until it is ended and
-// all have arrived: a flood would leave no CPU for interfaces to come and go.
-func (p *pair) trickle(t testing.TB) (end func()) {
-	t.Helper()
-	before, _ := p.received(t)
-	fd, frame := p.socket(t), p.udp(t, 1024, 53, 0)
-	var sent uint64
-	done, ended := make(chan struct{}), make(chan error, 1)
-	go func() {
-		tick := time.NewTicker(time.Millisecond)
-		defer tick.Stop()
-		for n := uint16(0); ; n++ {
-			select {
-			case <-done:
-				ended <- nil
-				return
-			case <-tick.C:
-			}
-			for k := range uint16(4) {
-				binary.BigEndian.PutUint16(frame[sourcePort:], 1024+(4*n+k)%256)
-				if err := transmit(fd, frame); err != nil {
-					ended <- err
-					return
-				}
-				sent++
-			}
-		}
-	}()
-	return func() {
-		close(done)
-		require.NoError(t, <-ended)
-		eventually(t, "the last frames to arrive", func() bool {
-			now, _ := p.received(t)
-			return now >= before+sent
-		})
-	}
-}
-
-// namesChecked is a ledger that also checks which interface a record tells of: more() gives each an
-// address of its own.
-type namesChecked struct{ *ledger }
-
-func (l namesChecked) Write(r *flow.Record) error {
-	want := farName
-	if to := r.Dst.As4(); to[1] == 1 {
-		want = linkName(farName, int(to[2]))
-	}
-	if len(r.Seen) != 1 || r.Seen[0].Interface != want {
-		l.complain(r, "seen at %v, want %s", r.Seen, want)
-	}
-	return l.ledger.Write(r)
-}
-
-// TestInterfaceChurn creates and deletes more interfaces than there are hook numbers for while traffic runs:
-// each packet is in exactly one record, and nothing is left.
-func TestInterfaceChurn(t *testing.T) {
-	const rounds, each = 26, 20 // 1040 hooks
-	p := newPair(t)
-	cfg := p.discovering(t, ifaces.Watch)
-	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
-	l := newLedger()
-	a, err := New(cfg, Options{Sink: namesChecked{l}})
-	require.NoError(t, err)
-	stop := run(t, a)
-	quiet := p.trickle(t)
-	var want bpf.Count
-	for round := range uint16(rounds) {
-		var links []*pair
-		for n := range each {
-			links = append(links, p.more(t, 1+n))
-		}
-		for _, q := range links {
-			eventually(t, "a new interface to be watched", func() bool { return watches(t, a, q.farLink()) })
-			q.send(t, q.udp(t, 1000+round, 2, 0), q.udp(t, 3000+round, 4, 100))
-			packets, bytes := q.received(t)
-			want.Add(bpf.Count{Packets: packets, Bytes: bytes})
-			q.remove(t)
-		}
-		for _, q := range links {
-			eventually(t, "an interface to be let go", func() bool { return !watches(t, a, q.farLink()) })
-		}
-	}
-	quiet()
-	packets, bytes := p.received(t)
-	want.Add(bpf.Count{Packets: packets, Bytes: bytes})
-	eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
-	sum := sumOf(t, a)
-	s, err := control.Dial(cfg.Control).Status(t.Context())
-	require.NoError(t, err)
-	require.NoError(t, stop())
-	require.Equal(t, want, sum.Seen)
-	require.Equal(t, want, sum.Accounted)
-	require.Equal(t, want, l.sum, "sum of all records")
-	require.Empty(t, l.wrong)
-	require.Empty(t, s.Unwatched)
-	former := s.Hooks[len(s.Hooks)-1]
-	require.Equal(t, control.FormerHooks, former.Hook.Interface)
-	require.NotZero(t, former.Seen.Packets)
-	require.LessOrEqual(t, len(s.Hooks), 1024)
-}
-
-// namedNamespace makes a namespace below the folder of names, as ip-netns(8) does.
-func namedNamespace(t testing.TB, name string) {
-	t.Helper()
-	require.NoError(t, os.MkdirAll(ifaces.Folder, 0o755))
-	nstest.At(t, ifaces.Path(name))
-}
-
-// TestNamespaceChurn lets namespaces with an interface come and go while traffic runs. A namespace dies
-// with its name: the agent does not keep it alive.
-func TestNamespaceChurn(t *testing.T) {
-	informers(t, func(t *testing.T, informer string) {
-		modes(t, func(t *testing.T, mode string) {
-			const rounds = 10
-			p := newPair(t)
-			cfg := p.discovering(t, informer)
-			prefix := fmt.Sprintf("weir-test-%d-", os.Getpid())
-			cfg.Discover.Namespaces = append(cfg.Discover.Namespaces, prefix+"*")
-			cfg.Discover.Hook = mode
-			cfg.Features = []string{FeatureNAT}
-			l := newLedger()
-			a, err := New(cfg, Options{Sink: l})
-			require.NoError(t, err)
-			stop := run(t, a)
-			quiet := p.trickle(t)
-			var want bpf.Count
-			var fds int
-			for n := range rounds {
-				q := *p
-				q.link = 1
-				name := fmt.Sprintf("%s%d", prefix, n)
-				namedNamespace(t, name)
-				q.far = ifaces.Path(name)
-				q.build(t)
-				eventually(t, "the interface to be watched", func() bool { return watches(t, a, q.farLink()) })
-				q.send(t, q.udp(t, uint16(1000+n), 2, 0))
-				packets, bytes := q.received(t)
-				want.Add(bpf.Count{Packets: packets, Bytes: bytes})
-				nstest.Drop(q.far)
-				eventually(t, "the namespace to die", func() bool {
-					gone := false
-					inside(t, q.near, func() error {
-						_, err := netlink.LinkByName(q.nearLink())
-						gone = err != nil
-						return nil
-					})
-					return gone
-				})
-				eventually(t, "the interface to be let go", func() bool { return !watches(t, a, q.farLink()) })
-				if n == 1 {
-					fds = openFiles(t)
-				}
-			}
-			const sockets = rounds - 2 // of send, one in each round
-			eventually(t, "descriptors to go", func() bool { return openFiles(t) <= fds+sockets })
-			quiet()
-			packets, bytes := p.received(t)
-			want.Add(bpf.Count{Packets: packets, Bytes: bytes})
-			eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
-			require.Equal(t, want, sumOf(t, a).Accounted)
-			require.NoError(t, stop())
-			require.Equal(t, want, l.sum, "sum of all records")
-			require.Empty(t, l.wrong)
-		})
-	})
-}
-
-// TestDiscoverKilled kills an agent that discovers; meanwhile one interface goes and another one comes.
-func TestDiscoverKilled(t *testing.T) {
-	p := newPair(t)
-	cfg := p.pinned(t)
-	cfg.Interfaces, cfg.Discover = nil, p.discovering(t, ifaces.Watch).Discover
-	q := p.more(t, 1)
-	agent := startProcess(t, cfg)
-	p.send(t, p.udp(t, 1, 2, 0))
-	q.send(t, q.udp(t, 1, 2, 0))
-	agent.kill(t)
-	p.send(t, p.udp(t, 1, 2, 0))
-	q.remove(t)
-	r := p.more(t, 2)
-	agent = startProcess(t, cfg)
-	r.send(t, r.udp(t, 1, 2, 0))
-	c, err := control.Dial(cfg.Control).Counters(t.Context())
-	require.NoError(t, err)
-	var names []string
-	for _, h := range c.Hooks {
-		names = append(names, h.Hook.String())
-	}
-	want := []string{}
-	for _, link := range []*pair{p, q, r} {
-		want = append(want, p.far+"/"+link.farLink()+" ingress", p.far+"/"+link.farLink()+" egress")
-	}
-	require.ElementsMatch(t, want, names, "what is gone is called as it was")
-	agent.end(t)
-	require.Equal(t, uint64(4), delivered(t, cfg.Output).Packets)
-	for _, record := range readRecords(t, cfg.Output) {
-		require.Contains(t, want, record.Seen[0].String())
-	}
-	require.Empty(t, p.attached(t))
-	require.NoDirExists(t, cfg.Pin)
-}
-
 // TestNamesOfFormerHooks calls by its index what an earlier agent has left without a name.
 func TestNamesOfFormerHooks(t *testing.T) {
 	p := newPair(t)
@@ -429,31 +223,6 @@ func TestNamesOfFormerHooks(t *testing.T) {
 	require.Equal(t, fmt.Sprintf("net:[%d]", at.Namespace), a.hook(at.Number).Namespace)
 }
 
-// TestNoLeakOfDiscovery counts what agents that discover leave in this process.
-func TestNoLeakOfDiscovery(t *testing.T) {
-	p := newPair(t)
-	round := func() {
-		for _, mode := range []string{ifaces.Watch, ifaces.Poll} {
-			a, err := New(p.discovering(t, mode), Options{Sink: newLedger()})
-			require.NoError(t, err)
-			stop := run(t, a)
-			q := p.more(t, 1)
-			eventually(t, "the interface to be watched", func() bool { return watches(t, a, q.farLink()) })
-			q.remove(t)
-			require.NoError(t, stop())
-		}
-	}
-	round()
-	runtime.GC()
-	fds, goroutines := openFiles(t), runtime.NumGoroutine()
-	for range 3 {
-		round()
-	}
-	eventually(t, "descriptors and goroutines to go", func() bool {
-		return openFiles(t) <= fds && runtime.NumGoroutine() <= goroutines
-	})
-}
-
 // TestDiscoverNamed has the configuration name one of the interfaces that are discovered.
 func TestDiscoverNamed(t *testing.T) {
 	p := newPair(t)
@@ -472,97 +241,6 @@ func TestDiscoverNamed(t *testing.T) {
 	require.NoError(t, stop())
 	require.Equal(t, uint16(3), l.records[0].Zone)
 	require.Equal(t, "mine", l.records[0].Seen[0].Namespace)
-}
-
-// TestReloadDiscovery changes what is discovered while packets come in: what stays wanted is not touched, and
-// what was counted on interfaces that are let go is reported.
-func TestReloadDiscovery(t *testing.T) {
-	informers(t, func(t *testing.T, informer string) {
-		p := newPair(t)
-		q := p.more(t, 1)
-		cfg := p.discovering(t, informer)
-		cfg.Discover.Allow = []string{farName}
-		l := newLedger()
-		a, err := New(cfg, Options{Sink: l})
-		require.NoError(t, err)
-		stop := run(t, a)
-		kept := a.placed[0].at
-		quiet := p.trickle(t)
-		change := func(by func(*Discover)) ([]string, error) {
-			c, d := a.config(), *a.config().Discover
-			by(&d)
-			c.Discover = &d
-			return a.Reload(c)
-		}
-
-		changed, err := change(func(d *Discover) { d.Allow = []string{"/^far/"} })
-		require.NoError(t, err)
-		require.Equal(t, []string{"discover.allow"}, changed)
-		require.True(t, watches(t, a, q.farLink()))
-		q.send(t, q.udp(t, 1, 2, 0))
-
-		changed, err = change(func(d *Discover) { d.Mode, d.Deny, d.Every = ifaces.Poll, []string{q.farLink()}, minEvery })
-		require.NoError(t, err)
-		require.Contains(t, changed, "discover.deny")
-		require.False(t, watches(t, a, q.farLink()))
-		r := p.more(t, 2)
-		eventually(t, "the new finder to be asked", func() bool { return watches(t, a, r.farLink()) })
-
-		_, err = change(func(d *Discover) { d.Zone, d.Hook = 9, bpf.TC })
-		require.ErrorContains(t, err, "discover.zone: needs a new start: connections would go on in another zone")
-		require.ErrorContains(t, err, "discover.hook: needs a new start")
-		require.True(t, watches(t, a, r.farLink()), "nothing is changed")
-
-		require.Same(t, kept, a.placed[0].at, "what stayed wanted was not touched")
-		quiet()
-		packets, bytes := p.received(t)
-		more, moreBytes := q.received(t)
-		want := bpf.Count{Packets: packets + more, Bytes: bytes + moreBytes}
-		eventually(t, "the last packets to pass the hook", func() bool { return sumOf(t, a).Seen.Packets >= want.Packets })
-
-		c := a.config()
-		c.Discover, c.Interfaces = nil, []Interface{{Name: farName, Namespace: p.far}}
-		_, err = a.Reload(c)
-		require.ErrorContains(t, err, "interfaces: needs a new start")
-		require.NoError(t, stop())
-		require.Equal(t, want, l.sum)
-		require.Empty(t, l.wrong)
-	})
-}
-
-// TestReloadSwitchesDiscovery switches discovery off and on again, beside an interface that is named; and refuses
-// to look into namespaces that the agent has not been let into.
-func TestReloadSwitchesDiscovery(t *testing.T) {
-	p := newPair(t)
-	q := p.more(t, 1)
-	cfg := p.discovering(t, ifaces.Watch)
-	cfg.Interfaces = []Interface{{Name: farName, Namespace: p.far}}
-	a, err := New(cfg, Options{Sink: newLedger()})
-	require.NoError(t, err)
-	stop := run(t, a)
-	require.True(t, watches(t, a, q.farLink()))
-	for range 2 {
-		c := a.config()
-		c.Discover = nil
-		_, err = a.Reload(c)
-		require.NoError(t, err)
-		require.False(t, watches(t, a, q.farLink()))
-		require.True(t, watches(t, a, farName))
-		c.Discover = cfg.Discover
-		changed, err := a.Reload(c)
-		require.NoError(t, err)
-		require.Equal(t, []string{"discover"}, changed)
-		require.True(t, watches(t, a, q.farLink()))
-	}
-	require.NoError(t, stop())
-
-	cfg.Interfaces, cfg.Discover = nil, &Discover{Allow: []string{"nothing"}}
-	a, err = New(cfg, Options{Sink: newLedger()})
-	require.NoError(t, err)
-	defer func() { require.NoError(t, a.stop()) }()
-	cfg.Discover = &Discover{Allow: []string{"nothing"}, Namespaces: []string{"*"}}
-	_, err = a.Reload(cfg)
-	require.ErrorContains(t, err, "discover.namespaces: needs a new start: what it takes to enter other namespaces")
 }
 
 func TestDiscoverConfig(t *testing.T) {

@@ -24,9 +24,10 @@ import (
 
 // process is an agent in a process of its own: this test binary, started again.
 type process struct {
-	cmd  *exec.Cmd
-	log  safeBuffer
-	file string // of its configuration
+	cmd    *exec.Cmd
+	log    safeBuffer
+	file   string // of its configuration
+	client *control.Client
 }
 
 // safeBuffer is a buffer that can be read while a process writes to it.
@@ -68,7 +69,7 @@ func startProcess(t testing.TB, cfg Config) *process {
 // startCommand starts an agent that reads its configuration from a file.
 func startCommand(t testing.TB, cmd *exec.Cmd, file string, cfg Config) *process {
 	t.Helper()
-	p := &process{cmd: cmd, file: file}
+	p := &process{cmd: cmd, file: file, client: control.Dial(cfg.Control)}
 	p.configure(t, cfg)
 	p.cmd.Stdout, p.cmd.Stderr = &p.log, &p.log
 	require.NoError(t, p.cmd.Start())
@@ -80,12 +81,21 @@ func startCommand(t testing.TB, cmd *exec.Cmd, file string, cfg Config) *process
 			t.Logf("the agent process: %s", p.log.String())
 		}
 	})
-	client := control.Dial(cfg.Control)
 	eventually(t, "the agent process to answer", func() bool {
-		_, err := client.Counters(t.Context())
+		_, err := p.client.Counters(t.Context())
 		return err == nil
 	})
 	return p
+}
+
+// accounts waits until just so much has passed its first hook, and is accounted.
+func (p *process) accounts(t testing.TB, want bpf.Count) {
+	t.Helper()
+	eventually(t, "the last packets to pass the hook", func() bool {
+		c, err := p.client.Counters(t.Context())
+		require.NoError(t, err)
+		return c.Hooks[0].Seen == want && c.Hooks[0].Accounted == want
+	})
 }
 
 func (p *process) kill(t testing.TB) {
@@ -164,7 +174,7 @@ func TestKillAndAdopt(t *testing.T) {
 		cfg := p.pinned(t)
 		cfg.Interfaces[0].Hook = mode
 		agent := startProcess(t, cfg)
-		packets, bytes := p.received(t)
+		before := p.received(t)
 		f := p.flood(t, 64)
 		for range 3 {
 			agent.kill(t)
@@ -173,14 +183,8 @@ func TestKillAndAdopt(t *testing.T) {
 			require.Len(t, p.attached(t), 2, "they are adopted and not doubled")
 		}
 		f.end(t)
-		client := control.Dial(cfg.Control)
-		nowPackets, nowBytes := p.received(t)
-		want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
-		eventually(t, "the last packets to pass the hook", func() bool {
-			c, err := client.Counters(t.Context())
-			require.NoError(t, err)
-			return c.Hooks[0].Seen == want && c.Hooks[0].Accounted == want
-		})
+		want := p.receivedSince(t, before)
+		agent.accounts(t, want)
 		agent.end(t)
 		require.Equal(t, want, delivered(t, cfg.Output))
 		require.Empty(t, p.attached(t))
@@ -201,9 +205,8 @@ func TestAdoptAnotherInterface(t *testing.T) {
 		p.rebuild(t)
 		agent = startProcess(t, cfg)
 		p.send(t, p.udp(t, 1, 2, 0))
-		client := control.Dial(cfg.Control)
 		eventually(t, "the new interface's packet to be seen", func() bool {
-			c, err := client.Counters(t.Context())
+			c, err := agent.client.Counters(t.Context())
 			require.NoError(t, err)
 			return c.Hooks[0].Seen.Packets == 2
 		})

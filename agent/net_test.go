@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"net"
 	"os"
-
 	"testing"
 	"time"
 
@@ -15,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/agent/ifaces/nstest"
+	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
@@ -44,7 +44,8 @@ type pair struct {
 	near, far       string // the namespaces' paths
 	nearIP, farIP   net.IP
 	nearMAC, farMAC net.HardwareAddr
-	link            int // of several between the two namespaces; 0 is the first one
+	link            int    // of several between the two namespaces; 0 is the first one
+	group           uint32 // of interfaces, for the far end; 0 is everybody's
 }
 
 const (
@@ -81,7 +82,7 @@ func (p *pair) build(t testing.TB) {
 	defer near.Close()
 	inside(t, p.far, func() error {
 		attrs := netlink.NewLinkAttrs()
-		attrs.Name, attrs.Index, attrs.HardwareAddr = p.farLink(), farIndex+p.link, p.farMAC
+		attrs.Name, attrs.Index, attrs.HardwareAddr, attrs.Group = p.farLink(), farIndex+p.link, p.farMAC, p.group
 		err := netlink.LinkAdd(&netlink.Veth{LinkAttrs: attrs, PeerName: p.nearLink(),
 			PeerHardwareAddr: p.nearMAC, PeerNamespace: netlink.NsFd(near.Fd())})
 		if err != nil {
@@ -120,16 +121,23 @@ func inside(t testing.TB, namespace string, fn func() error) {
 }
 
 // received is what the far end's driver has counted.
-func (p *pair) received(t testing.TB) (packets, bytes uint64) {
+func (p *pair) received(t testing.TB) (all bpf.Count) {
 	t.Helper()
 	inside(t, p.far, func() error {
 		l, err := netlink.LinkByName(p.farLink())
 		if err == nil {
-			packets, bytes = l.Attrs().Statistics.RxPackets, l.Attrs().Statistics.RxBytes
+			all = bpf.Count{Packets: l.Attrs().Statistics.RxPackets, Bytes: l.Attrs().Statistics.RxBytes}
 		}
 		return err
 	})
-	return packets, bytes
+	return all
+}
+
+// receivedSince is what the far end's driver has counted since then.
+func (p *pair) receivedSince(t testing.TB, before bpf.Count) bpf.Count {
+	t.Helper()
+	now := p.received(t)
+	return bpf.Count{Packets: now.Packets - before.Packets, Bytes: now.Bytes - before.Bytes}
 }
 
 // socket opens a packet socket on the near end: frames go out as they are, whatever the ports.
@@ -154,14 +162,13 @@ func (p *pair) socket(t testing.TB) int {
 // send sends frames in order and waits until the far end has received them.
 func (p *pair) send(t testing.TB, frames ...[]byte) {
 	t.Helper()
-	before, _ := p.received(t)
+	before := p.received(t)
 	fd := p.socket(t)
 	for _, f := range frames {
 		require.NoError(t, transmit(fd, f))
 	}
 	eventually(t, "the frames to arrive", func() bool {
-		now, _ := p.received(t)
-		return now >= before+uint64(len(frames))
+		return p.receivedSince(t, before).Packets >= uint64(len(frames))
 	})
 }
 

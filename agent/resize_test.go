@@ -13,7 +13,6 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 )
@@ -57,16 +56,8 @@ func TestResizeUnderLoad(t *testing.T) {
 			cfg.Table = Table{Size: 1024, Full: test.full}
 			cfg.Lifetimes = map[string]time.Duration{"unreplied": time.Hour}
 			l := newPlaces()
-			a, err := New(cfg, Options{Sink: l})
-			require.NoError(t, err)
-			running := true
-			defer func() {
-				if running {
-					_ = a.stop()
-				}
-			}()
-			a.sweeper.active = 0 // report what goes on with every sweep
-			packets, bytes := p.received(t)
+			a := newEager(t, cfg, l)
+			before := p.received(t)
 			f := p.flood(t, test.tuples)
 			for _, size := range test.sizes {
 				before := f.sent[0].Load()
@@ -76,12 +67,10 @@ func TestResizeUnderLoad(t *testing.T) {
 				require.NoError(t, a.Sweep())
 			}
 			sent := f.end(t)
-			counters := settled(t, p, a, packets+sent)
+			counters := settled(t, p, a, before.Packets+sent)
 			require.NoError(t, a.stop())
-			running = false
 
-			nowPackets, nowBytes := p.received(t)
-			want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+			want := p.receivedSince(t, before)
 			t.Logf("%d records, %v sent, counters %+v", l.written, sent, counters)
 			require.Equal(t, want, counters.Seen, "seen at the hook and received by the interface")
 			require.Empty(t, l.wrong)
@@ -228,24 +217,18 @@ func TestAdoptWithAnotherSize(t *testing.T) {
 		cfg := p.pinned(t)
 		cfg.Interfaces[0].Hook = mode
 		agent := startProcess(t, cfg)
-		client := control.Dial(cfg.Control)
-		packets, bytes := p.received(t)
+		before := p.received(t)
 		f := p.flood(t, 64)
 		for _, size := range []int{1024, 4096, 100} {
-			require.NoError(t, client.Resize(t.Context(), 200), "of a running agent")
+			require.NoError(t, agent.client.Resize(t.Context(), 200), "of a running agent")
 			agent.kill(t)
 			cfg.Table.Size = size
 			agent = startProcess(t, cfg)
 			require.Len(t, p.attached(t), 2, "attachments are adopted and not doubled")
 		}
 		f.end(t)
-		nowPackets, nowBytes := p.received(t)
-		want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
-		eventually(t, "the last packets to pass the hook", func() bool {
-			c, err := client.Counters(t.Context())
-			require.NoError(t, err)
-			return c.Hooks[0].Seen == want && c.Hooks[0].Accounted == want
-		})
+		want := p.receivedSince(t, before)
+		agent.accounts(t, want)
 		agent.end(t)
 		require.Equal(t, want, delivered(t, cfg.Output))
 		require.NoDirExists(t, cfg.Pin)
@@ -277,7 +260,7 @@ func BenchmarkResizeUnderLoad(b *testing.B) {
 	l := newPlaces()
 	a, err := New(cfg, Options{Sink: l})
 	require.NoError(b, err)
-	packets, bytes := p.received(b)
+	before := p.received(b)
 	p.fill(b, held)
 	f := p.flood(b, 512)
 	sizes, sent, resizes := []int{2 * held, held + 10_000}, uint64(0), 0
@@ -289,10 +272,9 @@ func BenchmarkResizeUnderLoad(b *testing.B) {
 	}
 	took := b.Elapsed()
 	all := f.end(b)
-	counters := settled(b, p, a, packets+held+all)
+	counters := settled(b, p, a, before.Packets+held+all)
 	require.NoError(b, a.stop())
-	nowPackets, nowBytes := p.received(b)
-	want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+	want := p.receivedSince(b, before)
 	require.Equal(b, want, counters.Seen)
 	require.Equal(b, want, counters.Accounted, "nothing is lost")
 	require.Equal(b, want, l.sum, "sum of all records")

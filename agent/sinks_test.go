@@ -128,7 +128,7 @@ func TestSinkDownThenBack(t *testing.T) {
 	r := newReceiver(t)
 	cfg.Sinks = []SinkConfig{r.config(t)}
 	agent := startProcess(t, cfg)
-	packets, bytes := p.received(t)
+	before := p.received(t)
 	f := p.flood(t, 64)
 	eventually(t, "records to wait", func() bool { return sinkStats(t, cfg)["grpc"].Held.Records > 300 })
 	f.end(t)
@@ -137,8 +137,7 @@ func TestSinkDownThenBack(t *testing.T) {
 	require.Zero(t, stats["grpc"].Sent)
 	require.Zero(t, stats["output"].Held)
 	agent.end(t)
-	nowPackets, nowBytes := p.received(t)
-	want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+	want := p.receivedSince(t, before)
 	require.Equal(t, want, delivered(t, cfg.Output))
 
 	stop := r.start(t)
@@ -246,7 +245,7 @@ func TestKillWithSpool(t *testing.T) {
 	cfg.Output = ""
 	cfg.Sinks = []SinkConfig{r.config(t)}
 	agent := startProcess(t, cfg)
-	packets, bytes := p.received(t)
+	before := p.received(t)
 	f := p.flood(t, 64)
 	for range 3 {
 		held := sinkStats(t, cfg)["grpc"].Held.Records
@@ -269,8 +268,7 @@ func TestKillWithSpool(t *testing.T) {
 	agent.end(t)
 	startProcess(t, cfg).end(t) // sends what the last one may have left
 	stop()
-	nowPackets, nowBytes := p.received(t)
-	want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
+	want := p.receivedSince(t, before)
 	require.Equal(t, want, delivered(t, r.file))
 }
 

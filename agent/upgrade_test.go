@@ -8,7 +8,6 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
-	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/bpf"
@@ -51,7 +50,7 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			cfg := p.pinned(t)
 			cfg.Table.Size = test.after
 			cfg.Lifetimes = map[string]time.Duration{"unreplied": time.Hour}
-			packets, bytes := p.received(t)
+			before := p.received(t)
 			p.leaveBehind(t, cfg.Pin, test.before)
 			f := p.flood(t, 200)
 			eventually(t, "packets to be sent", func() bool { return f.sent[0].Load() > 1000 })
@@ -64,12 +63,10 @@ func TestUpgradeUnderLoad(t *testing.T) {
 			agent.kill(t)
 			agent = startProcess(t, cfg)
 			f.end(t)
-			nowPackets, nowBytes := p.received(t)
-			want := bpf.Count{Packets: nowPackets - packets, Bytes: nowBytes - bytes}
-			client := control.Dial(cfg.Control)
+			want := p.receivedSince(t, before)
 			var accounted bpf.Count
 			eventually(t, "the last packets to pass the hook", func() bool {
-				c, err := client.Counters(t.Context())
+				c, err := agent.client.Counters(t.Context())
 				require.NoError(t, err)
 				accounted = c.Hooks[0].Accounted
 				sum := accounted

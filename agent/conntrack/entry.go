@@ -47,9 +47,6 @@ func (s State) String() string {
 	return "invalid"
 }
 
-// Ended tells whether the connection's end was seen on the wire.
-func (s State) Ended() bool { return s == StateClosed || s == StateReset }
-
 // MarshalText implements encoding.TextMarshaler.
 func (s State) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 

@@ -48,13 +48,13 @@ type AgeBucket struct {
 	Count int           `json:"count"`
 }
 
-// AgeBounds are the upper bounds of a histogram of ages.
-var AgeBounds = []time.Duration{time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour, 24 * time.Hour}
+// ageBounds are the upper bounds of a histogram of ages.
+var ageBounds = []time.Duration{time.Second, 10 * time.Second, time.Minute, 10 * time.Minute, time.Hour, 24 * time.Hour}
 
 // NewAges returns an empty histogram.
 func NewAges() []AgeBucket {
-	all := make([]AgeBucket, len(AgeBounds)+1)
-	for i, bound := range AgeBounds {
+	all := make([]AgeBucket, len(ageBounds)+1)
+	for i, bound := range ageBounds {
 		all[i].UpTo = bound
 	}
 	return all
@@ -63,7 +63,7 @@ func NewAges() []AgeBucket {
 // AddAge counts a connection in a histogram.
 func AddAge(ages []AgeBucket, age time.Duration) {
 	i := 0
-	for i < len(AgeBounds) && age > AgeBounds[i] {
+	for i < len(ageBounds) && age > ageBounds[i] {
 		i++
 	}
 	ages[i].Count++

@@ -6,6 +6,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func TestNote(t *testing.T) {
@@ -15,6 +17,7 @@ func TestNote(t *testing.T) {
 
 // TestExamine checks that what fails says what follows, and that root can run the agent.
 func TestExamine(t *testing.T) {
+	kerneltest.OfKernel()
 	seen := map[string]bool{}
 	for _, f := range Examine() {
 		require.False(t, seen[f.Check], f.Check)

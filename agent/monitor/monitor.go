@@ -71,14 +71,14 @@ func Serve(o Options, a Agent, more ...prometheus.Collector) (stop func(), err e
 		return nil, fmt.Errorf("monitor: %w", err)
 	}
 	if o.TLS != nil {
-		files, err := certs.Read(*o.TLS)
+		files, err := certs.Read(o.TLS)
 		var config *tls.Config
 		if err == nil {
 			config, err = files.Server("h2", "http/1.1")
 		}
 		if err != nil {
 			l.Close()
-			return nil, fmt.Errorf("monitor.tls: %w", err)
+			return nil, fmt.Errorf("monitor.%w", err)
 		}
 		l = tls.NewListener(l, config)
 	}

@@ -9,13 +9,19 @@ import (
 )
 
 // NeedRoot skips a test that loads programs, makes network namespaces or mounts, where it may not. In CI
-// it may: there it fails, so that nothing is taken for tested that was not.
+// it may: there it fails, so that nothing is taken for tested that was not. What it finds holds for this
+// kernel alone (OfKernel).
 func NeedRoot(t testing.TB) {
 	t.Helper()
+	OfKernel()
 	if os.Geteuid() != 0 {
 		Lacking(t, "root")
 	}
 }
+
+// OfKernel binds what a test finds to the running kernel: Go answers for tests that have passed as long as
+// the variables that they have read are the same, and the Makefile names the kernel and the user in this one.
+func OfKernel() { _ = os.Getenv("TEST_MACHINE") }
 
 // Lacking skips a test that needs something which a machine may lack, and CI has: there it fails.
 func Lacking(t testing.TB, what string) {

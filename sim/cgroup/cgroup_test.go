@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // glutton makes the test binary a process that takes more and more memory.
@@ -31,6 +33,7 @@ func TestMain(m *testing.M) {
 
 // TestLimit lets a process take more memory than its group may have. It is killed, and that is told.
 func TestLimit(t *testing.T) {
+	kerneltest.OfKernel()
 	g, err := New("weir-test")
 	if errors.Is(err, ErrNone) || errors.Is(err, os.ErrPermission) {
 		t.Skip("skipped:", err)

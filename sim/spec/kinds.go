@@ -2,8 +2,6 @@ package spec
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 	"time"
 )
 
@@ -242,59 +240,11 @@ var advanceObject = object[rawStep]{
 	},
 }
 
-var agentStepObject = object[rawStep]{
-	what: "an agent step", doc: "What happens to the agent.",
-	fields: []field[rawStep]{
-		put("agent", "stop ends it in order, kill is SIGKILL, start starts it again, pause is SIGSTOP, "+
-			"continue is SIGCONT, resize changes its tables, limit bounds its memory.",
-			choice("stop", "kill", "start", "pause", "continue", "resize", "limit"), func(s *rawStep, v string) { s.step.Agent = v }).must(),
-		put("table", "With start or resize: the size of each connection table from then on, in entries.",
-			number[int](1, maxTable), func(s *rawStep, v int) { s.step.Table = v }),
-		put("refused", "With resize: the agent refuses, for the size is too small for what it holds.",
-			boolean(), func(s *rawStep, v bool) { s.step.Refused = v }),
-		put("memory", "With limit: what the agent may have, by the kernel's reckoning.", sizeValue,
-			func(s *rawStep, v uint64) { s.step.Memory = v }),
-		put("killed", "With limit: the agent needs more, and the kernel kills it.",
-			boolean(), func(s *rawStep, v bool) { s.step.Killed = v }),
-	},
-}
-
-// sizes are the units of memory.
-var sizes = map[string]uint64{"KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}
-
-// maxMemory bounds what an agent may be given, in bytes.
-const maxMemory = 1 << 40
-
-// sizeValue is an amount of memory, in bytes.
-var sizeValue = match("a size", "64MiB", `^[1-9][0-9]*(KiB|MiB|GiB)$`, func(s string) (uint64, error) {
-	digits := strings.TrimRight(s, "KMGiB")
-	n, err := strconv.ParseUint(digits, 10, 64)
-	unit := sizes[s[len(digits):]]
-	if err != nil || n > maxMemory/unit {
-		return 0, fmt.Errorf("it may be at most %dGiB", maxMemory>>30)
-	}
-	return n * unit, nil
-})
-
-var linkObject = object[rawStep]{
-	what: "a link step", doc: "Takes a link down or up, deletes it, or adds it again.",
-	fields: []field[rawStep]{
-		put("link", "The interface and what happens to it: {server/eth0: down}.", linkChangeValue,
-			func(s *rawStep, v change[Port]) {
-				s.port, s.step.Link = v.of, &LinkChange{v.of.v, v.action}
-			}).must(),
-	},
-}
-
 // change is one thing and what happens to it.
 type change[T any] struct {
 	of     placed[T]
 	action string
 }
-
-var linkAction = choice("down", "up", "delete", "add")
-
-var linkChangeValue = changeOf("interface", "{server/eth0: down}", portName, portValue, linkAction)
 
 // changeOf is a change of a thing, which the error calls what, and which has a name of the pattern.
 func changeOf[T any](what, example, pattern string, named value[T], action value[string]) value[change[T]] {

@@ -3,8 +3,6 @@ package spec
 import (
 	"fmt"
 	"hash/fnv"
-	"net/netip"
-	"slices"
 )
 
 // resolver looks up what steps and agent name.
@@ -19,30 +17,6 @@ type resolver struct {
 	absent   map[string]bool
 	vanished []placed[string] // hosts that are deleted at some step
 	running  agentState
-}
-
-// agentState is what the agent does at a step.
-type agentState string
-
-// The states of the agent.
-const (
-	runs   agentState = "runs"
-	absent agentState = "does not run"
-	paused agentState = "is paused"
-)
-
-// agentActions are what can happen to the agent: in which states, and the state it leads to.
-var agentActions = map[string]struct {
-	in []agentState
-	to agentState
-}{
-	"start":    {[]agentState{absent}, runs},
-	"stop":     {[]agentState{runs}, absent},
-	"kill":     {[]agentState{runs, paused}, absent},
-	"pause":    {[]agentState{runs}, paused},
-	"continue": {[]agentState{paused}, runs},
-	"resize":   {[]agentState{runs}, runs},
-	"limit":    {[]agentState{runs}, runs},
 }
 
 func (r *resolver) resolve() {
@@ -96,13 +70,19 @@ func (r *resolver) agent() {
 		}
 		r.scenario.Agent.On = append(r.scenario.Agent.On, p.v)
 	}
-	if a := &r.scenario.Agent; a.Layout != 0 && len(a.On) > 0 {
-		a.Process = true
-		if r.raw.agent.program.at != nil || a.Hook != "" || a.Tunnels != nil || a.Sample != 1 || !a.MidStream || len(a.Filters.Rules) > 0 ||
-			a.Filters.Default != "" {
-			r.add(r.raw.agent.on[0].at, "what a killed agent has left was told nothing of that",
-				"layout goes with on, table, table_full, sweep and lifetimes")
-		}
+	if r.scenario.Agent.Layout != 0 && len(r.scenario.Agent.On) > 0 {
+		r.layout()
+	}
+}
+
+// layout complains about what an agent of an older layout could not have been told.
+func (r *resolver) layout() {
+	a := &r.scenario.Agent
+	a.Process = true
+	if r.raw.agent.program.at != nil || a.Hook != "" || a.Tunnels != nil || a.Sample != 1 || !a.MidStream ||
+		len(a.Filters.Rules) > 0 || a.Filters.Default != "" {
+		r.add(r.raw.agent.on[0].at, "what a killed agent has left was told nothing of that",
+			"layout goes with on, table, table_full, sweep and lifetimes")
 	}
 }
 
@@ -178,112 +158,6 @@ func (r *resolver) step(raw *rawStep) {
 	case raw.pair != nil:
 		r.pairStep(raw)
 	}
-}
-
-// agentStep follows the agent's state, so that a scenario cannot stop what does not run.
-func (r *resolver) agentStep(raw *rawStep) {
-	action := raw.step.Agent
-	if !slices.Contains(agentActions[action].in, r.running) {
-		r.add(raw.at, fmt.Sprintf("cannot %s the agent: it %s here", action, r.running), "")
-	}
-	if action == "start" {
-		r.watchedAreThere(raw.at)
-	}
-	r.running = agentActions[action].to
-	if action == "limit" && raw.step.Killed {
-		r.running = absent
-	}
-	switch {
-	case action == "resize" && raw.step.Table == 0:
-		r.add(raw.at, "resize needs the size", "add table: 1024")
-	case action != "resize" && action != "start" && raw.step.Table > 0:
-		r.add(raw.at, fmt.Sprintf("%s has no table", action), "table belongs to start and resize")
-	case action != "resize" && raw.step.Refused:
-		r.add(raw.at, fmt.Sprintf("%s is not refused", action), "refused belongs to resize")
-	case action == "limit" && raw.step.Memory == 0:
-		r.add(raw.at, "limit needs the memory", "add memory: 64MiB")
-	case action != "limit" && (raw.step.Memory > 0 || raw.step.Killed):
-		r.add(raw.at, fmt.Sprintf("%s has no memory, and kills nobody for it", action), "memory and killed belong to limit")
-	}
-	if action == "kill" || action == "pause" || action == "resize" || action == "limit" {
-		r.scenario.Agent.Process = true
-	}
-	if action == "limit" {
-		r.scenario.Agent.Limited = true
-	}
-}
-
-// linkStep follows which links there are: with one end, both are gone, and both come back.
-func (r *resolver) linkStep(raw *rawStep) {
-	if !r.port(raw.port) {
-		return
-	}
-	p := raw.port.v
-	if r.absent[p.Host] {
-		r.add(raw.at, fmt.Sprintf("cannot take %q %s: host %q was deleted", p, raw.step.Link.Action, p.Host), "add the host again before")
-		return
-	}
-	peer, linked := r.scenario.Topology.Peer(p)
-	gone := r.deleted[p]
-	switch action := raw.step.Link.Action; {
-	case action == "add" && !gone:
-		r.add(raw.at, fmt.Sprintf("cannot add %q: it is there", p), "delete it in a step before")
-		return
-	case action != "add" && gone:
-		r.add(raw.at, fmt.Sprintf("cannot take %q %s: it was deleted", p, action), "add it again before")
-		return
-	case action == "add":
-		r.added = append(r.added, raw.port)
-	}
-	if r.deleted == nil {
-		r.deleted = map[Port]bool{}
-	}
-	r.deleted[p] = raw.step.Link.Action == "delete"
-	if linked {
-		r.deleted[peer] = r.deleted[p]
-	}
-}
-
-// plainLink complains about a link that cannot come back, as the kernel removes with it what
-// stood on it.
-func (r *resolver) plainLink(p placed[Port]) {
-	t := &r.scenario.Topology
-	for _, l := range t.Links {
-		if l.A != p.v && l.B != p.v {
-			continue
-		}
-		if why := r.notPlain(l); why != "" {
-			r.add(p.at, fmt.Sprintf("%q cannot be added again: %s", p.v, why),
-				"only a plain link comes back")
-		}
-		return
-	}
-	r.add(p.at, fmt.Sprintf("%q has no link and cannot be added again", p.v), "name the end of a link")
-}
-
-func (r *resolver) notPlain(l Link) string {
-	t := &r.scenario.Topology
-	if l.Wire {
-		return "its link is impaired"
-	}
-	for _, end := range []Port{l.A, l.B} {
-		h := t.Host(end.Host)
-		i := h.Interface(end.Interface)
-		if i.Kind != Cable {
-			return fmt.Sprintf("%q is of kind %s", end, i.Kind)
-		}
-		if i.Master != "" {
-			return fmt.Sprintf("%q is a member of %s", end, i.Master)
-		}
-		for _, host := range t.Hosts {
-			for _, other := range host.Interfaces {
-				if other.On == end || host.Name == end.Host && other.Parent == end.Interface {
-					return fmt.Sprintf("%q stands on it", host.Name+"/"+other.Name)
-				}
-			}
-		}
-	}
-	return ""
 }
 
 // pairStep resolves the two endpoints of a step and what depends on them.
@@ -424,148 +298,4 @@ func (r *resolver) noPort(e rawEnd, why string) bool {
 		r.add(e.at, fmt.Sprintf("the endpoint %q has a port", e.at.text), why)
 	}
 	return !e.hasPort
-}
-
-// endpoints looks both endpoints up and chooses their addresses.
-func (r *resolver) endpoints(pair *rawPair, family string) (from, to Endpoint, ok bool) {
-	a, okA := r.candidates(pair.from)
-	b, okB := r.candidates(pair.to)
-	if !okA || !okB {
-		return from, to, false
-	}
-	from = Endpoint{Port: pair.from.port}
-	to = Endpoint{Port: pair.to.port}
-	from.Host, okA = r.owner(pair.from, pair.to.host)
-	to.Host, okB = r.owner(pair.to, from.Host)
-	if !okA || !okB {
-		return from, to, false
-	}
-	if from.Host == "" {
-		r.add(pair.from.at, fmt.Sprintf("no host has the address %s, so none can send from it",
-			pair.from.addr), "name the host; a packet step can give another source in its ipv4 layer")
-		return from, to, false
-	}
-	if from.Host == to.Host {
-		r.add(pair.to.at, fmt.Sprintf("both endpoints are on host %q", to.Host), "")
-		return from, to, false
-	}
-	pa, pb, ok := choose(a, b, family)
-	if !ok {
-		r.add(pair.to.at, noFamily(pair, family), "give both an address of one family")
-		return from, to, false
-	}
-	from.Addr, to.Addr = r.source(pair.from, pa, pb), pb
-	return from, to, true
-}
-
-// source is the address that a host sends from when the file names the host alone: that of the
-// interface on the way, as the kernel does it.
-func (r *resolver) source(e rawEnd, chosen, to netip.Addr) netip.Addr {
-	if e.host == "" || e.name != "" {
-		return chosen
-	}
-	out, _ := r.network.walk(r.scenario.Topology.Host(e.host), to)
-	if out == nil {
-		return chosen
-	}
-	own := ofFamily(out.Addresses, to.Is6())
-	isChosen := func(p netip.Prefix) bool { return p.Addr() == chosen }
-	if len(own) == 0 || slices.ContainsFunc(own, isChosen) {
-		return chosen
-	}
-	return own[0].Addr()
-}
-
-func noFamily(pair *rawPair, family string) string {
-	if family == "" {
-		family = "one family"
-	}
-	return fmt.Sprintf("%q and %q have no addresses of %s", pair.from.at.text, pair.to.at.text, family)
-}
-
-// candidates lists the addresses that an endpoint can mean.
-func (r *resolver) candidates(e rawEnd) ([]netip.Prefix, bool) {
-	if e.host == "" {
-		return []netip.Prefix{netip.PrefixFrom(e.addr, e.addr.BitLen())}, true
-	}
-	h := r.host(e.at, e.host)
-	if h == nil {
-		return nil, false
-	}
-	var out []netip.Prefix
-	for _, i := range h.Interfaces {
-		if e.name == "" || e.name == i.Name {
-			out = append(out, i.Addresses...)
-		}
-	}
-	if e.name != "" && r.interfaceOf(e.at, h, e.name) == nil {
-		return nil, false
-	}
-	if len(out) == 0 {
-		r.add(e.at, fmt.Sprintf("%q has no address", e.at.text), "")
-	}
-	return out, len(out) > 0
-}
-
-// owner is the host of an endpoint, or "". Of several that have the address it is the one that is joined with
-// the host called near; false if that is not said.
-func (r *resolver) owner(e rawEnd, near string) (string, bool) {
-	if e.host != "" {
-		return e.host, true
-	}
-	t := &r.scenario.Topology
-	if h := t.Host(near); h != nil {
-		owner, _ := t.Owner(h, e.addr)
-		if owner == nil {
-			return "", true
-		}
-		return owner.Name, true
-	}
-	owners := t.Owners(e.addr)
-	switch len(owners) {
-	case 0:
-		return "", true
-	case 1:
-		return owners[0].Name, true
-	}
-	r.add(e.at, fmt.Sprintf("%s and %s have the address %s", owners[0].Name, owners[1].Name, e.addr), "name the host")
-	return "", false
-}
-
-// choose picks the addresses of two endpoints: of one family, IPv4 first, and of one network
-// where both have an address in it; else the first of each.
-func choose(a, b []netip.Prefix, family string) (x, y netip.Addr, ok bool) {
-	for _, v6 := range []bool{false, true} {
-		if family == "ipv4" && v6 || family == "ipv6" && !v6 {
-			continue
-		}
-		if x, y, ok = chooseOf(ofFamily(a, v6), ofFamily(b, v6)); ok {
-			return x, y, true
-		}
-	}
-	return x, y, false
-}
-
-func chooseOf(a, b []netip.Prefix) (x, y netip.Addr, ok bool) {
-	for _, p := range a {
-		for _, q := range b {
-			if p.Contains(q.Addr()) || q.Contains(p.Addr()) {
-				return p.Addr(), q.Addr(), true
-			}
-		}
-	}
-	if len(a) == 0 || len(b) == 0 {
-		return x, y, false
-	}
-	return a[0].Addr(), b[0].Addr(), true
-}
-
-func ofFamily(list []netip.Prefix, v6 bool) []netip.Prefix {
-	var out []netip.Prefix
-	for _, p := range list {
-		if p.Addr().Is6() == v6 {
-			out = append(out, p)
-		}
-	}
-	return out
 }

@@ -1,17 +1,16 @@
 package guest
 
 import (
-	"os"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 func TestOccupyHooks(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("needs root")
-	}
+	kerneltest.NeedRoot(t)
 	o, err := occupyHooks()
 	require.NoError(t, err)
 	var ours, other unix.Stat_t

@@ -43,14 +43,21 @@ type Files struct {
 	pool *x509.CertPool
 }
 
-// Read reads the files for the first time.
-func Read(opts Options) (*Files, error) {
-	if err := opts.Check(); err != nil {
-		return nil, err
+// Read reads the files for the first time. Without options, as where a sink's configuration has no key
+// tls, there are none: it returns nil. Errors begin with that key.
+func Read(opts *Options) (*Files, error) {
+	if opts == nil {
+		return nil, nil
 	}
-	f := &Files{opts: opts}
-	_, _, err := f.fresh()
-	return f, err
+	f := &Files{opts: *opts}
+	err := opts.Check()
+	if err == nil {
+		_, _, err = f.fresh()
+	}
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
+	}
+	return f, nil
 }
 
 // fresh gives the certificates, from the files when they have changed. When these cannot be read as a
@@ -147,10 +154,11 @@ func (f *Files) Server(protocols ...string) (*tls.Config, error) {
 		return c, nil
 	}
 	c, err := one()
-	if err == nil {
-		c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return one() }
+	if err != nil {
+		return nil, fmt.Errorf("tls: %w", err)
 	}
-	return c, err
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return one() }
+	return c, nil
 }
 
 // Dial connects to a server by TLS, with the certificates that are in the files at the time.

@@ -75,7 +75,7 @@ func configs(t testing.TB, client, server *Files) (c, s *tls.Config) {
 
 func read(t testing.TB, o Options) *Files {
 	t.Helper()
-	f, err := Read(o)
+	f, err := Read(&o)
 	require.NoError(t, err)
 	return f
 }
@@ -161,9 +161,12 @@ func TestReadRefuses(t *testing.T) {
 		"ca: " + empty + " holds no cert":     {CA: empty},
 		"cert, key: ":                         {Cert: f.cert, Key: empty},
 	} {
-		_, err := Read(o)
+		_, err := Read(&o)
 		require.ErrorContains(t, err, want)
 	}
 	_, err := read(t, Options{}).Server()
-	require.ErrorContains(t, err, "a server needs them")
+	require.EqualError(t, err, "tls: cert, key: a server needs them")
+	none, err := Read(nil)
+	require.NoError(t, err)
+	require.Nil(t, none)
 }

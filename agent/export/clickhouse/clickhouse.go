@@ -39,15 +39,11 @@ type Sink struct {
 
 // Open makes a sink. It connects when it sends, so that an agent can start before its server.
 func Open(opts Options) (*Sink, error) {
-	s := &Sink{opts: opts.withDefaults()}
-	if opts.TLS != nil {
-		files, err := certs.Read(*opts.TLS)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		s.files = files
+	files, err := certs.Read(opts.TLS)
+	if err != nil {
+		return nil, err
 	}
-	return s, nil
+	return &Sink{opts: opts.withDefaults(), files: files}, nil
 }
 
 // Format implements export.Sink.

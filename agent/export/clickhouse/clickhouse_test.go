@@ -21,10 +21,9 @@ import (
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/export/certs"
 	"github.com/weirnet/weir/agent/export/certs/certstest"
+	"github.com/weirnet/weir/agent/export/sinktest"
 	"github.com/weirnet/weir/agent/flow"
 )
-
-var _ export.Sink = (*Sink)(nil)
 
 // patience bounds what a test waits for.
 const patience = 30 * time.Second
@@ -55,15 +54,6 @@ func reports(n uint64) []flow.Report {
 			Name: "example.com.", Type: "A", Truncated: true, Latency: &latency, Start: 1, End: 2}})
 }
 
-func opened(t testing.TB, o Options) *Sink {
-	t.Helper()
-	require.NoError(t, o.Check())
-	s, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
-}
-
 func (s *Sink) send(t testing.TB, all ...flow.Report) error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -82,7 +72,7 @@ func TestRows(t *testing.T) {
 		if codec == "zstd" {
 			continue // the packaged server reads none
 		}
-		require.NoError(t, opened(t, Options{Address: server.address, Compression: codec}).send(t, reports(3)...))
+		require.NoError(t, sinktest.Open(t, Open, Options{Address: server.address, Compression: codec}).send(t, reports(3)...))
 	}
 	var row struct {
 		time                                        time.Time
@@ -120,7 +110,7 @@ func TestDocs(t *testing.T) {
 	shop, mirror := record(1), record(2)
 	shop.SrcLabels, shop.DstLabels = &flow.Labels{Namespace: "shop"}, &flow.Labels{Namespace: "db"}
 	mirror.LabelFlags = flow.FlagMirror
-	s := opened(t, Options{Address: server.address})
+	s := sinktest.Open(t, Open, Options{Address: server.address})
 	for range 2 {
 		require.NoError(t, s.send(t, flow.Report{Record: &shop}, flow.Report{Record: &mirror}))
 	}
@@ -152,7 +142,7 @@ func TestEveryColumn(t *testing.T) {
 		n.Sequence, n.Start, n.End = i+1, 1, 2
 		all = append(all, flow.Report{Record: &r}, flow.Report{Drop: &d}, flow.Report{DNS: &n})
 	}
-	s := opened(t, Options{Address: server.address})
+	s := sinktest.Open(t, Open, Options{Address: server.address})
 	require.NoError(t, s.send(t, all...))
 
 	var b []byte
@@ -248,7 +238,7 @@ func scramble(rng *rand.Rand, v reflect.Value) {
 func TestRepeat(t *testing.T) {
 	server := serve(t, nil)
 	for range 2 { // agents
-		s := opened(t, Options{Address: server.address})
+		s := sinktest.Open(t, Open, Options{Address: server.address})
 		for range 2 { // attempts
 			require.NoError(t, s.send(t, reports(100)...))
 		}
@@ -262,7 +252,7 @@ func TestRepeat(t *testing.T) {
 // TestServerDies kills the server between inserts and in the midst of them.
 func TestServerDies(t *testing.T) {
 	server := serve(t, nil)
-	s := opened(t, Options{Address: server.address})
+	s := sinktest.Open(t, Open, Options{Address: server.address})
 	require.NoError(t, s.send(t, reports(10)...))
 	server.end(unix.SIGKILL)
 	require.Error(t, s.send(t, reports(20)...))
@@ -274,7 +264,7 @@ func TestServerDies(t *testing.T) {
 // TestMigration has tables of an older agent, and tables that somebody drops while the agent runs.
 func TestMigration(t *testing.T) {
 	server := serve(t, nil)
-	s := opened(t, Options{Address: server.address})
+	s := sinktest.Open(t, Open, Options{Address: server.address})
 	require.NoError(t, s.send(t, reports(1)...))
 	older := []string{"service", "nat_before_src", "handshake_client_ns", "seen_interface"}
 	for _, name := range older {
@@ -295,14 +285,14 @@ func TestMigration(t *testing.T) {
 // TestMigrationsRace has many agents that find the same columns missing.
 func TestMigrationsRace(t *testing.T) {
 	server := serve(t, nil)
-	require.NoError(t, opened(t, Options{Address: server.address}).send(t, reports(1)...))
+	require.NoError(t, sinktest.Open(t, Open, Options{Address: server.address}).send(t, reports(1)...))
 	for _, name := range []string{"service", "class", "environment"} {
 		server.exec("ALTER TABLE network_flows DROP COLUMN " + name)
 	}
 	errs := make(chan error)
 	const agents = 8
 	for i := range agents {
-		s := opened(t, Options{Address: server.address})
+		s := sinktest.Open(t, Open, Options{Address: server.address})
 		r := record(uint64(i + 2))
 		go func() { errs <- s.send(t, flow.Report{Record: &r}) }()
 	}
@@ -315,9 +305,9 @@ func TestMigrationsRace(t *testing.T) {
 // TestFixedTables leaves tables to somebody else.
 func TestFixedTables(t *testing.T) {
 	server := serve(t, nil)
-	s := opened(t, Options{Address: server.address, FixedTables: true})
+	s := sinktest.Open(t, Open, Options{Address: server.address, FixedTables: true})
 	require.ErrorContains(t, s.send(t, reports(1)...), "table network_flows: ")
-	require.NoError(t, opened(t, Options{Address: server.address}).send(t, reports(1)...))
+	require.NoError(t, sinktest.Open(t, Open, Options{Address: server.address}).send(t, reports(1)...))
 	require.NoError(t, s.send(t, reports(2)...))
 	require.EqualValues(t, 2, server.number("SELECT count() FROM network_flows FINAL"))
 }
@@ -328,18 +318,18 @@ func TestLogin(t *testing.T) {
 	server.exec("CREATE DATABASE net")
 	secret := filepath.Join(t.TempDir(), "password")
 	require.NoError(t, os.WriteFile(secret, []byte("wrong\n"), 0o600))
-	s := opened(t, Options{Address: server.address, User: "weir", PasswordFile: secret, Database: "net",
+	s := sinktest.Open(t, Open, Options{Address: server.address, User: "weir", PasswordFile: secret, Database: "net",
 		Settings: map[string]string{"max_insert_block_size": "1000"}})
 	require.ErrorContains(t, s.send(t, reports(1)...), "assword")
 	require.NoError(t, os.WriteFile(secret, []byte("secret\n"), 0o600))
 	require.NoError(t, s.send(t, reports(1)...))
 	require.EqualValues(t, 1, server.number("SELECT count() FROM net.network_flows"))
 
-	s = opened(t, Options{Address: server.address, Database: "none"})
+	s = sinktest.Open(t, Open, Options{Address: server.address, Database: "none"})
 	require.ErrorContains(t, s.send(t, reports(1)...), "none")
-	s = opened(t, Options{Address: server.address, Settings: map[string]string{"no_such_setting": "1"}})
+	s = sinktest.Open(t, Open, Options{Address: server.address, Settings: map[string]string{"no_such_setting": "1"}})
 	require.ErrorContains(t, s.send(t, reports(1)...), "no_such_setting")
-	s = opened(t, Options{Address: server.address, PasswordFile: filepath.Join(t.TempDir(), "missing")})
+	s = sinktest.Open(t, Open, Options{Address: server.address, PasswordFile: filepath.Join(t.TempDir(), "missing")})
 	require.ErrorIs(t, s.send(t, reports(1)...), os.ErrNotExist)
 }
 
@@ -352,11 +342,11 @@ func TestTLS(t *testing.T) {
 	authority.Issue(t, files.Cert, files.Key)
 	server := serve(t, &files)
 
-	require.NoError(t, opened(t, Options{Address: server.tls, TLS: &files}).send(t, reports(5)...))
+	require.NoError(t, sinktest.Open(t, Open, Options{Address: server.tls, TLS: &files}).send(t, reports(5)...))
 	require.EqualValues(t, 5, server.number("SELECT count() FROM network_flows"))
-	require.Error(t, opened(t, Options{Address: server.tls, TLS: &certs.Options{CA: files.CA}}).send(t, reports(5)...),
+	require.Error(t, sinktest.Open(t, Open, Options{Address: server.tls, TLS: &certs.Options{CA: files.CA}}).send(t, reports(5)...),
 		"without a certificate")
-	require.Error(t, opened(t, Options{Address: server.tls, TLS: &certs.Options{}}).send(t, reports(5)...),
+	require.Error(t, sinktest.Open(t, Open, Options{Address: server.tls, TLS: &certs.Options{}}).send(t, reports(5)...),
 		"an authority that the system does not know")
 }
 
@@ -364,7 +354,7 @@ func TestTLS(t *testing.T) {
 func TestSilence(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	require.NoError(t, err)
-	s := opened(t, Options{Address: l.Addr().String()})
+	s := sinktest.Open(t, Open, Options{Address: l.Addr().String()})
 	ctx, cancel := context.WithCancel(context.Background())
 	r := record(1)
 	ended := make(chan error, 1)
@@ -386,7 +376,7 @@ func TestSilence(t *testing.T) {
 
 // TestRejects does not send what cannot be read, nor ever again.
 func TestRejects(t *testing.T) {
-	s := opened(t, Options{Address: "127.0.0.1:1"})
+	s := sinktest.Open(t, Open, Options{Address: "127.0.0.1:1"})
 	require.ErrorIs(t, s.Send(context.Background(), []byte{0xff}, 1), export.ErrRejected)
 	r := record(1)
 	require.ErrorIs(t, s.Send(context.Background(), s.Append(nil, flow.Report{Record: &r}, 0), 2), export.ErrRejected)

@@ -74,14 +74,14 @@ func New(opts Options) (*Collector, error) {
 		c.opts.Clock = time.Now
 	}
 	serve := []grpc.ServerOption{grpc.MaxRecvMsgSize(maxMessage)}
-	if opts.TLS != nil {
-		files, err := certs.Read(*opts.TLS)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
+	files, err := certs.Read(opts.TLS)
+	if err != nil {
+		return nil, err
+	}
+	if files != nil {
 		config, err := files.Server("h2")
 		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
+			return nil, err
 		}
 		serve = append(serve, grpc.Creds(credentials.NewTLS(config)))
 	}

@@ -63,13 +63,13 @@ type Sink struct {
 
 // Open makes a sink. It connects when it sends, so that an agent can start before its collector.
 func Open(opts Options) (*Sink, error) {
+	files, err := certs.Read(opts.TLS)
+	if err != nil {
+		return nil, err
+	}
 	s := &Sink{opts: opts}
 	creds := insecure.NewCredentials()
-	if opts.TLS != nil {
-		files, err := certs.Read(*opts.TLS)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
+	if files != nil {
 		creds = &reloading{files: files}
 	}
 	s.dial = []grpc.DialOption{

@@ -21,10 +21,9 @@ import (
 	"github.com/weirnet/weir/agent/export/certs/certstest"
 	"github.com/weirnet/weir/agent/export/collect"
 	"github.com/weirnet/weir/agent/export/file"
+	"github.com/weirnet/weir/agent/export/sinktest"
 	"github.com/weirnet/weir/agent/flow"
 )
-
-var _ export.Sink = (*Sink)(nil)
 
 // collector is `weir collect` at work.
 type collector struct {
@@ -108,21 +107,12 @@ func (s *Sink) sendWithin(limit time.Duration, from, to uint64) error {
 	return s.Send(ctx, b, int(to-from))
 }
 
-func opened(t testing.TB, o Options) *Sink {
-	t.Helper()
-	require.NoError(t, o.Check())
-	s, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
-}
-
 func flows(t testing.TB) string { return filepath.Join(t.TempDir(), "flows.jsonl") }
 
 func TestRoundTrip(t *testing.T) {
 	for _, address := range []string{"127.0.0.1:0", "[::1]:0"} {
 		c := startCollector(t, address, flows(t), nil)
-		s := opened(t, Options{Address: c.address})
+		s := sinktest.Open(t, Open, Options{Address: c.address})
 		require.NoError(t, s.send(1, 1001))
 		drop := s.Append(nil, flow.Report{Drop: &flow.Drop{Boot: "b", Sequence: 1, Reason: "no-socket", Packets: 7}}, 0)
 		require.NoError(t, s.Send(context.Background(), drop, 1))
@@ -141,7 +131,7 @@ func TestRoundTrip(t *testing.T) {
 // TestRepeats sends again what was sent, in part and in whole: each record is written once.
 func TestRepeats(t *testing.T) {
 	c := startCollector(t, "localhost:0", flows(t), nil)
-	s := opened(t, Options{Address: c.address})
+	s := sinktest.Open(t, Open, Options{Address: c.address})
 	require.NoError(t, s.send(1, 11))
 	require.NoError(t, s.send(1, 11))
 	require.NoError(t, s.send(6, 16))
@@ -153,7 +143,7 @@ func TestRepeats(t *testing.T) {
 func TestCollectorIsDown(t *testing.T) {
 	path := flows(t)
 	c := startCollector(t, "localhost:0", path, nil)
-	s := opened(t, Options{Address: c.address})
+	s := sinktest.Open(t, Open, Options{Address: c.address})
 	require.NoError(t, s.send(1, 2))
 	c.stop()
 	for range 3 {
@@ -171,7 +161,7 @@ func TestDeadline(t *testing.T) {
 	l, err := net.Listen("tcp", "localhost:0")
 	require.NoError(t, err)
 	defer l.Close()
-	s := opened(t, Options{Address: l.Addr().String()})
+	s := sinktest.Open(t, Open, Options{Address: l.Addr().String()})
 	ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
 	defer cancel()
 	require.ErrorContains(t, s.Send(ctx, nil, 0), "DeadlineExceeded")
@@ -180,7 +170,7 @@ func TestDeadline(t *testing.T) {
 // TestRejected sends what the collector cannot read.
 func TestRejected(t *testing.T) {
 	c := startCollector(t, "localhost:0", flows(t), nil)
-	s := opened(t, Options{Address: c.address})
+	s := sinktest.Open(t, Open, Options{Address: c.address})
 	bad := []byte{0x0a, 0x04, 0x3a, 0x02, 0x18, 0x80} // not whole
 	err := s.Send(context.Background(), bad, 1)
 	require.Error(t, err)
@@ -194,7 +184,7 @@ func TestRejected(t *testing.T) {
 // TestReconnect replaces connections that are old.
 func TestReconnect(t *testing.T) {
 	c := startCollector(t, "localhost:0", flows(t), nil)
-	s := opened(t, Options{Address: c.address, Reconnect: time.Minute})
+	s := sinktest.Open(t, Open, Options{Address: c.address, Reconnect: time.Minute})
 	require.NoError(t, s.send(1, 2))
 	require.NoError(t, s.send(2, 3))
 	require.Equal(t, int32(1), c.conns.Load())
@@ -227,16 +217,16 @@ func TestTLS(t *testing.T) {
 				client.Cert, client.Key = name("client"), name("client-key")
 			}
 			c := startCollector(t, "127.0.0.1:0", flows(t), &server)
-			s := opened(t, Options{Address: c.address, TLS: &client, Reconnect: time.Hour})
+			s := sinktest.Open(t, Open, Options{Address: c.address, TLS: &client, Reconnect: time.Hour})
 			for n := range uint64(3) {
 				require.NoError(t, s.send(n+1, n+2))
 				issue()
 				s.until = time.Now()
 			}
-			plain := opened(t, Options{Address: c.address})
+			plain := sinktest.Open(t, Open, Options{Address: c.address})
 			require.Error(t, plain.sendWithin(200*time.Millisecond, 9, 10))
 			if mutual {
-				stranger := opened(t, Options{Address: c.address, TLS: &certs.Options{CA: name("ca")}})
+				stranger := sinktest.Open(t, Open, Options{Address: c.address, TLS: &certs.Options{CA: name("ca")}})
 				require.Error(t, stranger.sendWithin(200*time.Millisecond, 9, 10))
 			}
 			require.Len(t, c.records(t), 3)
@@ -259,7 +249,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	s := opened(t, Options{Address: "localhost:1"})
+	s := sinktest.Open(t, Open, Options{Address: "localhost:1"})
 	r, b := record(1), make([]byte, 0, 4096)
 	require.Zero(t, testing.AllocsPerRun(100, func() { s.Append(b, flow.Report{Record: &r}, 1) }))
 }

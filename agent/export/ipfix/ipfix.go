@@ -92,19 +92,16 @@ type totals struct{ messages, records, octets uint64 }
 
 // Open makes a sink. It connects when it sends, so that an agent can start before its collector.
 func Open(opts Options) (*Sink, error) {
+	files, err := certs.Read(opts.TLS)
+	if err != nil {
+		return nil, err
+	}
 	opts.Transport = cmp.Or(opts.Transport, "udp")
-	s := &Sink{opts: opts, encoder: encoder{biflow: opts.Biflow},
+	s := &Sink{opts: opts, files: files, encoder: encoder{biflow: opts.Biflow},
 		refresh: cmp.Or(opts.TemplateRefresh, defaultRefresh)}
 	s.message.limit = cmp.Or(opts.MaxMessage, defaultUDPMessage)
 	if opts.Transport == "tcp" {
 		s.message.limit = cmp.Or(opts.MaxMessage, defaultTCPMessage)
-	}
-	if opts.TLS != nil {
-		files, err := certs.Read(*opts.TLS)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
-		s.files = files
 	}
 	return s, nil
 }

@@ -2,15 +2,11 @@ package ipfix
 
 import (
 	"context"
-	"crypto/tls"
 	"encoding/binary"
-	"io"
 	"maps"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"slices"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,12 +14,10 @@ import (
 
 	"github.com/weirnet/weir/agent/export"
 	"github.com/weirnet/weir/agent/export/certs"
-	"github.com/weirnet/weir/agent/export/certs/certstest"
+	"github.com/weirnet/weir/agent/export/sinktest"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/sim/collector"
 )
-
-var _ export.Sink = (*Sink)(nil)
 
 // patience bounds what a test waits for.
 const patience = 20 * time.Second
@@ -63,15 +57,6 @@ func forward(n uint64) collector.Record {
 		"tcpControlBits": uint64(0x82), "flowEndReason": uint64(3), "flowDirection": uint64(1),
 		"interfaceName": "eth0",
 	}
-}
-
-func opened(t testing.TB, o Options) *Sink {
-	t.Helper()
-	require.NoError(t, o.Check())
-	s, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
 }
 
 func (s *Sink) encode(records ...flow.Record) (b []byte) {
@@ -121,7 +106,7 @@ func (c udp) receive(t testing.TB, d *collector.Decoder, records int) (messages 
 
 func TestRecord(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String()})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String()})
 	six := record(2)
 	six.Src, six.Dst = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	six.NATAfter = flow.NAT{Src: netip.MustParseAddr("2001:db8::3"), Dst: six.Dst, SrcPort: 1, DstPort: 2}
@@ -171,7 +156,7 @@ func answered(prefix string) collector.Record {
 func TestBiflow(t *testing.T) {
 	c := listenUDP(t)
 	d := collector.NewDecoder()
-	s := opened(t, Options{Address: c.LocalAddr().String(), Biflow: true})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), Biflow: true})
 	joined := func(n, direction uint64) collector.Record {
 		r := forward(n)
 		maps.Copy(r, answered("reverse"))
@@ -206,7 +191,7 @@ func TestBiflow(t *testing.T) {
 // sequence numbers count the records.
 func TestMessages(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String(), Domain: 7, MaxMessage: minMessage})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), Domain: 7, MaxMessage: minMessage})
 	var all []flow.Record
 	for n := range uint64(100) {
 		r := record(n)
@@ -277,13 +262,13 @@ func length(id uint16, body []byte) (n int) {
 // TestTemplates sends templates again over udp, for collectors that were not there, and once over tcp.
 func TestTemplates(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String(), TemplateRefresh: time.Nanosecond})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), TemplateRefresh: time.Nanosecond})
 	s.send(t, record(1))
 	c.receive(t, collector.NewDecoder(), 1)
 	s.send(t, record(2))
 	c.receive(t, collector.NewDecoder(), 1) // knows nothing of what was sent before
 
-	s = opened(t, Options{Address: c.LocalAddr().String(), TemplateRefresh: time.Hour})
+	s = sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), TemplateRefresh: time.Hour})
 	d := collector.NewDecoder()
 	s.send(t, record(1))
 	first, _ := c.receive(t, d, 1)
@@ -315,170 +300,24 @@ func TestNTP(t *testing.T) {
 	}
 }
 
-// stream is a collector over tcp.
-type stream struct {
-	net.Listener
-	mu      sync.Mutex
-	conns   []net.Conn
-	records []collector.Record
-	err     error
-	all     sync.WaitGroup
-}
-
-func listenTCP(t testing.TB, secure *tls.Config) *stream {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	if secure != nil {
-		l = tls.NewListener(l, secure)
-	}
-	s := &stream{Listener: l}
-	s.all.Go(func() {
-		for {
-			c, err := s.Accept()
-			if err != nil {
-				return
-			}
-			s.mu.Lock()
-			s.conns = append(s.conns, c)
-			s.mu.Unlock()
-			s.all.Go(func() { s.read(c) })
-		}
-	})
-	t.Cleanup(func() {
-		require.NoError(t, s.Close())
-		s.hangUp()
-		s.all.Wait()
-		require.NoError(t, s.err)
-	})
-	return s
-}
-
-// read reads a connection's messages.
-func (s *stream) read(c net.Conn) {
-	d := collector.NewDecoder()
-	for {
-		m := make([]byte, maxMessage)
-		if _, err := io.ReadFull(c, m[:messageHeader]); err != nil {
-			return
-		}
-		m = m[:binary.BigEndian.Uint16(m[2:])]
-		if _, err := io.ReadFull(c, m[messageHeader:]); err != nil {
-			return
-		}
-		records, err := d.Decode(m)
-		s.mu.Lock()
-		s.records = append(s.records, records...)
-		if err != nil {
-			s.err = err
-		}
-		s.mu.Unlock()
-	}
-}
-
-// hangUp closes all connections.
-func (s *stream) hangUp() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, c := range s.conns {
-		_ = c.Close() // may be closed
-	}
-	s.conns = nil
-}
-
-// wait waits for the flows of so many records, and returns all that have come.
-func (s *stream) wait(t testing.TB, n int) (flows []uint64) {
-	t.Helper()
-	require.Eventually(t, func() bool {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return len(s.records) >= n
-	}, patience, time.Millisecond)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, r := range s.records {
-		flows = append(flows, r["flowId"].(uint64))
-	}
-	return flows
-}
-
-// TestTCP hangs up between sends: the next one connects anew, with templates.
-func TestTCP(t *testing.T) {
-	c := listenTCP(t, nil)
-	s := opened(t, Options{Address: c.Addr().String(), Transport: "tcp"})
-	s.send(t, record(1))
-	s.send(t, record(2))
-	require.Equal(t, []uint64{1, 2}, c.wait(t, 2))
-	old := s.conn
-	c.hangUp()
-	<-old.gone
-	s.send(t, record(3))
-	require.Equal(t, []uint64{1, 2, 3}, c.wait(t, 3))
-}
-
-// TestTCPNotRead has a collector that does not read. What is not with its host was not sent.
-func TestTCPNotRead(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	defer l.Close()
-	s := opened(t, Options{Address: l.Addr().String(), Transport: "tcp"})
-	var many []flow.Record
-	for n := range uint64(100_000) { // more than sockets hold
-		many = append(many, record(n))
-	}
-	payload := s.encode(many...)
-	s.send(t, record(1)) // connects
-	ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)
-	defer cancel()
-	err = s.Send(ctx, payload, len(many))
-	require.ErrorContains(t, err, "send to "+l.Addr().String())
-	require.NotErrorIs(t, err, export.ErrRejected)
-	require.Nil(t, s.conn, "the next attempt begins anew")
-}
-
-func TestTLS(t *testing.T) {
-	dir := t.TempDir()
-	path := func(name string) string { return filepath.Join(dir, name) }
-	ca := certstest.New(t)
-	ca.Write(t, path("ca.pem"))
-	ca.Issue(t, path("server.pem"), path("server.key"))
-	ca.Issue(t, path("client.pem"), path("client.key"))
-	files, err := certs.Read(certs.Options{CA: path("ca.pem"), Cert: path("server.pem"), Key: path("server.key")})
-	require.NoError(t, err)
-	config, err := files.Server()
-	require.NoError(t, err)
-	c := listenTCP(t, config)
-	options := Options{Address: c.Addr().String(), Transport: "tcp", TLS: &certs.Options{
-		CA: path("ca.pem"), Cert: path("client.pem"), Key: path("client.key")}}
-	s := opened(t, options)
-	s.send(t, record(1))
-	require.Equal(t, []uint64{1}, c.wait(t, 1))
-
-	options.TLS = &certs.Options{}
-	require.ErrorContains(t, opened(t, options).try(record(2)), "certificate")
-	options.TLS = &certs.Options{CA: path("none.pem")}
-	_, err = Open(options)
-	require.ErrorContains(t, err, "tls: ca: ")
-}
-
 // TestUDPRefused has no collector, which the kernel tells after the first datagram.
 func TestUDPRefused(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String()})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String()})
 	require.NoError(t, c.Close())
 	require.Eventually(t, func() bool { return s.try(record(1)) != nil }, patience, time.Millisecond)
 }
 
 // TestOthers passes over reports that IPFIX has no elements for.
 func TestOthers(t *testing.T) {
-	s := opened(t, Options{Address: "127.0.0.1:4739"})
+	s := sinktest.Open(t, Open, Options{Address: "127.0.0.1:4739"})
 	require.Empty(t, s.Append(nil, flow.Report{Drop: &flow.Drop{}}, 0))
 	require.Empty(t, s.Append(nil, flow.Report{DNS: &flow.DNS{}}, 0))
 }
 
 func TestDamaged(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String(), MaxMessage: minMessage})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), MaxMessage: minMessage})
 	for _, b := range [][]byte{{1}, {1, 0, 0, 3}, {1, 0, 0, 99, 1}, append([]byte{1, 0, 4, 0}, make([]byte, 1020)...)} {
 		require.ErrorIs(t, s.Send(context.Background(), b, 1), export.ErrRejected)
 	}
@@ -487,7 +326,7 @@ func TestDamaged(t *testing.T) {
 // TestFits makes the longest record that there can be fit into the smallest message.
 func TestFits(t *testing.T) {
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String(), MaxMessage: minMessage, Biflow: true})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), MaxMessage: minMessage, Biflow: true})
 	a, b := record(1), answer(1)
 	a.Src, a.Dst = netip.MustParseAddr("2001:db8::1"), netip.MustParseAddr("2001:db8::2")
 	a.NATAfter = flow.NAT{Src: a.Src, Dst: a.Dst}
@@ -515,7 +354,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestNoAllocation(t *testing.T) {
-	s := opened(t, Options{Address: "127.0.0.1:4739", Biflow: true})
+	s := sinktest.Open(t, Open, Options{Address: "127.0.0.1:4739", Biflow: true})
 	a, z := record(1), answer(1)
 	b := make([]byte, 0, 4096)
 	require.Zero(t, testing.AllocsPerRun(100, func() {
@@ -526,7 +365,7 @@ func TestNoAllocation(t *testing.T) {
 func BenchmarkAppend(b *testing.B) {
 	for name, biflow := range map[string]bool{"each direction": false, "biflow": true} {
 		b.Run(name, func(b *testing.B) {
-			s := opened(b, Options{Address: "127.0.0.1:4739", Biflow: biflow})
+			s := sinktest.Open(b, Open, Options{Address: "127.0.0.1:4739", Biflow: biflow})
 			both := [2]flow.Record{record(1), answer(1)}
 			buf := make([]byte, 0, 4096)
 			b.ReportAllocs()
@@ -543,7 +382,7 @@ func BenchmarkAppend(b *testing.B) {
 // BenchmarkSend puts records into messages and sends them, to nobody who reads.
 func BenchmarkSend(b *testing.B) {
 	c := listenUDP(b)
-	s := opened(b, Options{Address: c.LocalAddr().String()})
+	s := sinktest.Open(b, Open, Options{Address: c.LocalAddr().String()})
 	var all []flow.Record
 	for n := range uint64(1000) {
 		all = append(all, record(n))

@@ -22,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/export/sinktest"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/collector"
@@ -60,7 +61,7 @@ func TestNfcapd(t *testing.T) {
 			cmd := exec.Command(nfcapd, "-w", dir, "-b", "127.0.0.1", "-p", strconv.Itoa(port))
 			cmd.Stdout, cmd.Stderr = &log, &log
 			require.NoError(t, cmd.Start())
-			s := opened(t, Options{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Biflow: biflow})
+			s := sinktest.Open(t, Open, Options{Address: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), Biflow: biflow})
 			require.Eventually(t, func() bool { return queued(t, port) == 0 }, patience, time.Millisecond)
 			s.send(t, samples()...)
 			s.send(t, record(4)) // with templates that were sent before
@@ -137,7 +138,7 @@ func queued(t testing.TB, port int) int64 {
 func TestTshark(t *testing.T) {
 	tshark := tool(t, "tshark")
 	c := listenUDP(t)
-	s := opened(t, Options{Address: c.LocalAddr().String(), Biflow: true, Domain: 7})
+	s := sinktest.Open(t, Open, Options{Address: c.LocalAddr().String(), Biflow: true, Domain: 7})
 	s.send(t, append(samples(), record(4))...)
 	messages, _ := c.receive(t, collector.NewDecoder(), 4)
 	want := map[string]string{

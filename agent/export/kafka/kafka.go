@@ -62,11 +62,11 @@ func (s *Sink) connect() (*kgo.Client, error) {
 	if s.opts.SASL != nil {
 		all = append(all, kgo.SASL(mechanisms[s.opts.SASL.Mechanism](s.opts.SASL)))
 	}
-	if s.opts.TLS != nil {
-		files, err := certs.Read(*s.opts.TLS)
-		if err != nil {
-			return nil, fmt.Errorf("tls: %w", err)
-		}
+	files, err := certs.Read(s.opts.TLS)
+	if err != nil {
+		return nil, err
+	}
+	if files != nil {
 		all = append(all, kgo.Dialer(secure(files)))
 	}
 	client, err := kgo.NewClient(all...)

@@ -21,10 +21,9 @@ import (
 	"github.com/weirnet/weir/agent/export/certs"
 	"github.com/weirnet/weir/agent/export/certs/certstest"
 	"github.com/weirnet/weir/agent/export/pbflow"
+	"github.com/weirnet/weir/agent/export/sinktest"
 	"github.com/weirnet/weir/agent/flow"
 )
-
-var _ export.Sink = (*Sink)(nil)
 
 // patience bounds what a test waits for.
 const patience = 20 * time.Second
@@ -59,15 +58,6 @@ func cluster(t testing.TB, opts ...kfake.Opt) (*kfake.Cluster, Options) {
 	return c, Options{Brokers: c.ListenAddrs(), Topic: "flows"}
 }
 
-func opened(t testing.TB, o Options) *Sink {
-	t.Helper()
-	require.NoError(t, o.Check())
-	s, err := Open(o)
-	require.NoError(t, err)
-	t.Cleanup(func() { require.NoError(t, s.Close()) })
-	return s
-}
-
 func (s *Sink) encode(reports ...flow.Report) (b []byte) {
 	for _, r := range reports {
 		b = s.Append(b, r, epoch)
@@ -93,7 +83,7 @@ func (s *Sink) send(t testing.TB, reports ...flow.Report) error {
 // consume reads so many messages from the beginning of the topic, and that there is no other one.
 func consume(t testing.TB, o Options, n int) (all []*kgo.Record) {
 	t.Helper()
-	s := opened(t, o) // for its ways to connect
+	s := sinktest.Open(t, Open, o) // for its ways to connect
 	client, err := kgo.NewClient(append(s.client.Opts(), kgo.ConsumeTopics(o.Topic))...)
 	require.NoError(t, err)
 	defer client.Close()
@@ -122,7 +112,7 @@ func decoded(t testing.TB, message *kgo.Record) flow.Report {
 // order, and all partitions are used.
 func TestPartitions(t *testing.T) {
 	_, o := cluster(t)
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	const n = 200
 	var records []flow.Record
 	for i := range uint64(n) {
@@ -171,7 +161,7 @@ func TestOtherReports(t *testing.T) {
 		{DNS: &flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSAnswered, Client: netip.MustParseAddr("10.0.0.1"),
 			Server: netip.MustParseAddr("10.0.0.2"), Name: "x.", Latency: &latency, Start: 1, End: 8}},
 	}
-	require.NoError(t, opened(t, o).send(t, want...))
+	require.NoError(t, sinktest.Open(t, Open, o).send(t, want...))
 	var got []flow.Report
 	for _, m := range consume(t, o, 2) {
 		got = append(got, decoded(t, m))
@@ -183,7 +173,7 @@ func TestOtherReports(t *testing.T) {
 func TestJSON(t *testing.T) {
 	_, o := cluster(t)
 	o.Format = formatJSON
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	r := record(1)
 	drop := flow.Drop{Boot: "b", Sequence: 1, Reason: "no-socket", Start: 1, End: 2}
 	dns := flow.DNS{Boot: "b", Sequence: 1, Outcome: flow.DNSUnanswered, Start: 1}
@@ -206,7 +196,7 @@ func TestCompression(t *testing.T) {
 	_, o := cluster(t)
 	all := []string{"none", "gzip", "snappy", "lz4", "zstd"} // by their numbers in Kafka's batches
 	for _, o.Compression = range all {
-		require.NoError(t, opened(t, o).send(t, flows(record(1), record(1), record(1), record(1))...))
+		require.NoError(t, sinktest.Open(t, Open, o).send(t, flows(record(1), record(1), record(1), record(1))...))
 	}
 	used := map[string]int{}
 	for _, m := range consume(t, o, 4*len(all)) {
@@ -225,7 +215,7 @@ func TestAcks(t *testing.T) {
 	})
 	for name, want := range map[string]int16{"": -1, "all": -1, "leader": 1, "none": 0} {
 		o.Acks = name
-		require.NoError(t, opened(t, o).send(t, flows(record(1))...))
+		require.NoError(t, sinktest.Open(t, Open, o).send(t, flows(record(1))...))
 		require.Equal(t, want, <-asked, name)
 	}
 }
@@ -239,7 +229,7 @@ func TestTimeout(t *testing.T) {
 		c.SleepControl(func() { <-release })
 		return nil, nil, false
 	})
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	payload := s.encode(flows(record(1), record(2), answer(1))...)
 	for range 3 {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Millisecond)
@@ -275,7 +265,7 @@ func (s *Sink) failing(t testing.TB) error {
 func TestNoBroker(t *testing.T) {
 	c, o := cluster(t)
 	c.Close()
-	require.ErrorContains(t, opened(t, o).failing(t), "refused")
+	require.ErrorContains(t, sinktest.Open(t, Open, o).failing(t), "refused")
 }
 
 // TestNoTopic fails until somebody makes the topic. Then what has failed is sent, once.
@@ -283,7 +273,7 @@ func TestNoTopic(t *testing.T) {
 	_, o := cluster(t)
 	exists := o
 	o.Topic = "later"
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	payload := s.encode(flows(record(1), record(2))...)
 	ctx, cancel := context.WithTimeout(context.Background(), 2*patience)
 	defer cancel()
@@ -292,7 +282,7 @@ func TestNoTopic(t *testing.T) {
 	topic := kmsg.NewCreateTopicsRequestTopic()
 	topic.Topic, topic.NumPartitions, topic.ReplicationFactor = "later", 1, 1
 	request.Topics = append(request.Topics, topic)
-	_, err := request.RequestWith(ctx, opened(t, exists).client)
+	_, err := request.RequestWith(ctx, sinktest.Open(t, Open, exists).client)
 	require.NoError(t, err)
 	require.Eventually(t, func() bool { return s.Send(ctx, payload, 2) == nil }, patience, time.Millisecond)
 	for i, m := range consume(t, o, 2) {
@@ -318,7 +308,7 @@ func TestRejected(t *testing.T) {
 		}
 		return response, nil, true
 	})
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	require.ErrorIs(t, s.send(t, flows(record(1))...), export.ErrRejected)
 	require.NoError(t, s.send(t, flows(record(2))...))
 	consume(t, o, 1)
@@ -326,7 +316,7 @@ func TestRejected(t *testing.T) {
 
 func TestDamaged(t *testing.T) {
 	_, o := cluster(t)
-	s := opened(t, o)
+	s := sinktest.Open(t, Open, o)
 	for _, b := range []string{"\x01", "\x00\x00\x00\x00\x02x", "\xff\x00\x00\x00\x00"} {
 		require.ErrorIs(t, s.Send(context.Background(), []byte(b), 1), export.ErrRejected)
 	}
@@ -342,12 +332,12 @@ func TestSASL(t *testing.T) {
 		t.Run(mechanism, func(t *testing.T) {
 			_, o := cluster(t, kfake.EnableSASL(), kfake.Superuser(name, "weir", "secret"))
 			o.SASL = &SASL{Mechanism: mechanism, User: "weir", PasswordFile: right}
-			require.NoError(t, opened(t, o).send(t, flows(record(1))...))
+			require.NoError(t, sinktest.Open(t, Open, o).send(t, flows(record(1))...))
 			consume(t, o, 1)
 			o.SASL = &SASL{Mechanism: mechanism, User: "weir", PasswordFile: wrong}
-			require.ErrorContains(t, opened(t, o).failing(t), "no answer")
+			require.ErrorContains(t, sinktest.Open(t, Open, o).failing(t), "no answer")
 			o.SASL = &SASL{Mechanism: mechanism, User: "weir", PasswordFile: filepath.Join(dir, "none")}
-			require.ErrorContains(t, opened(t, o).failing(t), "sasl: open ")
+			require.ErrorContains(t, sinktest.Open(t, Open, o).failing(t), "sasl: open ")
 		})
 	}
 }
@@ -359,13 +349,13 @@ func TestTLS(t *testing.T) {
 	ca.Write(t, path("ca.pem"))
 	ca.Issue(t, path("server.pem"), path("server.key"))
 	ca.Issue(t, path("client.pem"), path("client.key"))
-	files, err := certs.Read(certs.Options{CA: path("ca.pem"), Cert: path("server.pem"), Key: path("server.key")})
+	files, err := certs.Read(&certs.Options{CA: path("ca.pem"), Cert: path("server.pem"), Key: path("server.key")})
 	require.NoError(t, err)
 	config, err := files.Server()
 	require.NoError(t, err)
 	_, o := cluster(t, kfake.TLS(config))
 	o.TLS = &certs.Options{CA: path("ca.pem"), Cert: path("client.pem"), Key: path("client.key")}
-	require.NoError(t, opened(t, o).send(t, flows(record(1))...))
+	require.NoError(t, sinktest.Open(t, Open, o).send(t, flows(record(1))...))
 	consume(t, o, 1)
 	o.TLS = &certs.Options{CA: path("none.pem")}
 	_, err = Open(o)

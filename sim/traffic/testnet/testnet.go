@@ -15,6 +15,7 @@ import (
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/sim/spec"
 )
 
@@ -31,12 +32,10 @@ type host struct {
 }
 
 // Build makes namespaces, links, bridges and, on hosts with a stack, addresses, routes and
-// neighbours. It skips the test, visibly, without the privilege to.
+// neighbours. It skips the test without the privilege to.
 func Build(t *testing.T, topology *spec.Topology) *Net {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		t.Skip("needs root: network namespaces")
-	}
+	kerneltest.NeedRoot(t)
 	n := &Net{hosts: map[string]*host{}}
 	for _, h := range topology.Hosts {
 		n.hosts[h.Name] = start(t)
