@@ -71,15 +71,6 @@ type Agent struct {
 	stopped  bool
 }
 
-type placed struct {
-	namespace string
-	at        *bpf.Attachment
-	named     bool // the configuration names the interface
-}
-
-// key names the interface.
-func (p *placed) key() ifaces.Key { return ifaces.Key{Inode: p.at.Namespace, Index: p.at.Interface} }
-
 // New loads or adopts the datapath and attaches it to all interfaces. Nothing stays behind when it
 // fails.
 func New(cfg Config, opts Options) (*Agent, error) {
@@ -98,28 +89,49 @@ func New(cfg Config, opts Options) (*Agent, error) {
 	return a, nil
 }
 
+// start takes the steps of a start, each of which needs those before.
 func (a *Agent) start() error {
-	if err := a.claim(); err != nil {
-		return err
-	}
-	if err := a.startChains(); err != nil {
-		return err
-	}
-	if a.sink == nil {
-		e, err := a.openSinks()
-		if err != nil {
-			return err
-		}
-		a.sink, a.exporter = e, e
-	}
-	if err := a.load(); err != nil {
-		return err
-	}
-	if a.cfg.Clock.Virtual {
-		if err := a.dp.SetNow(a.now); err != nil {
+	for _, step := range []func() error{
+		a.claim, a.startChains, a.startSinks, a.load, a.setClock, a.startSweeper, a.attachAll, a.startDiscovery,
+		a.dropLeftovers, a.takeOver, a.beginCensus,
+	} {
+		if err := step(); err != nil {
 			return err
 		}
 	}
+	a.pacer = newPacer(&a.cfg)
+	a.pulse.start(&a.cfg)
+	if a.own {
+		if err := giveBack(); err != nil {
+			a.log.Warn("what the start took is not given back", "error", err)
+		}
+	}
+	return nil
+}
+
+// startSinks opens the configured sinks, unless the agent was given one.
+func (a *Agent) startSinks() error {
+	if a.sink != nil {
+		return nil
+	}
+	e, err := a.openSinks()
+	if err != nil {
+		return err
+	}
+	a.sink, a.exporter = e, e
+	return nil
+}
+
+// setClock gives the datapath the virtual time, where time is virtual.
+func (a *Agent) setClock() error {
+	if !a.cfg.Clock.Virtual {
+		return nil
+	}
+	return a.dp.SetNow(a.now)
+}
+
+// startSweeper starts what records go through, from the sweeper to the sinks.
+func (a *Agent) startSweeper() error {
 	boot := make([]byte, 8)
 	if _, err := rand.Read(boot); err != nil {
 		return fmt.Errorf("draw the boot id: %w", err)
@@ -142,57 +154,13 @@ func (a *Agent) start() error {
 	a.sweeper = newSweeper(a.dp, rec, int64(a.cfg.Active))
 	a.sweeper.hold = a.hold
 	a.sweeper.evicts = a.cfg.Table.Full == fullEvict
-	if err := a.sweeper.arm(a.sweeper.evicts); err != nil {
-		return err
-	}
-	for _, n := range a.cfg.Interfaces {
-		if err := a.attach(n); err != nil {
-			return err
-		}
-	}
-	if err := a.startDiscovery(); err != nil {
-		return err
-	}
-	if err := a.dropLeftovers(); err != nil {
-		return err
-	}
-	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
-		return fmt.Errorf("take over an earlier agent's tables: %w", err)
-	}
-	if err := a.beginCensus(); err != nil {
-		return err
-	}
-	a.pacer = newPacer(&a.cfg)
-	a.pulse.start(&a.cfg)
-	if a.own {
-		if err := giveBack(); err != nil {
-			a.log.Warn("what the start took is not given back", "error", err)
-		}
-	}
-	return nil
+	return a.sweeper.arm(a.sweeper.evicts)
 }
 
-// dropLeftovers takes off what an earlier agent has left on interfaces that are not watched any
-// more. Their hooks stay in the books: what they have counted is still to be reported.
-func (a *Agent) dropLeftovers() error {
-	if !a.own { // hooks of a datapath that is lent are its owner's
-		return nil
-	}
-	for _, at := range a.dp.Leftovers() {
-		namespace, err := ifaces.ByInode(at.Namespace)
-		p := placed{namespace: namespace, at: at}
-		if at.Off {
-			a.left = append(a.left, p)
-			continue
-		}
-		if err == nil || at.Mode != bpf.TC {
-			err = a.takeOff(p)
-		}
-		if err != nil && !errors.Is(err, os.ErrNotExist) {
-			return fmt.Errorf("take an earlier agent's %s off: %w", a.hook(at.Number), err)
-		}
-		a.left = append(a.left, p)
-		a.log.Info("taken off", "hook", a.hook(at.Number).String(), "mode", at.Mode)
+// takeOver moves what an earlier agent's tables hold into the agent's own.
+func (a *Agent) takeOver() error {
+	if err := a.dp.Migrate(a.sweeper.migration()); err != nil {
+		return fmt.Errorf("take over an earlier agent's tables: %w", err)
 	}
 	return nil
 }
@@ -212,53 +180,6 @@ func (a *Agent) load() error {
 	a.dp, err = bpf.Load(opts)
 	a.own = err == nil
 	return err
-}
-
-// attach puts both directions of an interface of the configuration in place.
-func (a *Agent) attach(n Interface) error {
-	return ifaces.Do(n.Namespace, func() error {
-		found, err := ifaces.Find(n.Namespace, n.Name)
-		if err != nil {
-			return err
-		}
-		before := len(a.placed)
-		err = a.place(n, found)
-		for i := range a.placed[before:] {
-			a.placed[before+i].named = true
-		}
-		return err
-	})
-}
-
-// place puts both directions of an interface in place, or none. It must be called in its namespace.
-func (a *Agent) place(n Interface, found ifaces.Interface) error {
-	before := len(a.placed)
-	for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
-		at, err := a.dp.Attach(bpf.Hook{
-			Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
-			Zone: n.Zone, L3: found.L3, Mode: n.Hook, Tail: n.Anchor == anchorTail,
-		})
-		if err != nil {
-			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))
-		}
-		hook := flow.Hook{Namespace: n.shown(), Interface: n.Name, Direction: dir}
-		a.name(at.Number, hook)
-		a.placed = append(a.placed, placed{namespace: n.Namespace, at: at})
-		a.log.Info("attached", "hook", hook.String(), "mode", at.Mode, "number", at.Number)
-		a.attachFeatures(at)
-	}
-	return nil
-}
-
-// takeOffFrom takes the last attachments off.
-func (a *Agent) takeOffFrom(first int) error {
-	var errs []error
-	for _, p := range a.placed[first:] {
-		errs = append(errs, a.takeOff(p))
-	}
-	a.left = append(a.left, a.placed[first:]...)
-	a.placed = a.placed[:first]
-	return errors.Join(errs...)
 }
 
 // Run serves the control socket and sweeps until the context ends, then reports everything
@@ -468,33 +389,6 @@ func (a *Agent) stop() error {
 	}
 	a.stopped = true
 	return errors.Join(err, a.release())
-}
-
-func (a *Agent) detach() error {
-	var errs []error
-	for _, p := range a.placed {
-		errs = append(errs, a.takeOff(p))
-	}
-	return errors.Join(errs...)
-}
-
-func (a *Agent) takeOff(p placed) error {
-	off := func() error { return errors.Join(a.dp.Detach(p.at), a.features.detach(p.at)) }
-	if p.at.Mode != bpf.TC { // a link is let go from anywhere
-		return off()
-	}
-	entered := false
-	err := ifaces.Enter(ifaces.Namespace{Name: p.namespace, Inode: p.at.Namespace}, func() error {
-		entered = true
-		return off()
-	})
-	if entered {
-		return err
-	}
-	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, or has lost its name; what is ours is not
-		err = nil
-	}
-	return errors.Join(err, a.dp.Leave(p.at), ifaces.DoNowhere(func() error { return a.features.detach(p.at) }))
 }
 
 // abandon undoes a start that failed. What an earlier agent had pinned stays for the next one.
