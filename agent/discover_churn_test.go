@@ -13,6 +13,7 @@ import (
 	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/agent/conntrack"
 	"github.com/weirnet/weir/agent/control"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
@@ -92,6 +93,8 @@ func TestInterfaceChurn(t *testing.T) {
 	p := newPair(t)
 	cfg := p.discovering(t, ifaces.Watch)
 	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
+	// Connections of the first interfaces have ended when numbers run out: until then theirs are not given back.
+	cfg.Lifetimes = map[string]time.Duration{conntrack.StateUnreplied.String(): 5 * time.Second}
 	l := newLedger()
 	a, err := New(cfg, Options{Sink: namesChecked{l}})
 	require.NoError(t, err)

@@ -76,6 +76,7 @@ func TestThreeCapabilities(t *testing.T) {
 	cfg.Interfaces = []Interface{{Name: ownDevice(t)}}
 	cfg.Interval, cfg.Active = minEvery, minEvery
 	cfg.Features = Features()
+	cfg.Labels.Ranges.Own = []OwnRange{{CIDR: "10.0.0.0/8", Name: "lab"}} // for the feature that labels want
 	cfg.Output = filepath.Join(t.TempDir(), "flows.jsonl")
 	cfg.Control = filepath.Join(t.TempDir(), "control.sock")
 	agent := startProcess(t, cfg)

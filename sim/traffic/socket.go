@@ -86,10 +86,13 @@ func (x *exchange) open(net Network, groups Groups) (err error) {
 				return err
 			})
 		}
-		if end.group != "" {
-			err = groups.In(end.group, open)
-		} else {
+		switch {
+		case end.group == "":
 			err = open()
+		case groups == nil:
+			err = errors.New("control groups are not to be had")
+		default:
+			err = groups.In(end.group, open)
 		}
 		if err != nil {
 			return fmt.Errorf("open a socket on %s: %w", end.host, err)
