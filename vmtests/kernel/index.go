@@ -19,6 +19,8 @@ type archived struct {
 	Version string // Debian version of the packages
 	ABI     string // the part of the names that the packages share
 	Debs    []record
+	// Lacks is a package that the kernel needs and the archive has lost; "" if there is none.
+	Lacks string
 }
 
 // flavoured matches the packages that hold a kernel or its modules. From 7.x the linux-image
@@ -64,34 +66,36 @@ func readIndex(r io.Reader) ([]record, error) {
 	return all, nil
 }
 
+// modulesPackage is how the names of packages begin that hold modules alone.
+const modulesPackage = "linux-modules-"
+
 // assemble makes kernels of packages, newest first; of two forms of the same version the signed
-// one first. A kernel whose packages are not all in the index is left out.
+// one first.
 func assemble(index []record) []archived {
-	modules := map[string]record{}
+	modules, wanted := map[string]record{}, map[string]bool{}
+	of := func(r record, abi string) string { return abi + " " + r.Version }
 	for _, r := range index {
-		if m := flavoured.FindStringSubmatch(r.Package); m[1] == "modules" {
-			modules[m[2]+" "+r.Version] = r
+		m := flavoured.FindStringSubmatch(r.Package)
+		if m[1] == "modules" {
+			modules[of(r, m[2])] = r
+		}
+		if strings.Contains(r.Depends, modulesPackage) {
+			wanted[of(r, m[2])] = true
 		}
 	}
 	var kernels []archived
 	for _, r := range index {
 		m := flavoured.FindStringSubmatch(r.Package)
-		k := archived{Version: r.Version, ABI: m[2], Debs: []record{r}}
-		switch {
-		case m[1] == "modules":
+		empty := m[1] == "image" && strings.Contains(r.Depends, "linux-binary-") // which stands for it
+		if m[1] == "modules" || empty {
 			continue
-		case m[1] == "image":
-			if strings.Contains(r.Depends, "linux-binary-") {
-				continue // empty: its linux-binary package stands for it
-			}
-		default:
-			mods, ok := modules[m[2]+" "+r.Version]
-			if !ok && strings.Contains(r.Depends, "linux-modules-") {
-				continue
-			}
-			if ok {
-				k.Debs = append(k.Debs, mods)
-			}
+		}
+		k := archived{Version: r.Version, ABI: m[2], Debs: []record{r}}
+		switch mods, ok := modules[of(r, m[2])]; {
+		case ok:
+			k.Debs = append(k.Debs, mods)
+		case wanted[of(r, m[2])]:
+			k.Lacks = modulesPackage + m[2]
 		}
 		kernels = append(kernels, k)
 	}
@@ -103,6 +107,21 @@ func assemble(index []record) []archived {
 			strings.Count(b.Debs[0].Package, "unsigned")
 	})
 	return kernels
+}
+
+// whole are the kernels of which the archive has all packages.
+func whole(kernels []archived) []archived {
+	return slices.DeleteFunc(slices.Clone(kernels), func(k archived) bool { return k.Lacks != "" })
+}
+
+// lack is what the newest kernel of a line lacks; "" when the archive has no such kernel, or all of it.
+func lack(kernels []archived, line string) string {
+	for _, k := range kernels {
+		if l, rc := lineOf(k.Version); l == line && !rc {
+			return k.Lacks
+		}
+	}
+	return ""
 }
 
 // linesOf are the lines of an archive's kernels, the oldest first, and Candidate last when there is one

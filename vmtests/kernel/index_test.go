@@ -31,7 +31,9 @@ var archive = show(
 	"linux-image-cloud-amd64 5.10.262-1 linux-image-5.10.0-46-cloud-amd64",
 	"linux-image-6.12.95+deb12-cloud-amd64 6.12.95-1~bpo12+1 kmod",
 	"linux-image-6.12.117+deb13-cloud-amd64 6.12.117-1 kmod",
-	// The image is empty, and the modules are gone: not a kernel.
+	// The image is empty, and the modules are gone; either may say that they are wanted.
+	"linux-image-7.0.13+deb13-cloud-amd64 7.0.13-1 linux-binary-7.0.13+deb13-cloud-amd64, linux-modules-7.0.13+deb13-cloud-amd64",
+	"linux-binary-7.0.13+deb13-cloud-amd64 7.0.13-1 linux-base",
 	"linux-image-7.1.13+deb13-cloud-amd64 7.1.13-1 linux-binary-7.1.13+deb13-cloud-amd64 (= 7.1.13-1)",
 	"linux-binary-7.1.13+deb13-cloud-amd64 7.1.13-1 linux-modules-7.1.13+deb13-cloud-amd64 (= 1)",
 	"linux-image-7.2.13+deb14-cloud-amd64 7.2.13-1 linux-binary-7.2.13+deb14-cloud-amd64",
@@ -48,7 +50,7 @@ var archive = show(
 func TestChoose(t *testing.T) {
 	index, err := readIndex(strings.NewReader(archive))
 	require.NoError(t, err)
-	kernels := assemble(index)
+	kernels := whole(assemble(index))
 	tests := map[string][]string{
 		"5.10": {
 			"linux-image-5.10.0-46-cloud-amd64 5.10.262-1",
@@ -60,6 +62,7 @@ func TestChoose(t *testing.T) {
 			"linux-image-6.12.95+deb12-cloud-amd64 6.12.95-1~bpo12+1",
 		},
 		"6.1": nil,
+		"7.0": nil,
 		"7.1": nil,
 		"7.x": {
 			"linux-binary-7.2.13+deb14-cloud-amd64 7.2.13-1",
@@ -89,10 +92,23 @@ func TestChoose(t *testing.T) {
 	}
 }
 
+func TestLack(t *testing.T) {
+	index, err := readIndex(strings.NewReader(archive))
+	require.NoError(t, err)
+	kernels := assemble(index)
+	require.Equal(t, "linux-modules-7.0.13+deb13-cloud-amd64", lack(kernels, "7.0"))
+	require.Equal(t, "linux-modules-7.1.13+deb13-cloud-amd64", lack(kernels, "7.1"))
+	for _, line := range []string{"5.10", "7.2", "7.3", "4.19"} {
+		require.Empty(t, lack(kernels, line), line)
+	}
+	require.Equal(t, []string{"5.10", "6.12", "7.0", "7.1", "7.2", "7.3"}, linesOf(kernels))
+	require.Equal(t, []string{"5.10", "6.12", "7.2", "7.3"}, linesOf(whole(kernels)))
+}
+
 func TestSplitPackagesBelongTogether(t *testing.T) {
 	index, err := readIndex(strings.NewReader(archive))
 	require.NoError(t, err)
-	k := choose(assemble(index), Newest)[0]
+	k := choose(whole(assemble(index)), Newest)[0]
 	require.Len(t, k.Debs, 2)
 	require.Equal(t, "linux-modules-7.3.4+deb13-cloud-amd64", k.Debs[1].Package)
 	require.Equal(t, "7.3.4+deb13-cloud-amd64", k.ABI)

@@ -181,7 +181,13 @@ func (s *Store) fetch(ctx context.Context, lines []string, refresh bool) []Found
 	}
 	known := s.load()
 	if slices.Contains(lines, Every) {
-		known[Every] = resolution{Lines: linesOf(archive), Resolved: time.Now().UTC().Truncate(time.Second)}
+		every := linesOf(whole(archive))
+		for _, line := range linesOf(archive) {
+			if !slices.Contains(every, line) {
+				s.log("left out: %s, of which the archive has no %s", line, lack(archive, line))
+			}
+		}
+		known[Every] = resolution{Lines: every, Resolved: time.Now().UTC().Truncate(time.Second)}
 		lines = expand(known, lines)
 		found = make([]Found, len(lines))
 	}
@@ -220,7 +226,10 @@ func anyMissing(found []Found) bool {
 func (s *Store) resolve(
 	ctx context.Context, c apt, archive []archived, line string,
 ) (string, error) {
-	choices := choose(archive, line)
+	choices := choose(whole(archive), line)
+	if lacks := lack(archive, line); len(choices) == 0 && lacks != "" {
+		return "", fmt.Errorf("line %s: the archive has no %s: %w", line, lacks, ErrUnavailable)
+	}
 	if len(choices) == 0 {
 		return "", fmt.Errorf("no cloud-amd64 kernel of line %s: %w", line, ErrUnavailable)
 	}
