@@ -21,7 +21,7 @@ const imageName = "vmlinuz"
 // wanted matches what is kept of a package: modules that networking can need. The rest of a
 // kernel package is drivers that a guest has no devices for.
 var wanted = regexp.MustCompile(
-	`^lib/modules/[^/]+/(modules\.builtin|kernel/(net|drivers/net|lib|crypto|arch/x86/crypto)/.*)$`)
+	`^lib/modules/[^/]+/(modules\.builtin|kernel/(net|drivers/net|lib|crypto|arch/x86/crypto|arch/x86/lib)/.*)$`)
 
 // image matches the kernel image: in boot/ up to 7.1, beside the modules from then on.
 var image = regexp.MustCompile(`^(boot/vmlinuz-.*|lib/modules/[^/]+/vmlinuz(\.unsigned)?)$`)

@@ -101,6 +101,7 @@ func simple(release string) []string {
 		"./boot/vmlinuz-" + release, "./boot/config-" + release, "./usr/share/doc/x",
 		"./lib/modules/" + release + "/kernel/drivers/net/veth.ko",
 		"./lib/modules/" + release + "/kernel/drivers/gpu/big.ko",
+		"./lib/modules/" + release + "/kernel/arch/x86/lib/crypto/poly1305-x86_64.ko",
 		"./lib/modules/" + release + "/modules.builtin",
 	}
 }
@@ -125,6 +126,7 @@ func TestGetAndCached(t *testing.T) {
 	require.Len(t, found[0].Kernel.SHA256, 64)
 	require.FileExists(t, found[0].Kernel.Image)
 	require.FileExists(t, filepath.Join(found[0].Kernel.Modules, "kernel/drivers/net/veth.ko"))
+	require.FileExists(t, filepath.Join(found[0].Kernel.Modules, "kernel/arch/x86/lib/crypto/poly1305-x86_64.ko"), "since 6.16")
 	require.FileExists(t, filepath.Join(found[0].Kernel.Modules, "modules.builtin"))
 	require.NoFileExists(t, filepath.Join(found[0].Kernel.Modules, "kernel/drivers/gpu/big.ko"))
 	require.NoError(t, found[1].Err)
