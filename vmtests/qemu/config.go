@@ -105,7 +105,9 @@ func (m Machine) exact() []string {
 // emulatedCPU is the CPU of guests under emulation: all that QEMU can do, but for fast string
 // instructions. Told that there are some, kernels and Go copy and clear memory byte by byte, which
 // was measured to be a quarter of the time in which an agent starts.
-const emulatedCPU = "max,erms=off"
+// Without cmpxchg16b either: after one that an interrupt follows, QEMU 7.2 gives the guest flags that no CPU has, and
+// 6.12, whose allocator uses it, panics. Kernels have another way then.
+const emulatedCPU = "max,erms=off,cx16=off"
 
 // The file descriptors that QEMU inherits.
 const (
