@@ -263,9 +263,8 @@ func (s *snapshots) prune(prefix string) {
 	}
 }
 
-// bootAgain boots until a guest gets ready, or has crashed as often as guests may. An emulator's fault in some
-// hundred boots (a CPU whose flags had bits that do not exist) would cost all scenarios of a kernel; the report tells
-// of every crash.
+// bootAgain boots until a guest gets ready, or has crashed as often as guests may: a crash would cost all scenarios of
+// a kernel. It hides none: the report tells of each.
 func bootAgain(boot func() (*qemu.VM, facts, error)) (*qemu.VM, facts, error) {
 	var crashes []string
 	for {
