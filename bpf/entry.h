@@ -78,29 +78,23 @@ static __always_inline int wakes(u8 kind)
 	return !woken && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) >= wake_at;
 }
 
-/* Sends an event to user space; not 0 when the ring buffer is full. Who is woken reads and
- * resets both marks, and may be done before this CPU goes on: they are set before.
+/* The flags with which an event goes to user space. Who is woken reads and resets both marks,
+ * and may be done before this CPU goes on: they are set before.
  */
-static __always_inline long hand_over(struct packet *p, struct event *e, u8 kind)
+static __always_inline u64 wake(u8 kind)
 {
-	u8 alarm = full_alarm;
-	int wake = wakes(kind);
-	long err;
+	if (!wakes(kind))
+		return BPF_RB_NO_WAKEUP;
+	woken = 1;
+	full_alarm = 0;
+	return BPF_RB_FORCE_WAKEUP;
+}
 
+static __always_inline void address(struct event *e, struct packet *p, u8 kind)
+{
 	e->kind = kind;
 	e->family = p->family;
 	e->key = p->key6;
-	if (wake) {
-		woken = 1;
-		full_alarm = 0;
-	}
-	err = bpf_ringbuf_output(&events, e, sizeof(*e),
-				 wake ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP);
-	if (err && wake) {
-		woken = 0;
-		full_alarm = alarm;
-	}
-	return err;
 }
 
 /* An entry that was found can have been deleted and given to another tuple meanwhile. Outside
@@ -128,12 +122,18 @@ static __always_inline int same_key(struct conn *c, struct packet *p, int family
 	return same6((struct key6 *)c - 1, &p->key6);
 }
 
-/* First step of replacing: takes a copy of a connection that has ended into the event, or
- * returns why it is not to be replaced.
+/* A connection that is being replaced. */
+struct ending {
+	u8 life; /* before */
+	u8 why;	 /* enum end_reason */
+};
+
+/* First step of replacing: marks a connection that has ended, or returns why it is not to be
+ * replaced.
  */
-static __always_inline int take_end(struct conn *c, struct scratch *s, int family)
+static __always_inline int take_end(struct conn *c, struct scratch *s, int family,
+				    struct ending *ending)
 {
-	struct event *e = (struct event *)s->event;
 	struct packet *p = &s->packet;
 	struct leg *l = &c->leg[p->leg & 1];
 	int result = AGAIN;
@@ -154,58 +154,75 @@ static __always_inline int take_end(struct conn *c, struct scratch *s, int famil
 		result = LOST_MID_STREAM;
 	} else if (end) {
 		result = ENDED;
-		copy_out(&e->conn, c);
+		ending->life = c->life;
 		c->life = LIFE_ENDING;
 	}
 	bpf_spin_unlock(&c->lock);
-	e->end = end;
+	ending->why = end;
 	return result;
 }
 
-/* Takes the copy again, with what other CPUs had counted in their slots. No slot opens for a
- * connection that is ending.
+/* Second step: builds the new connection, and closes the slots of the old one. No slot opens
+ * for a connection that is ending. A CPU that found it live a moment ago may still be about to
+ * count its packet in it, and mostly has done so when this is done.
  */
-static __always_inline void take_slots(struct conn *c, struct __sk_buff *skb, struct scratch *s)
+static __always_inline void build_next(struct conn *c, struct __sk_buff *skb)
 {
-	struct event *e = (struct event *)s->event;
-	u8 life = e->conn.life;
+	int cached = has_slots(c);
 
-	close_slots(skb);
-	bpf_spin_lock(&c->lock);
-	copy_out(&e->conn, c);
-	bpf_spin_unlock(&c->lock);
-	e->conn.life = life;
+	if (cached)
+		close_slots(skb);
+	build(skb);
+	if (cached)
+		fold_slots(skb);
 }
 
-/* Last step: the connection's record is on its way, another one begins. What other CPUs have
- * counted since the copy counts in the new one. It comes to life last: who looks without the
+/* Puts what a leg holds into `old`, and `fresh` in its place; under the lock. Who counts
+ * outside of it looks at owner and flags afterwards: they change next to the look at the
+ * counters.
+ */
+static __always_inline void change_leg(struct leg *l, struct leg *old, struct leg *fresh)
+{
+	u16 owner = FORGET(fresh->owner);
+	u8 flags = FORGET(fresh->flags);
+
+	copy_leg(old, l);
+	old->packets = FORGET(l->packets);
+	old->bytes = FORGET(l->bytes);
+	FORGET(l->owner) = owner;
+	FORGET(l->flags) = flags;
+	__sync_fetch_and_add(&l->packets, -old->packets);
+	__sync_fetch_and_add(&l->bytes, -old->bytes);
+	copy_leg(l, fresh);
+	if (!owner && l->packets)
+		own_late(l, old->owner);
+}
+
+/* Last step: the old connection goes into its record, the new one into its place. What other
+ * CPUs count from now on counts in the new one. It comes to life last: who looks without the
  * lock sees all of it then.
  */
-static __always_inline void give_place(struct conn *c, struct scratch *s)
+static __always_inline void give_place(struct conn *c, struct scratch *s, struct event *e)
 {
-	struct event *e = (struct event *)s->event;
 	struct conn *fresh = (struct conn *)s->fresh;
 
 	fresh->life = LIFE_ENDING;
 	bpf_spin_lock(&c->lock);
-	for (int i = 0; i < 2; i++) {
-		__sync_fetch_and_add(&c->leg[i].packets, -e->conn.leg[i].packets);
-		__sync_fetch_and_add(&c->leg[i].bytes, -e->conn.leg[i].bytes);
-		copy_leg(&c->leg[i], &fresh->leg[i]);
-	}
+	copy_rest(&e->conn, c);
+	for (int i = 0; i < 2; i++)
+		change_leg(&c->leg[i], &e->conn.leg[i], &fresh->leg[i]);
 	copy_rest(c, fresh);
+	count_packet(&c->leg[s->packet.leg & 1], &s->packet);
 	barrier();
 	c->life = LIFE_LIVE;
 	bpf_spin_unlock(&c->lock);
 }
 
-/* The record found no room: the connection stays. */
-static __always_inline void stay(struct conn *c, struct scratch *s)
+/* There is no room for the record: the connection stays. */
+static __always_inline void stay(struct conn *c, u8 life)
 {
-	struct event *e = (struct event *)s->event;
-
 	bpf_spin_lock(&c->lock);
-	c->life = e->conn.life;
+	c->life = life;
 	bpf_spin_unlock(&c->lock);
 }
 
@@ -215,20 +232,24 @@ static __always_inline void stay(struct conn *c, struct scratch *s)
 static __always_inline int replace(struct conn *c, struct __sk_buff *skb, struct scratch *s,
 				   int family)
 {
-	struct packet *p = &s->packet;
-	int result = take_end(c, s, family);
+	struct ending end = {};
+	struct event *e;
+	int result = take_end(c, s, family, &end);
 
 	if (result != ENDED)
 		return result;
-	if (has_slots(c))
-		take_slots(c, skb, s);
-	if (hand_over(p, (struct event *)s->event, EVENT_REPLACED)) {
-		stay(c, s);
+	build_next(c, skb);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e) {
+		stay(c, end.life);
 		return LOST_RING_FULL;
 	}
-	build(skb);
-	give_place(c, s);
-	return count_packet(&c->leg[p->leg & 1], p);
+	give_place(c, s, e);
+	e->conn.life = end.life;
+	e->end = end.why;
+	address(e, &s->packet, EVENT_REPLACED);
+	bpf_ringbuf_submit(e, wake(EVENT_REPLACED));
+	return ACCOUNTED;
 }
 
 /* Counts a packet in the entry of its tuple, unless its connection has ended. */
@@ -255,9 +276,10 @@ static __always_inline int update(struct conn *c, struct packet *p, int family)
 		else if (!p->cites && c->leg[!p->leg].owner)
 			c->state = STATE_REPLIED;
 		l->flags |= p->flags;
+		count_packet(l, p); /* not later: another connection could take the entry */
 	}
 	bpf_spin_unlock(&c->lock);
-	return result == ACCOUNTED ? count_packet(l, p) : result;
+	return result;
 }
 
 /* Builds the packet's connection with the packet in it. */
@@ -276,14 +298,20 @@ static __always_inline struct conn *first_packet(struct __sk_buff *skb, struct s
 PART no_place(struct __sk_buff *skb)
 {
 	struct scratch *s = scratch_at_hand(skb);
+	struct conn *c;
 	struct event *e;
 
 	if (!s)
 		return LOST_NO_HOOK;
-	e = (struct event *)s->event;
-	copy_out(&e->conn, first_packet(skb, s));
+	c = first_packet(skb, s);
+	e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	if (!e)
+		return LOST_TABLE_FULL;
+	copy_out(&e->conn, c);
 	e->end = END_NO_ROOM;
-	return hand_over(&s->packet, e, EVENT_PACKET) ? LOST_TABLE_FULL : ACCOUNTED;
+	address(e, &s->packet, EVENT_PACKET);
+	bpf_ringbuf_submit(e, wake(EVENT_PACKET));
+	return ACCOUNTED;
 }
 
 #define E2BIG  7

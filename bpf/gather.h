@@ -41,10 +41,8 @@ static __always_inline int named_so(struct slot *s, u16 *port, u32 leg, u8 proto
 static __always_inline void fold_leg(struct leg *l, struct slot *s, u32 step)
 {
 	fold(l, s, step);
-	if (!l->owner && l->packets) {
-		l->owner = s->name >> 32;
-		l->first = l->last;
-	}
+	if (!l->owner && l->packets)
+		own_late(l, s->name >> 32);
 }
 
 /* The slot could have become another leg's since it was found: it is asked under the lock. */

@@ -80,8 +80,7 @@ struct {
 struct scratch {
 	u32 rule; /* the one that is asked */
 	struct packet packet;
-	struct packet outer; /* around the one inside a tunnel */
-	u64 event[sizeof(struct event) / 8];
+	struct packet outer;		    /* around the one inside a tunnel */
 	u64 key[sizeof(struct key6) / 8];   /* ends where `fresh` begins, as in the tables */
 	u64 fresh[sizeof(struct conn) / 8]; /* a connection of which this is the first packet */
 };

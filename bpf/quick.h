@@ -86,11 +86,28 @@ static __always_inline int is_plain(struct conn *c, struct leg *l, struct packet
 	return !p->has_numbers || (l->seen & known) == known;
 }
 
-static __always_inline int count_plain(struct leg *l, struct packet *p)
+/* What a packet shows that was judged by one connection and counted in the next, which another
+ * CPU has put in its place meanwhile.
+ */
+static __always_inline void show_late(struct conn *c, struct leg *l, struct packet *p)
+{
+	bpf_spin_lock(&c->lock);
+	if (c->life == LIFE_LIVE) {
+		if (!l->owner)
+			own_late(l, p->hook);
+		l->flags |= p->flags;
+	}
+	bpf_spin_unlock(&c->lock);
+}
+
+static __always_inline int count_plain(struct conn *c, struct leg *l, struct packet *p)
 {
 	if (p->has_numbers)
 		move_numbers(l, p);
-	return count_packet(l, p);
+	count_packet(l, p);
+	if (FORGET(l->owner) != p->hook || p->flags & ~FORGET(l->flags))
+		show_late(c, l, p);
+	return ACCOUNTED;
 }
 
 static __always_inline int has_hook(u16 *hooks, u16 hook)
@@ -99,10 +116,11 @@ static __always_inline int has_hook(u16 *hooks, u16 hook)
 }
 
 /* Counts a packet whose leg has an open slot, which may go on. */
-static __always_inline int count_and_renew(struct leg *l, struct slot *s, struct packet *p)
+static __always_inline int count_and_renew(struct conn *c, struct leg *l, struct slot *s,
+					   struct packet *p)
 {
 	catch_up(l, s);
-	count_plain(l, p);
+	count_plain(c, l, p);
 	if (slot_ns)
 		renew(l, s, p);
 	return ACCOUNTED;
@@ -269,10 +287,10 @@ static __always_inline int quick_count4(struct packet *p, struct ipv4 *ip)
 	if (result != ACCOUNTED)
 		return result;
 	if (!slots)
-		return count_plain(l, p);
+		return count_plain(c, l, p);
 	if (is_slot4(slot, addrs, name))
-		return count_and_renew(l, &slot->slot, p);
-	count_plain(l, p);
+		return count_and_renew(c, l, &slot->slot, p);
+	count_plain(c, l, p);
 	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
 		name_slot4(slot, addrs, name);
 		open_slot(c, l, &slot->slot, p);
@@ -318,10 +336,10 @@ static __always_inline int quick_count6(struct packet *p, struct ipv6 *ip)
 	if (result != ACCOUNTED)
 		return result;
 	if (!slots)
-		return count_plain(l, p);
+		return count_plain(c, l, p);
 	if (is_slot6(slot, ip, name))
-		return count_and_renew(l, &slot->slot, p);
-	count_plain(l, p);
+		return count_and_renew(c, l, &slot->slot, p);
+	count_plain(c, l, p);
 	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
 		name_slot6(slot, ip, name);
 		open_slot(c, l, &slot->slot, p);

@@ -73,6 +73,13 @@ static __always_inline int count_packet(struct leg *l, struct packet *p)
 	return ACCOUNTED;
 }
 
+/* A leg has packets that nobody has seen come, as they were judged by the connection before. */
+static __always_inline void own_late(struct leg *l, u16 hook)
+{
+	l->owner = hook;
+	l->first = l->last;
+}
+
 static __always_inline u8 first_state(struct packet *p)
 {
 	if (!p->has_states)

@@ -294,7 +294,6 @@ type weirScratch struct {
 		Key4       weirKey4
 		_          [24]byte
 	}
-	Event [26]uint64
 	Key   [5]uint64
 	Fresh [20]uint64
 }

@@ -41,6 +41,10 @@ func (b *bench) otherCases() []packetCase {
 		{name: "tcp4/2cpu-one", what: "2 CPUs on one flow, each", packet: tcp4(ack), flows: 1, cpus: 2},
 		{name: "tcp4/2cpu-two", what: "2 CPUs on a flow each, each", packet: tcp4(ack), flows: 1,
 			cpus: 2, distinct: true},
+		{name: "tcp4/table", what: "TCP over IPv4, one established flow, without slots", packet: tcp4(ack), flows: 1,
+			alter: noSlots},
+		{name: "tcp4/2cpu-table", what: "2 CPUs on one flow, each, without slots", packet: tcp4(ack), flows: 1,
+			cpus: 2, alter: noSlots},
 		{name: "tcp4/full", what: "twice the table's flows in turn, half of them find no room: rejected",
 			packet: tcp4(ack), flows: full},
 		{name: "tcp4/room", what: "the same flows in a table that has room for all of them",
@@ -59,6 +63,8 @@ func (b *bench) otherCases() []packetCase {
 			packet: tcp4(ack), flows: 1, alter: func(o *bpf.Options) { o.Tunnels = bpf.AllTunnels }},
 	}
 }
+
+func noSlots(o *bpf.Options) { o.Slots = -1 }
 
 func overflow(o *bpf.Options) { o.Overflow, o.Ring = true, overflowRing }
 

@@ -62,8 +62,8 @@
 #define FOUND	  6 /* c was looked up by the long way */
 #define REPLACE	  7 /* c was looked up to be replaced */
 #define COUNT	  8 /* checks passed: count it */
-#define HANDED	  9 /* the last record of c is on its way */
-#define STAY	  10 /* it found no room */
+#define HANDED	  9 /* c is ending */
+#define STAY	  10 /* there is no room for its last record */
 #define INSERT	  11 /* c is being copied into the table */
 #define FULL	  12 /* it found no room */
 #define FIRST	  13 /* open before looking */
@@ -95,7 +95,8 @@ element e[ELEMENTS + 1];
 byte table[TUPLES + 1]; /* tuple -> element */
 bit bucket[TUPLES + 1]; /* the hash's own lock, held while an element is inserted */
 event ring[RING];
-byte waiting; /* events in it */
+byte waiting;  /* events in it */
+byte reserved; /* room in it for events that are being written */
 byte lost;    /* packets counted as ring-full or table-full */
 byte sent;    /* packets that came to the hook */
 bit detached; /* the hook is off */
@@ -151,17 +152,22 @@ inline record(flow, from, to, ends)
  */
 #define new_id (1 + me * PACKETS + n - 1)
 
-/* bpf_ringbuf_output */
-inline hand_over(what, flow, counted, mark)
+/* bpf_ringbuf_submit, of what was reserved. Events are in the order in which they are submitted: no two are of one flow. */
+inline submit(what, flow, counted, mark)
+{
+	ring[waiting].kind = what;
+	ring[waiting].key = k;
+	ring[waiting].id = flow;
+	ring[waiting].packets = counted;
+	ring[waiting].reported = mark;
+	waiting++
+}
+
+/* bpf_ringbuf_reserve */
+inline reserve()
 {
 	if
-	:: waiting < RING ->
-		ring[waiting].kind = what;
-		ring[waiting].key = k;
-		ring[waiting].id = flow;
-		ring[waiting].packets = counted;
-		ring[waiting].reported = mark;
-		waiting++
+	:: waiting + reserved < RING -> reserved++
 	:: else -> result = STAY
 	fi
 }
@@ -203,22 +209,26 @@ inline leave()
 	result = ACCOUNTED
 }
 
-/* count_packet: outside the lock. */
+/* count_packet: outside the lock, as the short way does. */
 inline count_packet()
 {
-	atomic {
-		assert(e[c].used && e[c].key == k); /* a connection of this packet's tuple */
-		e[c].packets++;
-		leave()
-	}
+	atomic { counted(); leave() }
+}
+
+inline counted()
+{
+	assert(e[c].used && e[c].key == k); /* a connection of this packet's tuple */
+	e[c].packets++
 }
 
 /* no_place */
 inline no_place()
 {
 	atomic {
-		hand_over(EVENT_PACKET, new_id, 1, 0);
-		lost = lost + (result == STAY -> 1 : 0);
+		if
+		:: waiting + reserved < RING -> submit(EVENT_PACKET, new_id, 1, 0)
+		:: else -> lost++
+		fi;
 		leave()
 	}
 }
@@ -292,7 +302,7 @@ inline insert()
 	fi
 }
 
-/* quick_update */
+/* quick_judge */
 inline quick()
 {
 #ifdef BUG_COUNT_BEFORE_KEY
@@ -314,8 +324,8 @@ inline quick()
 #endif
 }
 
-/* update: what it changes but the counters does not matter here. The lock does not hold an
- * insertion off, therefore it reads life and then the key.
+/* update, which counts under the lock: what else it changes does not matter here. The lock does not
+ * hold an insertion off, therefore it reads life and then the key.
  */
 inline update()
 {
@@ -324,7 +334,7 @@ inline update()
 	atomic {
 		if
 		:: life != k -> result = AGAIN
-		:: life == k && e[c].life == LIVE -> result = COUNT
+		:: life == k && e[c].life == LIVE -> result = ACCOUNTED
 		:: life == k -> result = ENDED
 		fi;
 #else
@@ -332,12 +342,16 @@ inline update()
 	atomic {
 		if
 		:: e[c].key != k -> result = AGAIN
-		:: e[c].key == k && life == LIVE -> result = COUNT
+		:: e[c].key == k && life == LIVE -> result = ACCOUNTED
 		:: e[c].key == k -> result = ENDED /* also: expired, or the packet opens another */
 		fi;
 #endif
+		e[c].lock = 0;
 		life = 0;
-		e[c].lock = 0
+		if
+		:: result == ACCOUNTED -> counted(); leave()
+		:: else
+		fi
 	}
 }
 
@@ -363,9 +377,6 @@ inline take_end()
 			:: life == LIVE -> result = AGAIN
 			:: life == LIVE || life == RETIRED ->
 				result = HANDED;
-				old_id = e[c].id;
-				old_packets = e[c].packets;
-				old_reported = e[c].reported;
 				old_life = life;
 				e[c].life = ENDING
 			fi
@@ -380,24 +391,40 @@ inline take_end()
  */
 inline give_place()
 {
+	atomic {
+		!e[c].lock;
+		e[c].lock = 1;
+		old_id = e[c].id;
+		old_packets = e[c].packets;
+		old_reported = e[c].reported
+	}
 #ifdef ITERATE
-	atomic { !e[c].lock; e[c].lock = 1; give_count() }
+	give_count();
 #ifdef BUG_LIVE_BEFORE_WRITTEN
 	e[c].life = LIVE;
 #endif
 	e[c].id = new_id;
 	e[c].reported = 0;
-	atomic { e[c].life = LIVE; e[c].lock = 0; given() }
+	atomic { counted(); e[c].life = LIVE; e[c].lock = 0 }
 #else
 	atomic {
-		!e[c].lock;
 		give_count();
 		e[c].id = new_id;
 		e[c].reported = 0;
+		counted();
 		e[c].life = LIVE;
-		given()
+		e[c].lock = 0
 	}
 #endif
+	atomic {
+		reserved--;
+		submit(EVENT_REPLACED, old_id, old_packets, old_reported);
+		old_id = 0;
+		old_packets = 0;
+		old_reported = 0;
+		old_life = 0;
+		leave()
+	}
 }
 
 inline give_count()
@@ -409,24 +436,13 @@ inline give_count()
 #endif
 }
 
-inline given()
-{
-	old_packets = 0;
-	old_life = 0;
-	result = COUNT
-}
-
-/* replace: take_end, hand_over, then give_place or stay. */
+/* replace: take_end, and where there is room for the record give_place, else stay. */
 inline replace()
 {
 	take_end();
 	if
 	:: result == HANDED ->
-		atomic {
-			hand_over(EVENT_REPLACED, old_id, old_packets, old_reported);
-			old_id = 0;
-			old_reported = 0
-		}
+		atomic { reserve() }
 		if
 		:: result == HANDED ->
 			give_place()
@@ -434,7 +450,6 @@ inline replace()
 			atomic {
 				!e[c].lock;
 				e[c].life = old_life;
-				old_packets = 0;
 				old_life = 0;
 #ifndef BUG_RING_FULL_IS_SILENT
 				lost++;
@@ -571,9 +586,7 @@ inline walk(t)
 #endif
 		seen.packets = e[table[t]].packets;
 		seen.reported = e[table[t]].reported;
-#ifndef BUG_WALK_SHOWS_ENDING
 		seen.id = (e[table[t]].life == ENDING -> NONE : seen.id);
-#endif
 		choose(t)
 	}
 }

@@ -120,7 +120,7 @@ inline gather(t, step)
 	i = 0
 }
 
-/* take_end, take_slots, the record, give_place and count_packet. */
+/* take_end, build_next and give_place. */
 inline replace(t)
 {
 	may = false;

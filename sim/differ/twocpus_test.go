@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
+	"net"
 	"runtime"
 	"slices"
 	"strings"
@@ -13,6 +14,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
@@ -257,6 +260,52 @@ func TestTwoCPUsAtTwoHooks(t *testing.T) {
 		require.Equal(t, accounted, told, "case %d of seed %d:\n%s\n%s", n, seed, strings.Join(facts(got), "\n"), r)
 	}
 	require.NotZero(t, observed, "no packet came to a leg that another hook counts")
+}
+
+// TestReplacedMeanwhile sends a plain packet of a connection and a SYN that replaces it in the same instant: the packet counts,
+// with its flags, in the one or in the other.
+func TestReplacedMeanwhile(t *testing.T) {
+	if runtime.NumCPU() < 2 {
+		t.Skip("skipped: this machine has one CPU")
+	}
+	d := newDiffer(t)
+	fresh := 0
+	for n := range *pairs * 2 {
+		more := tcpStep(t, n%3 == 0, layers.TCP{Seq: 100, Ack: 200, ACK: true})
+		syn := tcpStep(t, false, layers.TCP{Seq: 5000, SYN: true})
+		r := &race{Case: &Case{Steps: []Step{tcpStep(t, false, layers.TCP{Seq: 100, Ack: 200, ACK: true, PSH: true}), more}},
+			rounds: [][2]Step{{more, syn}}}
+		if n%2 == 0 { // it has a slot
+			r.Steps = append(r.Steps, more, more)
+		}
+		if n%4 < 2 {
+			slices.Reverse(r.rounds[0][:])
+		}
+		got, err := r.run(t, d)
+		require.NoError(t, err)
+		same, of, err := r.explains(got)
+		require.NoError(t, err)
+		require.NotZero(t, same, "case %d is as in none of %d orders:\n%s\n%s", n, of, strings.Join(facts(got), "\n"), r)
+		if c := got.Connections[0]; c.Forward.Packets+c.Reverse.Packets > 1 {
+			fresh++
+		}
+	}
+	t.Logf("in %d of %d cases the packet was the new connection's", fresh, *pairs*2)
+}
+
+// tcpStep is a packet of the one connection of a test, or back.
+func tcpStep(t *testing.T, back bool, tcp layers.TCP) Step {
+	t.Helper()
+	eth := layers.Ethernet{SrcMAC: net.HardwareAddr{2, 0, 0, 0, 0, 1}, DstMAC: net.HardwareAddr{2, 0, 0, 0, 0, 2}, EthernetType: layers.EthernetTypeIPv4}
+	ip := layers.IPv4{Version: 4, TTL: 64, Protocol: layers.IPProtocolTCP, SrcIP: net.IPv4(10, 0, 0, 1), DstIP: net.IPv4(10, 0, 0, 2)}
+	tcp.SrcPort, tcp.DstPort = 1000, 80
+	if back {
+		ip.SrcIP, ip.DstIP, tcp.SrcPort, tcp.DstPort = ip.DstIP, ip.SrcIP, tcp.DstPort, tcp.SrcPort
+	}
+	require.NoError(t, tcp.SetNetworkLayerForChecksum(&ip))
+	b := gopacket.NewSerializeBuffer()
+	require.NoError(t, gopacket.SerializeLayers(b, gopacket.SerializeOptions{FixLengths: true, ComputeChecksums: true}, &eth, &ip, &tcp))
+	return Step{Hook: 1, Frame: b.Bytes()}
 }
 
 func legs(e *conntrack.Entry) model.Count {
