@@ -178,23 +178,20 @@ static __always_inline void build_next(struct conn *c, struct __sk_buff *skb)
 }
 
 /* Puts what a leg holds into `old`, and `fresh` in its place; under the lock. Who counts
- * outside of it looks at owner and flags afterwards: they change next to the look at the
- * counters.
+ * outside of it looks at owner and flags afterwards: they change before the counters are taken.
  */
 static __always_inline void change_leg(struct leg *l, struct leg *old, struct leg *fresh)
 {
-	u16 owner = FORGET(fresh->owner);
-	u8 flags = FORGET(fresh->flags);
-
 	copy_leg(old, l);
+	FORGET(l->owner) = fresh->owner;
+	FORGET(l->flags) = fresh->flags;
+	__sync_fetch_and_add(&l->packets, 0); /* a full barrier */
 	old->packets = FORGET(l->packets);
 	old->bytes = FORGET(l->bytes);
-	FORGET(l->owner) = owner;
-	FORGET(l->flags) = flags;
 	__sync_fetch_and_add(&l->packets, -old->packets);
 	__sync_fetch_and_add(&l->bytes, -old->bytes);
 	copy_leg(l, fresh);
-	if (!owner && l->packets)
+	if (!fresh->owner && l->packets)
 		own_late(l, old->owner);
 }
 

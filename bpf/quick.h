@@ -87,12 +87,13 @@ static __always_inline int is_plain(struct conn *c, struct leg *l, struct packet
 }
 
 /* What a packet shows that was judged by one connection and counted in the next, which another
- * CPU has put in its place meanwhile.
+ * CPU has put in its place meanwhile. When that has counted nothing but the SYN that opened it,
+ * the packet is in the record of the one before.
  */
 static __always_inline void show_late(struct conn *c, struct leg *l, struct packet *p)
 {
 	bpf_spin_lock(&c->lock);
-	if (c->life == LIFE_LIVE) {
+	if (c->life == LIFE_LIVE && l->packets > (l->seen & SEEN_SYN)) {
 		if (!l->owner)
 			own_late(l, p->hook);
 		l->flags |= p->flags;
