@@ -19,6 +19,7 @@ import (
 
 	"github.com/weirnet/weir/agent"
 	"github.com/weirnet/weir/agent/privileges"
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 // The files in packaging: as the tools see them that read them, and against the program.
@@ -50,7 +51,7 @@ func TestSystemdUnit(t *testing.T) {
 
 	analyze, err := exec.LookPath("systemd-analyze")
 	if err != nil {
-		t.Skip(err) // ci/install installs it
+		kerneltest.Lacking(t, "systemd-analyze") // ci/install installs it
 	}
 	unit := filepath.Join(t.TempDir(), "weir.service")
 	here, err := os.Executable()
@@ -151,7 +152,7 @@ func TestPages(t *testing.T) {
 
 	groff, err := exec.LookPath("groff")
 	if err != nil {
-		t.Skip(err) // ci/install installs it
+		kerneltest.Lacking(t, "groff") // ci/install installs it
 	}
 	for _, page := range pages {
 		cmd := exec.Command(groff, "-man", "-Kutf8", "-Tutf8", "-ww", "-z", page)

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net"
 	"os"
@@ -18,6 +19,7 @@ import (
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/labeler"
 	"github.com/weirnet/weir/agent/podgroup"
+	"github.com/weirnet/weir/bpf/kerneltest"
 	"github.com/weirnet/weir/bpf/sockets"
 )
 
@@ -86,11 +88,11 @@ func TestSocketsTell(t *testing.T) {
 	p := newPair(t)
 	mount, err := podgroup.Mount()
 	if err != nil {
-		t.Skip("skipped: ", err)
+		kerneltest.Lacking(t, fmt.Sprintf("control groups of version 2 (%v)", err))
 	}
 	top, err := os.MkdirTemp(mount, "weir-test-agent-")
 	if err != nil {
-		t.Skip("skipped: no control group can be made: ", err)
+		kerneltest.Lacking(t, fmt.Sprintf("the right to make control groups (%v)", err))
 	}
 	t.Cleanup(func() { _ = os.Remove(top) })
 	cfg := p.watching(t)

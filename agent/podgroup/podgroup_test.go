@@ -1,6 +1,7 @@
 package podgroup
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -8,6 +9,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/bpf/kerneltest"
 )
 
 const uid = "0b5bb4ae-9b5c-4b29-9a4c-8e0e4d2f6a11"
@@ -83,11 +86,11 @@ func TestMount(t *testing.T) {
 func TestTree(t *testing.T) {
 	root, err := Mount()
 	if err != nil {
-		t.Skip("skipped: ", err)
+		kerneltest.Lacking(t, fmt.Sprintf("control groups of version 2 (%v)", err))
 	}
 	top, err := os.MkdirTemp(root, "weir-test-podgroup-")
 	if err != nil {
-		t.Skip("skipped: no control group can be made: ", err)
+		kerneltest.Lacking(t, fmt.Sprintf("the right to make control groups (%v)", err))
 	}
 	defer os.Remove(top)
 	tree, err := Open(root)

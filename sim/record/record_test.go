@@ -123,7 +123,7 @@ func withoutGaps(frames []frame) []frame {
 func TestTshark(t *testing.T) {
 	tshark, err := exec.LookPath("tshark")
 	if err != nil {
-		t.Skip("tshark is not installed")
+		kerneltest.Lacking(t, "tshark") // ci/install installs it
 	}
 	dir := t.TempDir()
 	run(t, dir)
