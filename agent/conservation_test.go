@@ -297,11 +297,15 @@ func (p *pair) drained(t *testing.T) {
 	})
 }
 
-func loadTime() time.Duration {
+func loadTime() time.Duration { return scaled(200*time.Millisecond, 50*time.Millisecond) }
+
+// scaled is how much of something a test has: less with -short, which goes with the race detector, where all takes ten
+// times as long, and with emulated machines.
+func scaled[T any](whole, short T) T {
 	if testing.Short() {
-		return 50 * time.Millisecond
+		return short
 	}
-	return 200 * time.Millisecond
+	return whole
 }
 
 // settled waits until the hook has seen what is on the way, and returns its counters.

@@ -63,7 +63,10 @@ func TestMain(m *testing.M) {
 
 // TestKernels runs the tests of what may not be lost, whatever comes over an agent, on other kernels.
 func TestKernels(t *testing.T) {
-	gotest.OnKernels(t, gotest.Tests{Names: guestTests, Flags: []string{"-patience=60s"}}) // an agent's start takes an emulated CPU under load 10 s and more
+	gotest.OnKernels(t, gotest.Tests{Names: guestTests, Flags: []string{
+		"-patience=60s", // an agent's start takes an emulated CPU under load 10 s and more
+		fmt.Sprintf("-rounds=%d", agent.ChurnRounds),
+	}})
 }
 
 // guestTests are those that docs/operating.md names, and of what sweeps may not lose.

@@ -24,8 +24,8 @@ import (
 
 var (
 	soakTime = flag.Duration("soak", 2*time.Second, "how long TestSoak sends")
-	soakHeld = flag.Int("soak.held", 20_000, "how many connections TestSoak holds all the time")
-	soakNew  = flag.Int("soak.new", 20_000, "how many more it opens, which end")
+	soakHeld = flag.Int("soak.held", 20_000, "how many connections TestSoak holds all the time, of which -short takes a tenth")
+	soakNew  = flag.Int("soak.new", 20_000, "how many more it opens, which end, of which -short takes a tenth")
 )
 
 const (
@@ -47,7 +47,9 @@ type soak struct {
 	recv   *receiver
 	told   *tally
 	stop   func()    // of the collector
-	opened int       // connections on busy, those that are held left aside
+	held   int       // connections on busy, all the time
+	fresh  int       // others on busy, in all rounds
+	opened int       // of those
 	sent   bpf.Count // on busy
 	visits bpf.Count // sent on away
 }
@@ -85,7 +87,7 @@ func TestSoak(t *testing.T) {
 // newSoak starts all, and opens the connections that are held.
 func newSoak(t *testing.T) *soak {
 	t.Helper()
-	s := &soak{busy: newPair(t), away: newPair(t), talks: newPair(t), recv: newReceiver(t), told: newTally()}
+	s := &soak{held: scaled(*soakHeld, *soakHeld/10), fresh: scaled(*soakNew, *soakNew/10), busy: newPair(t), away: newPair(t), talks: newPair(t), recv: newReceiver(t), told: newTally()}
 	s.cfg = s.busy.pinned(t)
 	s.cfg.Interfaces = nil
 	for name, p := range map[string]*pair{busyPair: s.busy, awayPair: s.away, "talks": s.talks} {
@@ -93,7 +95,7 @@ func newSoak(t *testing.T) *soak {
 	}
 	s.cfg.Interval = max(minEvery, *soakTime/soakRounds/soakSweeps)
 	s.cfg.Active = s.cfg.Interval
-	s.cfg.Table = Table{Size: (*soakHeld + *soakNew) * 5 / 4, Full: "overflow"}
+	s.cfg.Table = Table{Size: (s.held + s.fresh) * 5 / 4, Full: "overflow"}
 	s.cfg.Lifetimes = map[string]time.Duration{
 		conntrack.StateUnreplied.String(): s.cfg.Interval, conntrack.StateReplied.String(): 24 * time.Hour}
 	s.cfg.StopTimeout = *patience
@@ -101,7 +103,7 @@ func newSoak(t *testing.T) *soak {
 	s.stop = s.recv.serve(t, s.told)
 	s.client = control.Dial(s.cfg.Control)
 	s.agent = startProcess(t, s.cfg)
-	require.NoError(t, s.hold(s.busy.socket(t), s.dialogue(t), *soakHeld))
+	require.NoError(t, s.hold(s.busy.socket(t), s.dialogue(t), s.held))
 	return s
 }
 
@@ -158,7 +160,7 @@ func (s *soak) load(fd int, d dialogue, n int, over time.Duration) error {
 		due := min(n, 1+int(float64(n)*float64(time.Since(begin))/float64(over)))
 		for ; done < due; done++ {
 			address(d.ask, s.opened, newPort, false)
-			address(d.answer, s.opened%*soakHeld, heldPort, true)
+			address(d.answer, s.opened%s.held, heldPort, true)
 			s.opened++
 			for _, frame := range [][]byte{d.ask, d.answer} {
 				if err := s.send(fd, frame); err != nil {
@@ -176,7 +178,7 @@ func (s *soak) round(t *testing.T, n int) usage {
 	t.Helper()
 	fd, d := s.busy.socket(t), s.dialogue(t)
 	loaded := make(chan error, 1)
-	go func() { loaded <- s.load(fd, d, *soakNew/soakRounds, *soakTime/soakRounds) }()
+	go func() { loaded <- s.load(fd, d, s.fresh/soakRounds, *soakTime/soakRounds) }()
 
 	s.visit(t, n)
 	s.stop()
