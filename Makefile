@@ -13,9 +13,16 @@ SOAK ?= 5m
 GUESTS ?= 5.10 6.1 6.12 newest
 # In CI every test runs, and pictures of the report are kept in out/_artifacts. Elsewhere Go answers for those that have
 # passed, as long as nothing has changed that they are made of or that they read, this kernel included.
-TESTFLAGS := $(if $(CI),-count=1 -artifacts -outputdir out)
+# Vetting is for `make lint`.
+TESTFLAGS := -vet=off $(if $(CI),-count=1 -artifacts -outputdir out)
 # (not WEIR_...: agents take that for a key of theirs)
 export TEST_MACHINE := $(shell uname -rv) $(shell id -u)
+# Tests that use this machine's kernel depend on kerneltest. They share it and some flood it: one package at a time.
+KERNELTESTS = $(shell go list -test -f '{{.ImportPath}} {{.Deps}}' ./... | sed -n 's|\.test .*/bpf/kerneltest\b.*||p')
+OTHERTESTS = $(filter-out $(KERNELTESTS),$(shell go list ./...))
+# Packages for the race detector, each of whose processes would wait a second before it exits.
+RACED = $(shell go list ./agent/... ./sim/... ./vmtests/...)
+RACE := CGO_ENABLED=1 GORACE=atexit_sleep_ms=50
 # What a release is called: of the tag, or of the commits since then.
 VERSION ?= $(shell ci/version)
 # What is run: the suite, and the examples of the documentation.
@@ -30,12 +37,18 @@ vmtest: tools weir ## run every scenario on every kernel in VMs; report in out/r
 test: tools weir ## run all tests on this machine: unit, lint, generated code, scenarios on its kernel
 	ci/check
 	ci/chart/check
-	$(MAKE) --no-print-directory lint
 	$(WEIR) sim lint --strict $(SCENARIOS)
-	@# One package at a time: some flood this machine's kernel, which all of them share.
-	go test -p 1 $(TESTFLAGS) ./...
-	CGO_ENABLED=1 go test -p 1 -race -short $(TESTFLAGS) ./agent/... ./sim/... ./vmtests/...
+	@# Tests of the kernel mostly wait for it, and leave the CPUs to all else.
+	$(MAKE) --no-print-directory --jobs=2 kerneltest othertest
+
+kerneltest: weir
+	go test -p 1 $(TESTFLAGS) $(KERNELTESTS)
+	$(RACE) go test -p 1 -race -short $(TESTFLAGS) $(filter $(RACED),$(KERNELTESTS))
 	$(WEIR) sim run $(SCENARIOS)
+
+othertest: lint
+	go test $(TESTFLAGS) $(OTHERTESTS)
+	$(RACE) go test -race -short $(TESTFLAGS) $(filter $(RACED),$(OTHERTESTS))
 
 apitest: ## follow a real Kubernetes API server, built from its source, through changes and a restart
 	ci/apiserver/build
@@ -126,4 +139,4 @@ weir: ## build out/weir
 	@mkdir -p out
 	go build -o $(WEIR) .
 
-.PHONY: help vmtest test apitest sim bench rates hops figures exact flakes guesttest smptest soak docs fuzz generate lint vulns fmt package sbom release reproducible packages chart clean tools weir
+.PHONY: help vmtest test kerneltest othertest apitest sim bench rates hops figures exact flakes guesttest smptest soak docs fuzz generate lint vulns fmt package sbom release reproducible packages chart clean tools weir
