@@ -89,7 +89,7 @@ flakes: weir ## run the matrix 20 times beside four busy loops a CPU, and count 
 
 guesttest: tools weir ## run the Go tests of chains, and of what the agent comes through, on the kernels GUESTS in VMs
 	$(WEIR) vm pull $(GUESTS)
-	CGO_ENABLED=0 WEIR_VM_TESTS='$(GUESTS)' go test -p 1 -count=1 -run '^TestKernels$$' ./agent ./agent/chain ./agent/chain/program ./agent/chain/process
+	CGO_ENABLED=0 WEIR_VM_TESTS='$(GUESTS)' go test -p 1 -count=1 -timeout=2h -run '^TestKernels$$' ./agent ./agent/chain ./agent/chain/program ./agent/chain/process
 
 smptest: weir ## run scenarios on all kernels in machines of two CPUs; report in out/report-smp
 	$(WEIR) vm run --smp 2 $(if $(KERNELS),--kernel $(KERNELS)) --report out/report-smp $(SCENARIOS)
