@@ -3,13 +3,11 @@ package bpf
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/link"
 	"github.com/vishvananda/netlink"
 
@@ -21,6 +19,7 @@ const (
 	TCX    = "tcx"    // a link, 6.6
 	Netkit = "netkit" // a link on the primary end of a netkit pair, 6.7
 	TC     = "tc"     // a filter on the clsact qdisc
+	Chain  = "chain"  // a slot that a chain of programs calls
 )
 
 // Place is where one of weir's programs stands among the tc filters of a hook.
@@ -40,6 +39,9 @@ type Hook struct {
 	Mode string
 	// Tail puts a link behind those that are there, and not before them. Others may come behind it later.
 	Tail bool
+	// Slot is the program array with one slot through which a chain on the hook calls what is in it: then that is
+	// where the program goes, whatever Mode and Tail say. It stays the caller's.
+	Slot *ebpf.Map
 }
 
 // tc is the hook as the traffic control has it.
@@ -49,10 +51,13 @@ func (h *Hook) tc() tc.Hook { return tc.Hook{Interface: h.Interface, Egress: h.E
 type Attachment struct {
 	Hook
 	Number uint16 // the hook's number in the datapath, from 1
-	Mode   string // TCX, Netkit or TC
+	Mode   string // TCX, Netkit, TC or Chain
 	Off    bool   // it was taken off
-	link   link.Link
+	seat   seat   // nil: none yet
 }
+
+// Linked tells whether the attachment is a link, which can be let go of from any network namespace.
+func (a *Attachment) Linked() bool { return a.Mode == TCX || a.Mode == Netkit }
 
 // Attach puts the packet path on a hook. It must be called in the hook's network namespace, on
 // a locked thread. An attachment that an earlier agent left there is taken over, with its
@@ -67,6 +72,11 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 		return nil, err
 	}
 	a := &Attachment{Hook: h, Number: number}
+	if h.Slot != nil && known {
+		if err := d.clear(a); err != nil {
+			return nil, err
+		}
+	}
 	if err := d.attach(a, stub, known); err != nil {
 		return nil, errors.Join(fmt.Errorf("attach to interface %d: %w", h.Interface, err), d.undo(a))
 	}
@@ -74,9 +84,24 @@ func (d *Datapath) Attach(h Hook) (*Attachment, error) {
 	return a, nil
 }
 
+// clear takes off what an earlier agent has left beside the slot that the packet path is to be in.
+func (d *Datapath) clear(a *Attachment) error {
+	if err := removePin(d.linkPin(a.Number)); err != nil {
+		return err
+	}
+	err := d.guard(a)
+	if errors.Is(err, ErrGuarded) { // another agent's, which lives
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return errors.Join(a.tc().Delete(packetPath), d.unguard(a.Number))
+}
+
 // undo takes back what there is of an attachment that has failed. Once there is a link, it may have counted.
 func (d *Datapath) undo(a *Attachment) error {
-	if a.link == nil {
+	if a.seat == nil {
 		return errors.Join(d.unguard(a.Number), d.release(a.Number))
 	}
 	d.attached++
@@ -84,6 +109,9 @@ func (d *Datapath) undo(a *Attachment) error {
 }
 
 func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
+	if a.Slot != nil {
+		return a.attachSlot(stub)
+	}
 	if a.Hook.Mode != TC {
 		a.Mode = a.Hook.Mode
 		if a.Mode == "" {
@@ -98,37 +126,46 @@ func (d *Datapath) attach(a *Attachment, stub *ebpf.Program, known bool) error {
 	if err := d.guard(a); err != nil {
 		return err
 	}
-	return a.tc().Put(packetPath, stub)
+	s := &filterSeat{a.tc(), packetPath}
+	if err := s.put(stub); err != nil {
+		return err
+	}
+	a.seat = s
+	return nil
+}
+
+// attachSlot puts a stub into a slot of a chain.
+func (a *Attachment) attachSlot(stub *ebpf.Program) error {
+	s, err := newSlotSeat(a.Slot)
+	if err != nil {
+		return err
+	}
+	a.Mode, a.Slot = Chain, nil
+	if err := s.put(stub); err != nil {
+		return errors.Join(err, s.slot.Close())
+	}
+	a.seat = s
+	return nil
 }
 
 // attachLink makes a link, or finds that of an earlier agent.
 func (d *Datapath) attachLink(a *Attachment, stub *ebpf.Program, known bool) error {
-	pin := d.linkPin(a.Number)
-	if known && pin != "" {
-		l, err := link.LoadPinnedLink(pin, nil)
+	s := &linkSeat{hook: &a.Hook, mode: a.Mode, pin: d.linkPin(a.Number)}
+	if known && s.pin != "" {
+		l, err := link.LoadPinnedLink(s.pin, nil)
 		if err == nil && isOn(l, a.Interface) {
-			a.link = l
-			if d.older == nil {
-				return nil // its stub jumps to the new packet path already
-			}
-			return l.Update(stub) // the older layout's array of programs goes
+			s.link, a.seat = l, s
+			return l.Update(stub) // that of before may jump through an older layout's array, or be on its way
 		}
 		if err == nil {
 			l.Close()
 		}
 	}
-	l, err := newLink(&a.Hook, a.Mode, stub)
-	if err != nil {
-		return err
+	err := s.put(stub)
+	if s.link != nil {
+		a.seat = s
 	}
-	a.link = l
-	if pin == "" {
-		return nil
-	}
-	if err := os.Remove(pin); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return l.Pin(pin)
+	return err
 }
 
 // newLink makes a link, at the head of the chain unless the hook says otherwise: weir sees what comes, before
@@ -183,12 +220,11 @@ func (d *Datapath) linkPin(number uint16) string {
 // a locked thread. The clsact qdisc stays: others may use it. A hook whose interface is gone
 // is already off. The counters stay readable until Reclaim gives the number back.
 func (d *Datapath) Detach(a *Attachment) error {
-	if a.Mode == TC {
-		if err := a.tc().Delete(packetPath); err != nil {
-			return errors.Join(fmt.Errorf("detach from interface %d: %w", a.Interface, err), d.Leave(a))
-		}
+	err := a.seat.leave()
+	if err != nil && a.Mode == TC {
+		return errors.Join(fmt.Errorf("detach from interface %d: %w", a.Interface, err), d.Leave(a))
 	}
-	if err := errors.Join(d.letGo(a), d.markOff(a.Number)); err != nil {
+	if err := errors.Join(err, d.letGo(a), d.markOff(a.Number)); err != nil {
 		return fmt.Errorf("detach from interface %d: %w", a.Interface, err)
 	}
 	return nil
@@ -212,9 +248,6 @@ func (d *Datapath) Leave(a *Attachment) error {
 // letGo closes what this process holds of an attachment.
 func (d *Datapath) letGo(a *Attachment) error {
 	errs := []error{d.unguard(a.Number)}
-	if a.link != nil {
-		errs = append(errs, removePin(d.linkPin(a.Number)), a.link.Close())
-	}
 	if p := d.stubs[a.Number]; p != nil {
 		errs = append(errs, p.Close())
 		delete(d.stubs, a.Number)
@@ -226,8 +259,11 @@ func (d *Datapath) letGo(a *Attachment) error {
 // InPlace tells whether an attachment is still there: with its interface it goes, and others may take a
 // tc filter off. It must be called in the hook's network namespace, on a locked thread.
 func (d *Datapath) InPlace(a *Attachment) (bool, error) {
-	if a.link != nil {
-		return isOn(a.link, a.Interface), nil
+	switch s := a.seat.(type) {
+	case *linkSeat:
+		return isOn(s.link, a.Interface), nil
+	case *slotSeat: // nobody else empties it
+		return a.Exists()
 	}
 	all, err := a.tc().Filters()
 	if err != nil {
@@ -238,14 +274,51 @@ func (d *Datapath) InPlace(a *Attachment) (bool, error) {
 	}), nil
 }
 
-func removePin(path string) error {
-	if path == "" {
+// Exists tells whether the hook's interface is there. It must be called in the hook's network namespace, on a locked
+// thread.
+func (h *Hook) Exists() (bool, error) {
+	_, err := netlink.LinkByIndex(h.Interface)
+	var notFound netlink.LinkNotFoundError
+	if errors.As(err, &notFound) {
+		return false, nil
+	}
+	return err == nil, err
+}
+
+// Move gets the packet path of an attachment ready to be in a slot of a chain, or in none when that is nil: then it is
+// attached as its Hook says. It must be called in the hook's network namespace, on a locked thread.
+func (d *Datapath) Move(a *Attachment, slot *ebpf.Map) (*Move, error) {
+	next := &Attachment{Hook: a.Hook, Number: a.Number}
+	next.Slot = slot
+	plain, err := d.stub(a.Number)
+	if err != nil {
+		return nil, err
+	}
+	m, err := startMove(a.seat, plain, d.stubSpec(a.Number), func(once *ebpf.Program) (seat, error) {
+		err := d.attach(next, once, false)
+		if err != nil && next.seat != nil {
+			err = errors.Join(err, next.seat.leave())
+		}
+		return next.seat, err
+	})
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("move on interface %d: %w", a.Interface, err), d.guardOnly(a))
+	}
+	m.settle = func(moved bool) {
+		if moved {
+			a.Mode, a.seat = next.Mode, next.seat
+		}
+		_ = d.guardOnly(a)
+	}
+	return m, nil
+}
+
+// guardOnly keeps a hook's guard while the packet path is a filter there.
+func (d *Datapath) guardOnly(a *Attachment) error {
+	if a.Mode == TC {
 		return nil
 	}
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	return nil
+	return d.unguard(a.Number)
 }
 
 // stub returns the program that says which hook a packet comes from.
@@ -253,7 +326,7 @@ func (d *Datapath) stub(number uint16) (*ebpf.Program, error) {
 	if p := d.stubs[number]; p != nil {
 		return p, nil
 	}
-	p, err := NewStub("weir_hook_"+strconv.Itoa(int(number)), number, d.objs.Jump)
+	p, err := d.stubSpec(number).load()
 	if err != nil {
 		return nil, err
 	}
@@ -261,24 +334,6 @@ func (d *Datapath) stub(number uint16) (*ebpf.Program, error) {
 	return p, nil
 }
 
-// NewStub loads a program that puts a hook's number into skb->cb[4] and jumps to the first
-// program of a program array.
-func NewStub(name string, number uint16, jump *ebpf.Map) (*ebpf.Program, error) {
-	const cb4 = 64 // offset of cb[4] in struct __sk_buff (linux/bpf.h)
-	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{
-		Name: name, Type: ebpf.SchedCLS, License: "Dual BSD/GPL",
-		Instructions: asm.Instructions{
-			asm.Mov.Imm(asm.R2, int32(number)),
-			asm.StoreMem(asm.R1, cb4, asm.R2, asm.Word),
-			asm.LoadMapPtr(asm.R2, jump.FD()),
-			asm.Mov.Imm(asm.R3, 0),
-			asm.FnTailCall.Call(),
-			asm.Mov.Imm(asm.R0, -1), // TCX_NEXT, TC_ACT_UNSPEC
-			asm.Return(),
-		},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("load the stub of hook %d: %w", number, err)
-	}
-	return p, nil
+func (d *Datapath) stubSpec(number uint16) stubSpec {
+	return stubSpec{name: "weir_hook_" + strconv.Itoa(int(number)), number: number, jump: d.objs.Jump}
 }

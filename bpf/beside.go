@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 )
 
 // Beside is a program that stands beside the packet path on a hook and sees the same packets: an
@@ -15,47 +14,75 @@ import (
 type Beside struct {
 	Hook
 	place Place
+	spec  stubSpec
 	stub  *ebpf.Program
-	link  link.Link // nil: a tc filter
+	seat  seat
 }
 
 // AttachBeside puts the first program of a program array on a hook, which the program finds by
 // its number in skb->cb[4]. It must be called in the hook's network namespace, on a locked thread.
 func AttachBeside(h Hook, p Place, number uint16, jump *ebpf.Map) (*Beside, error) {
-	stub, err := NewStub(fmt.Sprintf("%s_%d", p.Name, number), number, jump)
-	if err != nil {
+	b := &Beside{Hook: h, place: p, spec: stubSpec{name: fmt.Sprintf("%s_%d", p.Name, number), number: number, jump: jump}}
+	b.Slot = nil
+	var err error
+	if b.stub, err = b.spec.load(); err != nil {
 		return nil, err
 	}
-	b := &Beside{Hook: h, place: p, stub: stub}
-	if err := b.attach(); err != nil {
+	if h.Slot != nil { // a killed agent may have been elsewhere
+		err = RemoveBeside(h, p)
+	}
+	if err == nil {
+		b.seat, err = b.attach(h.Slot, b.stub)
+	}
+	if err != nil {
 		return nil, errors.Join(fmt.Errorf("attach %s to interface %d: %w", p.Name, h.Interface, err),
-			stub.Close())
+			b.stub.Close())
 	}
 	return b, nil
 }
 
-func (b *Beside) attach() (err error) {
-	if b.Mode != TC {
-		b.link, err = newLink(&b.Hook, b.Mode, b.stub)
-		if err == nil || b.Mode != "" || !errors.Is(err, ebpf.ErrNotSupported) {
-			return err
+// attach puts a stub into a slot, or on the hook when that is nil.
+func (b *Beside) attach(slot *ebpf.Map, stub *ebpf.Program) (seat, error) {
+	if slot != nil {
+		s, err := newSlotSeat(slot)
+		if err != nil {
+			return nil, err
 		}
-		b.link = nil
+		if err := s.put(stub); err != nil {
+			return nil, errors.Join(err, s.slot.Close())
+		}
+		return s, nil
 	}
-	b.Mode = TC
-	return b.tc().Put(b.place, b.stub)
+	if b.Mode != TC {
+		s := &linkSeat{hook: &b.Hook, mode: b.Mode}
+		err := s.put(stub)
+		if err == nil || b.Mode != "" || !errors.Is(err, ebpf.ErrNotSupported) {
+			return s, err
+		}
+	}
+	s := &filterSeat{b.tc(), b.place}
+	return s, s.put(stub)
 }
 
-// Detach takes the program off the hook. With Mode TC it must be called in the hook's network
+// Move gets the program ready to be in a slot of a chain, or in none when that is nil. It must be called in the
+// hook's network namespace, on a locked thread.
+func (b *Beside) Move(slot *ebpf.Map) (*Move, error) {
+	m, err := startMove(b.seat, b.stub, b.spec, func(once *ebpf.Program) (seat, error) { return b.attach(slot, once) })
+	if err != nil {
+		return nil, fmt.Errorf("move %s on interface %d: %w", b.place.Name, b.Interface, err)
+	}
+	m.settle = func(moved bool) {
+		if moved {
+			b.seat = m.to
+		}
+	}
+	return m, nil
+}
+
+// Detach takes the program off the hook. When it is a filter, it must be called in the hook's network
 // namespace, on a locked thread. A hook whose interface is gone is already off.
 func (b *Beside) Detach() error {
-	var err error
-	if b.link != nil {
-		err = b.link.Close()
-	} else {
-		err = b.tc().Delete(b.place)
-	}
-	if err = errors.Join(err, b.stub.Close()); err != nil {
+	if err := errors.Join(b.seat.leave(), b.stub.Close()); err != nil {
 		return fmt.Errorf("detach %s from interface %d: %w", b.place.Name, b.Interface, err)
 	}
 	return nil

@@ -83,9 +83,11 @@ func (d *Datapath) Leftovers() []*Attachment {
 			continue
 		}
 		a := &Attachment{Number: number, Mode: TC, Off: h.Flags&hookOff != 0, Hook: hookFrom(h)}
+		a.seat = &filterSeat{a.tc(), packetPath}
 		if pin := d.linkPin(number); pin != "" {
 			if l, err := link.LoadPinnedLink(pin, nil); err == nil {
-				a.Mode, a.link = modeOf(l), l
+				a.Mode = modeOf(l)
+				a.seat = &linkSeat{hook: &a.Hook, mode: a.Mode, pin: pin, link: l}
 			}
 		}
 		all = append(all, a)

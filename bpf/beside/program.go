@@ -119,6 +119,16 @@ func (p *Program) Attach(h bpf.Hook, number uint16) error {
 	return nil
 }
 
+// Move gets the feature ready to be in a slot of a chain on a hook that it is attached to, or in none when the slot is
+// nil. It must be called in the hook's network namespace, on a locked thread.
+func (p *Program) Move(number uint16, slot *ebpf.Map) (*bpf.Move, error) {
+	b := p.attached[number]
+	if b == nil {
+		return nil, fmt.Errorf("%s is not on hook %d", p.parts.Place.Name, number)
+	}
+	return b.Move(slot)
+}
+
 // Detach takes the feature off a hook. With mode TC it must be called in the hook's network
 // namespace, on a locked thread. What was not read stays readable.
 func (p *Program) Detach(number uint16) error {
