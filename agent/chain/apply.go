@@ -112,9 +112,12 @@ type transaction struct {
 	changes []*change
 }
 
-// prepareAll is prepare, for processes too. The transaction is to be closed also when there is an error.
+// prepareAll is prepare, for stages and processes too. The transaction is to be closed also when there is an error.
 func (m *Manager) prepareAll(s *Spec, opts ApplyOptions) (*transaction, error) {
 	t, err := m.prepare(s, opts)
+	if err == nil {
+		err = t.checkStages()
+	}
 	if err == nil {
 		err = t.prepareProcesses()
 	}
@@ -195,6 +198,9 @@ func (t *transaction) run() error {
 	err := t.pin()
 	if err == nil {
 		t.m.progress(Pinned)
+		err = t.moveStages()
+	}
+	if err == nil {
 		err = t.swap()
 	}
 	if err == nil {
@@ -334,7 +340,7 @@ func (t *transaction) takeBack() error {
 			return err
 		}
 	}
-	var errs []error
+	errs := []error{t.endMoves(Move.Undo)}
 	for _, x := range t.changes {
 		if x.view != nil {
 			errs = append(errs, retire(x.view.folder, x.From))
@@ -449,7 +455,7 @@ func (t *transaction) retire() error {
 	if err := bpf.Grace(); err != nil {
 		return err
 	}
-	errs := []error{t.stopProcesses()}
+	errs := []error{t.endMoves(Move.Conclude), t.stopProcesses()}
 	for _, x := range t.changes {
 		if x.stale != "" {
 			errs = append(errs, os.RemoveAll(x.stale))
@@ -488,6 +494,7 @@ func retire(folder string, but uint64) error {
 
 func (t *transaction) close() {
 	for _, x := range t.changes {
+		x.dropMoves()
 		x.closePrograms()
 		for _, g := range []*program.Generation{x.next, x.before} {
 			if g != nil {

@@ -28,6 +28,7 @@ type change struct {
 	next     *program.Generation
 	before   *program.Generation
 	was      []*ebpf.Program // what is attached before the change
+	moves    []Move          // of stages, that are not ended yet
 	anew     bool            // what is attached is taken off first: links that are no whole chain
 	swapped  bool
 	// digests are those of the processes that there shall be, by member; programs are those that are to be started.

@@ -7,6 +7,9 @@
 // Until then nothing that packets meet has changed, so whatever fails before leaves the running
 // chain as it was; after it, nothing can fail that matters.
 //
+// A member can also be one of weir's own programs (a stage). What is built then is a place for it: a member that calls what
+// is in a slot, which all generations share. Who runs the program fills the slot, whatever becomes of the chain.
+//
 // The kernel is the truth. Which generation runs is asked from it; the store (package store) only
 // says what is in it. A Manager that was killed at any moment is put right by the next one.
 package chain

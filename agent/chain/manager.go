@@ -37,6 +37,8 @@ type Options struct {
 	Processes process.Rules
 	// Log is told what becomes of processes; nil: nobody is.
 	Log *slog.Logger
+	// Stages runs weir's own programs as members; nil: nobody does.
+	Stages Stager
 	// Progress, when it is set, is told each step of an apply after it was done.
 	Progress func(Stage)
 }

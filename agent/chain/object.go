@@ -25,12 +25,15 @@ import (
 
 // object is a member's object as it was read.
 type object struct {
-	member *Member
-	*artifact.Object
+	member           *Member
+	*artifact.Object // nil: the member is a stage
 }
 
 // object gets the object of a member, and checks what it is.
 func (m *Manager) object(member *Member) (*object, error) {
+	if member.Stage != "" {
+		return &object{member: member}, nil
+	}
 	source, signature, err := member.sources()
 	if err != nil {
 		return nil, err
@@ -58,6 +61,9 @@ func (m *Member) sources() (object, signature artifact.Source, err error) {
 // item is the member for the planner. Everything that makes another program of it is in its
 // digest; its place is not.
 func (o *object) item(kind hook.Kind) (plan.Item, error) {
+	if o.member.Stage != "" {
+		return o.member.stageItem(), nil
+	}
 	text, err := json.Marshal(struct {
 		Object, Program string
 		Proceed         []hook.Verdict
@@ -76,6 +82,9 @@ func (o *object) item(kind hook.Kind) (plan.Item, error) {
 
 // parse makes the member of the object that is to be built.
 func (o *object) parse(kind hook.Kind) (program.Member, error) {
+	if o.member.Stage != "" {
+		return o.member.stageMember(kind), nil
+	}
 	spec, err := ebpf.LoadCollectionSpecFromReader(bytes.NewReader(o.Data))
 	if err != nil {
 		return program.Member{}, fmt.Errorf("read the object %s: %w", o.member.Object, err)

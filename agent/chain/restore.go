@@ -28,6 +28,9 @@ func (m *Manager) Restore() []Restored {
 	all := []Restored{}
 	for _, r := range slices.Clone(m.state.Chains) {
 		x, err := m.restore(r)
+		if now := m.record(r.Key); now != nil {
+			err = errors.Join(err, m.tellStages(now))
+		}
 		all = append(all, Restored{x, err, m.restoreProcesses(r.Key)})
 	}
 	return all

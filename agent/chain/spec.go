@@ -48,14 +48,16 @@ type Chain struct {
 	Members []Member   `yaml:"members" json:"members"`
 }
 
-// Member is a program of a chain.
+// Member is a program of a chain: an object's, or one of weir's own.
 type Member struct {
 	Name string `yaml:"name" json:"name"` // unique in the chain
 	// Priority orders the members, lowest first; equal ones by name.
 	Priority int `yaml:"priority" json:"priority"`
+	// Stage makes a member of one of weir's own programs, one of StageNames: it has no object then. Not in XDP.
+	Stage string `yaml:"stage" json:"stage,omitempty"`
 	// Object is where an eBPF object is: an artifact.Source. In a file, paths are relative to the file's
 	// folder.
-	Object string `yaml:"object" json:"object"`
+	Object string `yaml:"object" json:"object,omitempty"`
 	// SHA256 is the object's checksum, in hexadecimal; empty: whatever there is, but not from a server.
 	SHA256 string `yaml:"sha256" json:"sha256,omitempty"`
 	// Signature is where the object's signature is, as Object; empty: beside it, with .sig behind its name. It
@@ -172,6 +174,9 @@ func (c *Chain) check(path string) error {
 	if n := len(c.enabled()); n > c.maxMembers() {
 		return wrong(path+".members", "%d are enabled; a chain has at most %d", n, c.maxMembers())
 	}
+	if err := c.stageTwice(path); err != nil {
+		return err
+	}
 	seen := map[string]bool{}
 	for i := range c.Members {
 		m, path := &c.Members[i], fmt.Sprintf("%s.members[%d]", path, i)
@@ -199,12 +204,15 @@ func (m *Member) check(path string, kind hook.Kind) error {
 	case !memberName.MatchString(m.Name) || len(m.Name) > maxName:
 		return wrong(path+".name", "%q; want letters, digits, _ and single - between them, at most %d",
 			m.Name, maxName)
-	case m.Object == "":
-		return wrong(path+".object", "is missing; want where an eBPF object is")
+	case m.Object == "" && m.Stage == "":
+		return wrong(path+".object", "is missing; want where an eBPF object is, or `stage`")
 	case m.SHA256 != "" && !hexSum.MatchString(m.SHA256):
 		return wrong(path+".sha256", "%q; want 64 hexadecimal digits in lower case", m.SHA256)
 	case m.Fail != "" && m.Fail != FailOpen && m.Fail != FailClosed:
 		return wrong(path+".fail", "%q; want %s or %s", m.Fail, FailOpen, FailClosed)
+	}
+	if m.Stage != "" {
+		return m.checkStage(path, kind)
 	}
 	if err := m.checkSources(path); err != nil {
 		return err

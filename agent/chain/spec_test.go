@@ -77,6 +77,12 @@ func TestParseErrors(t *testing.T) {
 		"process unpinned": {"object: off.o", "object: 'http://h/a.tar#off.o', sha256: " + strings.Repeat("a", 64) + ", process: {command: a, user: 7}", `chains[0].members[3].process.sha256: is missing: what a server sends is not executed without it`},
 		"process nowhere":  {"object: off.o", "object: 'http://h/off.o', sha256: " + strings.Repeat("a", 64) + ", process: {command: a, user: 7}", `chains[0].members[3].process.command: "a" is inside of nothing: the object is no archive`},
 		"process's key":    {"object: off.o", "object: off.o, process: {comand: a}", `unknown key "comand"; did you mean "command"?`},
+		"stage":            {"object: off.o", "stage: drops", `f.yaml:17:41: chains[0].members[3].stage: "drops"; want one of flow, dns, handshake, sockets`},
+		"stage of XDP":     {goodSpec, "chains: [{interface: a, hook: xdp, members: [{name: a, stage: flow}]}]", `f.yaml:1:63: chains[0].members[0].stage: flow is a program of the traffic control; want it in a chain at tc-ingress or tc-egress`},
+		"stage's object":   {"object: off.o", "stage: flow, object: off.o", `f.yaml:17:55: chains[0].members[3].object: a member is a stage of weir's own or an object, and this one has ` + "`stage`"},
+		"stage's process":  {"object: off.o", "stage: flow, process: {command: a, user: 7}", `chains[0].members[3].process: a member is a stage`},
+		"stage's verdicts": {"object: off.o", "stage: flow, proceed_on: [next]", `chains[0].members[3].proceed_on: leave it out: packets always go on after a stage`},
+		"stage twice":      {"- {name: off, priority: 1, object: off.o, disabled: true}", "- {name: a, stage: flow}\n      - {name: b, stage: flow, disabled: true}\n      - {name: c, stage: flow}", `f.yaml:19:26: chains[0].members[5].stage: flow is there twice; a packet would be counted twice`},
 		"constant":         {"limit: 5", "limit: five", `f.yaml:14:28: limit: cannot unmarshal string`},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -101,6 +107,7 @@ func TestParseErrors(t *testing.T) {
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(goodSpec))
 	f.Add([]byte("chains: [{interface: a, hook: xdp, members: [{name: a, object: /a, proceed_on: []}]}]"))
+	f.Add([]byte("chains: [{interface: a, hook: tc-egress, members: [{name: a, stage: flow}]}]"))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		if s, err := Parse("/f.yaml", text); err == nil {
 			require.NoError(t, s.Check())

@@ -31,7 +31,8 @@ type Status struct {
 type MemberStatus struct {
 	Name     string         `json:"name"`
 	Priority int            `json:"priority"`
-	Object   string         `json:"object"`
+	Stage    string         `json:"stage,omitempty"` // weir's own program that it is
+	Object   string         `json:"object,omitempty"`
 	Disabled bool           `json:"disabled,omitempty"`
 	Program  ebpf.ProgramID `json:"program,omitempty"` // in the kernel; 0 when it is not
 	Digest   string         `json:"digest,omitempty"`  // of what runs
@@ -84,7 +85,7 @@ func memberStatus(members []Member) []MemberStatus {
 	all := []MemberStatus{}
 	for i := range members {
 		x := &members[i]
-		all = append(all, MemberStatus{Name: x.Name, Priority: x.Priority, Object: x.Object,
+		all = append(all, MemberStatus{Name: x.Name, Priority: x.Priority, Stage: x.Stage, Object: x.Object,
 			Disabled: x.Disabled})
 	}
 	slices.SortFunc(all, func(a, b MemberStatus) int {

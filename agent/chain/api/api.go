@@ -93,8 +93,9 @@ const (
 // Server serves a manager. It is safe for concurrent use; one request is handled at a time.
 type Server struct {
 	mux     *http.ServeMux
-	mu      sync.Mutex // guards manager
+	mu      sync.Mutex // guards manager, and closed
 	manager *chain.Manager
+	closed  bool
 }
 
 // New makes a server. The manager is its own from now on.
@@ -116,6 +117,9 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.mux.Serve
 func (s *Server) Do(fn func(*chain.Manager) error) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		return errClosed
+	}
 	return fn(s.manager)
 }
 
@@ -123,6 +127,7 @@ func (s *Server) Do(fn func(*chain.Manager) error) error {
 func (s *Server) Close() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.closed = true
 	return s.manager.Close()
 }
 
@@ -187,6 +192,10 @@ func handle[T any](s *Server, w http.ResponseWriter, r *http.Request, what func(
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.closed {
+		s.answer(w, errClosed, nil)
+		return
+	}
 	if err := match(r, s.manager.Revision()); err != nil {
 		s.answer(w, err, nil)
 		return
@@ -264,8 +273,9 @@ func chainErrors(err error) map[chain.Key]error {
 
 // The errors of requests.
 var (
-	errBad   = errors.New("the request cannot be read")
-	errMatch = errors.New("the chains have changed since")
+	errBad    = errors.New("the request cannot be read")
+	errMatch  = errors.New("the chains have changed since")
+	errClosed = errors.New("the agent is ending")
 )
 
 // Read reads a request, strictly.
@@ -309,6 +319,8 @@ func Status(err error) int {
 		return http.StatusRequestEntityTooLarge
 	case errors.Is(err, errBad):
 		return http.StatusBadRequest
+	case errors.Is(err, errClosed):
+		return http.StatusServiceUnavailable
 	case errors.Is(err, errMatch):
 		return http.StatusPreconditionFailed
 	case errors.Is(err, chain.ErrUnknown), errors.Is(err, process.ErrUnknown):

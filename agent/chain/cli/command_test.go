@@ -64,8 +64,9 @@ func TestWatcher(t *testing.T) {
 	w := &watcher{out: &out}
 	k := chain.Key{Interface: "eth0", Hook: hook.XDP}
 	runs := chain.Status{Key: k, Backend: "xdp-link", Generation: 1,
-		Members: []chain.MemberStatus{{Name: "m", Priority: 5, Object: "/m.o", Program: 7}, {Name: "off", Object: "/o.o", Disabled: true}},
-		Before:  []hook.Program{{ID: 3, Name: "other"}}}
+		Members: []chain.MemberStatus{{Name: "m", Priority: 5, Object: "/m.o", Program: 7}, {Name: "flows", Priority: 6, Stage: "flow", Program: 8},
+			{Name: "off", Object: "/o.o", Disabled: true}},
+		Before: []hook.Program{{ID: 3, Name: "other"}}}
 	detached := runs
 	detached.Drift, detached.Before = chain.Detached, nil
 	detached.Members = []chain.MemberStatus{{Name: "m", Object: "/m.o"}}
@@ -75,7 +76,7 @@ func TestWatcher(t *testing.T) {
 	}{
 		{map[chain.Key]chain.Status{}, ""},
 		{map[chain.Key]chain.Status{k: runs}, "eth0 xdp (xdp-link): generation 1, as applied\n" +
-			"  another owner's other (program 3)\n  m: priority 5, program 7, /m.o\n  off: priority 0, disabled, /o.o\n"},
+			"  another owner's other (program 3)\n  m: priority 5, program 7, /m.o\n  flows: priority 6, program 8, weir's stage flow\n  off: priority 0, disabled, /o.o\n"},
 		{map[chain.Key]chain.Status{k: runs}, ""},
 		{map[chain.Key]chain.Status{k: detached}, "eth0 xdp (xdp-link): generation 1, detached\n" +
 			"  m: priority 0, does not run, /m.o\n"},

@@ -83,7 +83,7 @@ func writeChain(w io.Writer, s *chain.Status) error {
 		} else if m.Program == 0 {
 			what = "does not run"
 		}
-		_, e := fmt.Fprintf(w, "  %s: priority %d, %s, %s\n", m.Name, m.Priority, what, m.Object)
+		_, e := fmt.Fprintf(w, "  %s: priority %d, %s, %s\n", m.Name, m.Priority, what, origin(m))
 		err = errors.Join(err, e)
 		if m.Process != nil {
 			err = errors.Join(err, writeProcess(w, m.Process))
@@ -91,6 +91,14 @@ func writeChain(w io.Writer, s *chain.Status) error {
 	}
 	foreign(s.After)
 	return err
+}
+
+// origin is what a member is made of.
+func origin(m *chain.MemberStatus) string {
+	if m.Stage != "" {
+		return "weir's stage " + m.Stage
+	}
+	return m.Object
 }
 
 // stateOf is the state of a chain in words.

@@ -32,7 +32,10 @@ type Member struct {
 	Measured []string
 	// Kept is the place, from 1 on, of the very same member in the generation before, whose program it keeps; 0: it
 	// is loaded. Links only.
-	Kept       int
+	Kept int
+	// Jumps is how many tail calls a packet takes at most from the member's program on, and comes back: those programs give
+	// the member's verdict. 0: it makes none, or does not come back from them.
+	Jumps      int
 	Proceed    []hook.Verdict // verdicts with which the packet goes on to the next member
 	FailClosed bool           // a broken chain drops the packet, else it passes
 }

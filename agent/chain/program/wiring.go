@@ -85,6 +85,10 @@ func (w Wiring) Suits(members []Member) error {
 	if n := w.MaxMembers(); len(members) > n {
 		return fmt.Errorf("%d members; there is room for %d", len(members), n)
 	}
+	if n := jumps(members); w == TailCalls && len(members)+n > maxTailCalls {
+		return fmt.Errorf("%d members, in which a packet takes %d tail calls more; there is room for %d together",
+			len(members), n, maxTailCalls)
+	}
 	for i := range members {
 		var err error
 		switch w {
@@ -98,6 +102,15 @@ func (w Wiring) Suits(members []Member) error {
 		}
 	}
 	return nil
+}
+
+// jumps is how many tail calls a packet takes in the members at most, beside those from one to the next. Newer
+// kernels count those that have come back, too.
+func jumps(members []Member) (n int) {
+	for i := range members {
+		n += members[i].Jumps
+	}
+	return n
 }
 
 // WiringOf tells how the members of a generation that was pinned are wired.

@@ -46,9 +46,17 @@ type wrapper func(own asm.Instructions, handOn func(context asm.Instruction) asm
 // wrappers lists the wrappers, the best first. Where the verifier refuses one, the next is tried.
 var wrappers = []wrapper{inRegister, onStack, called}
 
+// wrappersOf are those that suit a member: what it jumps to comes back to a call only.
+func wrappersOf(m *Member) []wrapper {
+	if m.Jumps > 0 {
+		return []wrapper{called}
+	}
+	return wrappers
+}
+
 // wraps are the forms that have a member hand packets on by itself.
 func wraps(kind hook.Kind, m *Member, to next) (forms []form) {
-	for _, wrap := range wrappers {
+	for _, wrap := range wrappersOf(m) {
 		forms = append(forms, func(spec *ebpf.ProgramSpec) (err error) {
 			if len(to.goesOn(kind, m)) == 0 {
 				return nil
