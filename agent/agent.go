@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/agent/chain/api"
@@ -59,6 +60,7 @@ type Agent struct {
 
 	mu       sync.Mutex // guards all below, and the datapath
 	hooks    map[uint16]flow.Hook
+	slots    map[slotKey]*ebpf.Map // of stages that are in chains
 	placed   []placed
 	left     []placed // taken off
 	unplaced map[ifaces.Key]control.Unwatched
@@ -78,7 +80,7 @@ func New(cfg Config, opts Options) (*Agent, error) {
 		return nil, fmt.Errorf("configuration: %w", err)
 	}
 	a := &Agent{cfg: cfg, log: opts.Log, dp: opts.Datapath, sink: opts.Sink,
-		hooks: map[uint16]flow.Hook{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
+		hooks: map[uint16]flow.Hook{}, slots: map[slotKey]*ebpf.Map{}, now: cfg.Clock.Start, pulse: pulse{since: time.Now()},
 		level: opts.Level, interval: make(chan time.Duration, 1), foreign: cfg.namespaces()}
 	if a.log == nil {
 		a.log = slog.New(slog.DiscardHandler)
@@ -380,9 +382,10 @@ func (a *Agent) Counters() (control.Counters, error) {
 // stop detaches first, so that the last sweep finds everything.
 func (a *Agent) stop() error {
 	a.pulse.stop()
+	ended := a.endChains() // before the lock: a request that is handled may move stages
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	err := a.detach()
+	err := errors.Join(ended, a.detach())
 	if a.sweeper != nil && !a.stopped {
 		// A packet may still be on its way through a filter that was taken off.
 		err = errors.Join(err, a.dp.Grace(), a.sweep(a.time(), true))
@@ -416,9 +419,7 @@ func (a *Agent) release() error {
 func (a *Agent) closeFiles() error {
 	errs := []error{a.stopDiscovery()}
 	a.labels.close()
-	if a.chains != nil {
-		errs = append(errs, a.chains.Close())
-	}
+	errs = append(errs, a.endChains(), a.closeSlots())
 	if a.lock != nil {
 		_ = os.Remove(a.cfg.Pin) // when it is empty
 		errs = append(errs, a.lock.Close())

@@ -59,7 +59,7 @@ func (a *Agent) startChains() error {
 		return fmt.Errorf("chains.keys: %w", err)
 	}
 	m, err := chain.Open(chain.Options{State: a.cfg.Chains.State, Pin: a.cfg.Chains.Pin, Keys: keys,
-		Processes: *a.cfg.processes(), Log: a.log})
+		Processes: *a.cfg.processes(), Log: a.log, Stages: a})
 	if err != nil {
 		return fmt.Errorf("chains: %w", err)
 	}
@@ -87,4 +87,14 @@ func (a *Agent) startChains() error {
 		a.routes = append(a.routes, control.Route{Path: compat.Path, Handler: c})
 	}
 	return nil
+}
+
+// endChains lets go of the chains, which stay in place, after a request that is handled.
+func (a *Agent) endChains() error {
+	if a.chains == nil {
+		return nil
+	}
+	chains := a.chains
+	a.chains = nil
+	return chains.Close()
 }

@@ -221,6 +221,7 @@ func (a *Agent) takeOffGone(s *ifaces.Sight, wanted map[ifaces.Key]*ifaces.Inter
 	gone := map[ifaces.Key]bool{}
 	for _, k := range s.Deleted {
 		gone[k] = true
+		a.forgetSlots(k)
 	}
 	for i := range a.placed {
 		p := &a.placed[i]
@@ -231,6 +232,7 @@ func (a *Agent) takeOffGone(s *ifaces.Sight, wanted map[ifaces.Key]*ifaces.Inter
 			a.rename(p, w)
 		} else {
 			gone[p.key()] = true
+			a.forgetGone(p)
 		}
 	}
 	a.placed = slices.DeleteFunc(a.placed, func(p placed) bool {
@@ -277,7 +279,7 @@ func (a *Agent) inPlace(p *placed) (there bool) {
 		return err
 	}
 	var err error
-	if p.at.Mode == bpf.TC {
+	if !p.at.Linked() {
 		err = ifaces.Enter(ifaces.Namespace{Name: p.namespace, Inode: p.at.Namespace}, look)
 	} else {
 		err = look()

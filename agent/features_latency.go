@@ -3,6 +3,8 @@ package agent
 import (
 	"errors"
 
+	"github.com/cilium/ebpf"
+
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/bpf/latency"
@@ -12,6 +14,7 @@ import (
 // watcher is a feature that stands on hooks.
 type watcher interface {
 	Attach(h bpf.Hook, number uint16) error
+	Move(number uint16, slot *ebpf.Map) (*bpf.Move, error)
 	Detach(number uint16) error
 	SetNow(ns int64) error
 	Close() error
@@ -71,13 +74,16 @@ func (f *features) startLatency(name string, cfg *Config, sink Sink, by signatur
 // It takes off what a killed agent may have left there of others.
 func (a *Agent) attachFeatures(at *bpf.Attachment) {
 	h := at.Hook
-	h.Mode = at.Mode
+	if at.Mode != bpf.Chain {
+		h.Mode = at.Mode
+	}
 	on := a.features.watchers()
 	for _, name := range onHooks() {
 		var err error
 		if w := on[name]; w != nil {
+			h.Slot = a.slots[slotOf(at, name)]
 			err = w.Attach(h, at.Number)
-		} else if h.Mode == bpf.TC {
+		} else if !at.Linked() {
 			err = removeFilter(name, h)
 		}
 		if err != nil {
@@ -86,7 +92,7 @@ func (a *Agent) attachFeatures(at *bpf.Attachment) {
 	}
 }
 
-// detach takes the features off a hook. With mode TC it must be called in the hook's network
+// detach takes the features off a hook. Unless the hook is a link, it must be called in the hook's network
 // namespace.
 func (f *features) detach(at *bpf.Attachment) error {
 	var errs []error
@@ -94,7 +100,7 @@ func (f *features) detach(at *bpf.Attachment) error {
 	for _, name := range onHooks() {
 		if w := on[name]; w != nil {
 			errs = append(errs, w.Detach(at.Number))
-		} else if at.Mode == bpf.TC {
+		} else if !at.Linked() {
 			errs = append(errs, removeFilter(name, at.Hook))
 		}
 	}

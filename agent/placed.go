@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/weirnet/weir/agent/chain"
 	"github.com/weirnet/weir/agent/flow"
 	"github.com/weirnet/weir/agent/ifaces"
 	"github.com/weirnet/weir/bpf"
@@ -50,10 +51,12 @@ func (a *Agent) attach(n Interface) error {
 func (a *Agent) place(n Interface, found ifaces.Interface) error {
 	before := len(a.placed)
 	for _, dir := range []flow.Direction{flow.Ingress, flow.Egress} {
-		at, err := a.dp.Attach(bpf.Hook{
+		h := bpf.Hook{
 			Interface: found.Index, Egress: dir == flow.Egress, Namespace: found.Inode,
 			Zone: n.Zone, L3: found.L3, Mode: n.Hook, Tail: n.Anchor == anchorTail,
-		})
+		}
+		h.Slot = a.slots[slotKey{stageHook(&h), chain.StageFlow}]
+		at, err := a.dp.Attach(h)
 		if err != nil {
 			return errors.Join(fmt.Errorf("%s %s: %w", n.Name, dir, err), a.takeOffFrom(before))
 		}
@@ -80,6 +83,9 @@ func (a *Agent) takeOffFrom(first int) error {
 // dropLeftovers takes off what an earlier agent has left on interfaces that are not watched any
 // more. Their hooks stay in the books: what they have counted is still to be reported.
 func (a *Agent) dropLeftovers() error {
+	if err := a.emptySlots(); err != nil {
+		return err
+	}
 	if !a.own { // hooks of a datapath that is lent are its owner's
 		return nil
 	}
@@ -112,7 +118,7 @@ func (a *Agent) detach() error {
 
 func (a *Agent) takeOff(p placed) error {
 	off := func() error { return errors.Join(a.dp.Detach(p.at), a.features.detach(p.at)) }
-	if p.at.Mode != bpf.TC { // a link is let go from anywhere
+	if p.at.Linked() {
 		return off()
 	}
 	entered := false
@@ -126,5 +132,9 @@ func (a *Agent) takeOff(p placed) error {
 	if errors.Is(err, os.ErrNotExist) { // the namespace is gone, or has lost its name; what is ours is not
 		err = nil
 	}
-	return errors.Join(err, a.dp.Leave(p.at), ifaces.DoNowhere(func() error { return a.features.detach(p.at) }))
+	leave := a.dp.Leave
+	if p.at.Mode == bpf.Chain { // a slot is left from anywhere
+		leave = a.dp.Detach
+	}
+	return errors.Join(err, leave(p.at), ifaces.DoNowhere(func() error { return a.features.detach(p.at) }))
 }

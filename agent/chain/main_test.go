@@ -27,4 +27,4 @@ func TestKernels(t *testing.T) {
 var guestTests = []string{"TestApply", "TestWirings", "TestRandomChains", "TestFailedApply", "TestKilledApply", "TestRestoreKilled",
 	"TestForeign", "TestDrift", "TestState", "TestMaps", "TestTwoInterfaces", "TestFullDisk", "TestAPI", "TestL3afd", "TestSwapUnderLoad",
 	"TestLinks", "TestLinksRefused", "TestLinksUnderLoad", "TestLinksIncomplete", "TestLinksKilled", "TestReadings",
-	"TestProcesses", "TestProcessRefused", "TestProcessesRestored"}
+	"TestProcesses", "TestProcessRefused", "TestProcessesRestored", "TestStages", "TestStagesUnderLoad", "TestStagesRefused"}

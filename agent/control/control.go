@@ -31,7 +31,7 @@ const DefaultSocket = "/run/weir/control.sock"
 // HookCounters is what became of the packets at one hook.
 type HookCounters struct {
 	Hook flow.Hook `json:"hook"`
-	Mode string    `json:"mode"` // tcx, tc or netkit
+	Mode string    `json:"mode"` // tcx, tc, netkit, or chain: a stage there
 	// Gone says that it was taken off: its interface is gone, or not watched any more.
 	Gone bool `json:"gone,omitempty"`
 	bpf.Counters

@@ -149,7 +149,7 @@ func (p printer) count(what string, n bpf.Count, labels ...string) {
 func (p printer) packets(c *control.Counters) {
 	var sum bpf.Counters
 	lost, leftOut := map[string]bpf.Count{}, map[string]bpf.Count{}
-	modes := map[string]int{bpf.TCX: 0, bpf.TC: 0, bpf.Netkit: 0}
+	modes := map[string]int{bpf.TCX: 0, bpf.TC: 0, bpf.Netkit: 0, bpf.Chain: 0}
 	add := func(to, from map[string]bpf.Count) {
 		for reason, n := range from {
 			total := to[reason]
