@@ -141,10 +141,10 @@ enum slot_step {
  * lately may be so old that they seem to be ahead; after a slot was closed another connection
  * can have taken the tuple.
  */
-static __always_inline int has_latest(struct leg *l, struct slot *s, u64 last, u32 step)
+static __always_inline int has_latest(u64 leg_last, struct slot *s, u64 last, u32 step)
 {
 	return step != SLOT_GOES_FREE && s->name >> 48 == IPPROTO_TCP &&
-	       (s64)(last - l->last) >= 0;
+	       (s64)(last - leg_last) >= 0;
 }
 
 /* Takes into the entry what a slot has counted since the last time, and steps on; under the
@@ -160,7 +160,7 @@ static __always_inline void fold(struct leg *l, struct slot *s, u32 step)
 		__sync_fetch_and_add(&l->bytes, bytes - s->taken_bytes);
 		s->taken_packets = packets;
 		s->taken_bytes = bytes;
-		if (has_latest(l, s, last, step))
+		if (has_latest(l->last, s, last, step))
 			take_numbers(l, s);
 		if ((s64)(last - l->last) > 0)
 			l->last = last;
@@ -186,10 +186,12 @@ static __always_inline int may_open(struct conn *c, struct leg *l, struct packet
 	       (!p->has_states || (c->state == STATE_ESTABLISHED && !(l->seen & SEEN_FIN)));
 }
 
-/* Before the table counts a packet of a leg that has an open slot here. */
-static __always_inline void catch_up(struct leg *l, struct slot *s)
+/* When the table has counted a packet of a leg that has an open slot here; `leg_last` is from
+ * before.
+ */
+static __always_inline void catch_up(struct leg *l, u64 leg_last, struct slot *s)
 {
-	if (has_latest(l, s, last_of(s), SLOT_STAYS))
+	if (has_latest(leg_last, s, last_of(s), SLOT_STAYS))
 		take_numbers(l, s);
 }
 

@@ -182,10 +182,16 @@ static __always_inline void build_next(struct conn *c, struct __sk_buff *skb)
  */
 static __always_inline void change_leg(struct leg *l, struct leg *old, struct leg *fresh)
 {
+	u64 nothing = 0;
+
 	copy_leg(old, l);
 	FORGET(l->owner) = fresh->owner;
 	FORGET(l->flags) = fresh->flags;
-	__sync_fetch_and_add(&l->packets, 0); /* a full barrier */
+	/* A full barrier. The compiler may not see the 0: it would make an `or` of it, which
+	 * kernels before 5.12 do not know.
+	 */
+	asm volatile("" : "+r"(nothing));
+	__sync_fetch_and_add(&l->packets, nothing);
 	old->packets = FORGET(l->packets);
 	old->bytes = FORGET(l->bytes);
 	__sync_fetch_and_add(&l->packets, -old->packets);

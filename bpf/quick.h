@@ -92,11 +92,14 @@ static __always_inline int is_plain(struct conn *c, struct leg *l, struct packet
  */
 static __always_inline void show_late(struct conn *c, struct leg *l, struct packet *p)
 {
+	u64 counted;
+
 	bpf_spin_lock(&c->lock);
-	if (c->life == LIFE_LIVE && l->packets > (l->seen & SEEN_SYN)) {
-		if (!l->owner)
-			own_late(l, p->hook);
-		l->flags |= p->flags;
+	counted = (s64)((l->seen & SEEN_SYN) - l->packets) >> 63; /* all bits, or none */
+	l->flags |= p->flags & counted;
+	if (!l->owner) {
+		l->owner = p->hook & counted;
+		l->first = l->last & counted;
 	}
 	bpf_spin_unlock(&c->lock);
 }
@@ -106,7 +109,7 @@ static __always_inline int count_plain(struct conn *c, struct leg *l, struct pac
 	if (p->has_numbers)
 		move_numbers(l, p);
 	count_packet(l, p);
-	if (FORGET(l->owner) != p->hook || p->flags & ~FORGET(l->flags))
+	if ((FORGET(l->owner) ^ p->hook) | (p->flags & ~FORGET(l->flags)))
 		show_late(c, l, p);
 	return ACCOUNTED;
 }
@@ -114,17 +117,6 @@ static __always_inline int count_plain(struct conn *c, struct leg *l, struct pac
 static __always_inline int has_hook(u16 *hooks, u16 hook)
 {
 	return hooks[0] == hook || hooks[1] == hook || hooks[2] == hook;
-}
-
-/* Counts a packet whose leg has an open slot, which may go on. */
-static __always_inline int count_and_renew(struct conn *c, struct leg *l, struct slot *s,
-					   struct packet *p)
-{
-	catch_up(l, s);
-	count_plain(c, l, p);
-	if (slot_ns)
-		renew(l, s, p);
-	return ACCOUNTED;
 }
 
 /* Says what becomes of a packet; the caller counts it. */
@@ -262,7 +254,7 @@ static __always_inline int quick_count4(struct packet *p, struct ipv4 *ip)
 	struct conn *c;
 	struct leg *l;
 	struct slot4 *slot;
-	u64 addrs, name;
+	u64 addrs, name, last;
 	struct key4 k;
 	int result;
 
@@ -289,10 +281,13 @@ static __always_inline int quick_count4(struct packet *p, struct ipv4 *ip)
 		return result;
 	if (!slots)
 		return count_plain(c, l, p);
-	if (is_slot4(slot, addrs, name))
-		return count_and_renew(c, l, &slot->slot, p);
+	last = l->last;
 	count_plain(c, l, p);
-	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
+	if (is_slot4(slot, addrs, name)) {
+		catch_up(l, last, &slot->slot);
+		if (slot_ns)
+			renew(l, &slot->slot, p);
+	} else if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
 		name_slot4(slot, addrs, name);
 		open_slot(c, l, &slot->slot, p);
 	}
@@ -307,8 +302,8 @@ static __always_inline int quick_count6(struct packet *p, struct ipv6 *ip)
 	struct leg *l;
 	struct slot6 *slot;
 	struct key6 k;
+	u64 name, last;
 	int result;
-	u64 name;
 
 	p->now = now_ns();
 	name = slot_name(p->port[0], p->port[1], p->hook, p->proto);
@@ -338,10 +333,13 @@ static __always_inline int quick_count6(struct packet *p, struct ipv6 *ip)
 		return result;
 	if (!slots)
 		return count_plain(c, l, p);
-	if (is_slot6(slot, ip, name))
-		return count_and_renew(c, l, &slot->slot, p);
+	last = l->last;
 	count_plain(c, l, p);
-	if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
+	if (is_slot6(slot, ip, name)) {
+		catch_up(l, last, &slot->slot);
+		if (slot_ns)
+			renew(l, &slot->slot, p);
+	} else if (slot->slot.life == SLOT_FREE && wants_slot(l, p)) {
 		name_slot6(slot, ip, name);
 		open_slot(c, l, &slot->slot, p);
 	}
