@@ -35,7 +35,7 @@ func TestRun(t *testing.T) {
 	r, err := Run(t.Context(), opts)
 	require.NoError(t, err)
 	held := map[string]int{"tcp4/hot": 1, "tcp6/hot": 1, "udp4/hot": 1, "tcp4/200": 200,
-		"tcp6/200": 200, "tcp4/new": 256, "tcp4/insert": 256, "tcp6/new": 256, "tcp4/2cpu-one": 1, "tcp4/2cpu-two": 2,
+		"tcp6/200": 200, "tcp4/new": 256, "tcp4/insert": 256, "tcp6/new": 256, "tcp4/2cpu-one": 1, "tcp4/2cpu-two": 2, "tcp4/table": 1, "tcp4/2cpu-table": 1,
 		"tcp4/full": 256, "tcp4/room": 512, "tcp4/full-syn": 256, "tcp4/full-overflow": 256, "memory/conn4": 100,
 		"sampled-out": 0, "feature/sampling": 1, "feature/filter": 1, "feature/tunnels": 1,
 		"feature/dns": 0, "feature/dns-query": 0, "feature/handshake": 0, "feature/handshake-syn": 0,
@@ -43,7 +43,7 @@ func TestRun(t *testing.T) {
 	for _, c := range hopCases() {
 		held[c.name()] = 0
 	}
-	alone := []string{"tcp4/insert", "tcp4/room", "tcp4/full-overflow", "sampled-out", "feature/sampling", "feature/filter",
+	alone := []string{"tcp4/insert", "tcp4/table", "tcp4/2cpu-table", "tcp4/room", "tcp4/full-overflow", "sampled-out", "feature/sampling", "feature/filter",
 		"feature/tunnels", "feature/dns", "feature/dns-query", "feature/handshake",
 		"feature/handshake-syn"}
 	for _, f := range r.Figures {
